@@ -1,0 +1,1 @@
+"""What a block means: records, ledger, state tree and storage. Imports no other room."""

@@ -1,0 +1,234 @@
+"""The one canonical encoding: msgpack arrays, described by the types of frozen dataclasses.
+
+A record is an array of its fields in order. `decode` refuses whatever `encode` would not have written, so a record has
+exactly one encoding and its hash names it. It knows no record; the field types (`U64`, `HashField`, ...) carry
+the ranges. Reading is led by the schema, item by item, so a hostile message builds nothing that its record does not
+have. Maps, floats, extension types and trailing bytes never occur. Source: msgpack specification.
+"""
+
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Annotated, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+import msgpack
+
+from chain.errors import DecodeError
+from chain.primitives import Hash, PublicKey, Signature
+
+Wire = int | bytes | str | None | list["Wire"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Uint:
+    """An unsigned integer of at most `bits` bits; above 64 bits it travels as big-endian bytes."""
+
+    bits: int
+
+    def to_wire(self, value: object) -> Wire:
+        """Return the wire form of `value`; raises DecodeError when it is out of range."""
+        if type(value) is not int or not 0 <= value < 1 << self.bits:
+            raise DecodeError(f"expected an integer in [0, 2^{self.bits}), found {value!r:.80}")
+        return value if self.bits <= 64 else value.to_bytes(self.bits // 8, "big")
+
+    def read(self, reader: msgpack.Unpacker) -> object:
+        """Return the integer; raises DecodeError."""
+        found = reader.unpack()
+        if self.bits > 64:
+            if type(found) is not bytes or len(found) != self.bits // 8:
+                raise DecodeError(f"expected {self.bits // 8} bytes of integer, found {_describe(found)}")
+            return int.from_bytes(found, "big")
+        return self.to_wire(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """A byte string of `size_min` to `size_max` bytes."""
+
+    size_min: int
+    size_max: int
+
+    def to_wire(self, value: object) -> Wire:
+        """Return the wire form of `value`; raises DecodeError when its size is out of range."""
+        if type(value) is not bytes or not self.size_min <= len(value) <= self.size_max:
+            raise DecodeError(f"expected {self.size_min} to {self.size_max} bytes, found {_describe(value)}")
+        return value
+
+    def read(self, reader: msgpack.Unpacker) -> object:
+        """Return the bytes; raises DecodeError."""
+        return self.to_wire(reader.unpack())
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A UTF-8 string of at most `size_max` bytes."""
+
+    size_max: int
+
+    def to_wire(self, value: object) -> Wire:
+        """Return the wire form of `value`; raises DecodeError when it is too long."""
+        if type(value) is not str or len(value.encode("utf-8", "surrogatepass")) > self.size_max:
+            raise DecodeError(f"expected text of at most {self.size_max} bytes, found {_describe(value)}")
+        return value
+
+    def read(self, reader: msgpack.Unpacker) -> object:
+        """Return the text; raises DecodeError."""
+        return self.to_wire(reader.unpack())
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """A tuple of at most `length_max` items; the item's type comes from the annotation."""
+
+    length_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """A choice between record types; on the wire `[position in the union, record]`."""
+
+
+U8 = Annotated[int, Uint(8)]
+U16 = Annotated[int, Uint(16)]
+U32 = Annotated[int, Uint(32)]
+U64 = Annotated[int, Uint(64)]
+U256 = Annotated[int, Uint(256)]
+HashField = Annotated[Hash, Bytes(32, 32)]
+PublicKeyField = Annotated[PublicKey, Bytes(32, 32)]
+SignatureField = Annotated[Signature, Bytes(64, 64)]
+
+
+@dataclass(frozen=True, slots=True)
+class _FieldCodec:
+    to_wire: Callable[[object], Wire]
+    read: Callable[[msgpack.Unpacker], object]
+
+
+_CODECS: dict[type, _FieldCodec] = {}
+
+
+def encode(record: object) -> bytes:
+    """Return the canonical bytes of a record; raises DecodeError when a field is out of its range."""
+    packed: bytes = msgpack.packb(_record_codec(type(record)).to_wire(record), use_bin_type=True)
+    return packed
+
+
+def decode(cls: type[T], data: bytes, size_bytes_max: int) -> T:
+    """Return the record of type `cls` whose canonical encoding is `data`; raises DecodeError.
+
+    The size is checked before anything is parsed, and the result is encoded again and compared.
+    """
+    if len(data) > size_bytes_max:
+        raise DecodeError(f"{cls.__name__}: found {len(data)} bytes, expected at most {size_bytes_max}")
+    reader = msgpack.Unpacker(raw=False, max_array_len=0, max_map_len=0, max_ext_len=0, max_buffer_size=len(data) + 1)
+    reader.feed(data)
+    try:
+        record = cast(T, _record_codec(cls).read(reader))
+    except (ValueError, msgpack.UnpackException) as error:
+        raise DecodeError(f"{cls.__name__}: not msgpack of this shape: {error}") from None
+    if encode(record) != data:
+        raise DecodeError(f"{cls.__name__}: the encoding is not the canonical one")
+    return record
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, bytes | str | list):
+        return f"{type(value).__name__} of length {len(value)}"
+    return f"{type(value).__name__} {value!r:.40}"
+
+
+def _read_array(reader: msgpack.Unpacker, label: str, length_min: int, length_max: int) -> int:
+    length: int = reader.read_array_header()
+    if not length_min <= length <= length_max:
+        raise DecodeError(f"{label}: expected an array of {length_min} to {length_max}, found {length}")
+    return length
+
+
+def _record_codec(cls: type) -> _FieldCodec:
+    codec = _CODECS.get(cls)
+    if codec is None:
+        codec = _CODECS[cls] = _build_record_codec(cls)
+    return codec
+
+
+def _build_record_codec(cls: type) -> _FieldCodec:
+    if not is_dataclass(cls):
+        raise TypeError(f"{cls.__name__} is no record")
+    hints = get_type_hints(cls, include_extras=True)
+    names = tuple(field.name for field in fields(cls))
+    codecs = tuple(_field_codec(hints[name]) for name in names)
+    label = cls.__name__
+
+    def to_wire(record: object) -> Wire:
+        if type(record) is not cls:
+            raise DecodeError(f"expected a {label}, found {type(record).__name__}")
+        return [codec.to_wire(getattr(record, name)) for name, codec in zip(names, codecs, strict=True)]
+
+    def read(reader: msgpack.Unpacker) -> object:
+        _read_array(reader, label, len(names), len(names))
+        values = []
+        for name, codec in zip(names, codecs, strict=True):
+            try:
+                values.append(codec.read(reader))
+            except DecodeError as error:
+                raise DecodeError(f"{label}.{name}: {error}") from None
+        return cls(*values)
+
+    return _FieldCodec(to_wire, read)
+
+
+def _field_codec(hint: object) -> _FieldCodec:
+    if isinstance(hint, type) and is_dataclass(hint):
+        return _record_codec(hint)
+    if get_origin(hint) is not Annotated:
+        raise TypeError(f"field type {hint!r} carries no range")
+    base, *annotations = get_args(hint)
+    for annotation in annotations:
+        if isinstance(annotation, Uint | Bytes | Text):
+            return _FieldCodec(annotation.to_wire, annotation.read)
+        if isinstance(annotation, Many):
+            return _many_codec(base, annotation)
+        if isinstance(annotation, Tagged):
+            return _tagged_codec(base)
+    raise TypeError(f"field type {hint!r} carries no range")
+
+
+def _many_codec(base: object, many: Many) -> _FieldCodec:
+    item_hint, ellipsis = get_args(base)
+    if ellipsis is not Ellipsis:
+        raise TypeError(f"{base!r} is not tuple[item, ...]")
+    item = _field_codec(item_hint)
+
+    def to_wire(values: object) -> Wire:
+        if type(values) is not tuple or len(values) > many.length_max:
+            raise DecodeError(f"expected a tuple of at most {many.length_max}, found {_describe(values)}")
+        return [item.to_wire(value) for value in values]
+
+    def read(reader: msgpack.Unpacker) -> object:
+        length = _read_array(reader, "items", 0, many.length_max)
+        return tuple(item.read(reader) for _ in range(length))
+
+    return _FieldCodec(to_wire, read)
+
+
+def _tagged_codec(base: object) -> _FieldCodec:
+    if get_origin(base) not in (Union, types.UnionType):
+        raise TypeError(f"{base!r} is not a union of records")
+    choices = get_args(base)
+    codecs = tuple(_record_codec(choice) for choice in choices)
+
+    def to_wire(value: object) -> Wire:
+        if type(value) not in choices:
+            raise DecodeError(f"expected one of {[c.__name__ for c in choices]}, found {type(value).__name__}")
+        tag = choices.index(type(value))
+        return [tag, codecs[tag].to_wire(value)]
+
+    def read(reader: msgpack.Unpacker) -> object:
+        _read_array(reader, "choice", 2, 2)
+        tag = reader.unpack()
+        if type(tag) is not int or not 0 <= tag < len(choices):
+            raise DecodeError(f"expected a tag below {len(choices)}, found {_describe(tag)}")
+        return codecs[tag].read(reader)
+
+    return _FieldCodec(to_wire, read)

@@ -1,0 +1,94 @@
+"""Transactions: what an account may ask of the ledger, each signed for one chain and one nonce.
+
+Their rules are the ledger's business; here are only their fields, hashes and sizes.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from chain.codec import U16, U32, U64, Bytes, HashField, Many, PublicKeyField, SignatureField, Tagged, encode
+from chain.hashing import tagged_hash
+from chain.primitives import Hash
+
+TRANSACTION_BYTES_MAX = 640 * 1024
+OPENING_BYTES_MAX = 64 * 1024
+SIDECAR_BYTES_MAX = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Move `amount` atoms to another account."""
+
+    recipient: PublicKeyField
+    amount: U64
+
+
+@dataclass(frozen=True, slots=True)
+class CommitContribution:
+    """Bind a miner to one finished segment before anyone knows which places of it will be drawn."""
+
+    task: HashField
+    round: U32
+    index: U16
+    anchor_height: U64
+    trace_root: HashField
+    delta_root: HashField
+    sidecar_hash: HashField
+
+
+@dataclass(frozen=True, slots=True)
+class ProveContribution:
+    """Open the places that the beacon drew from a committed segment, in the order drawn."""
+
+    task: HashField
+    round: U32
+    index: U16
+    openings: Annotated[tuple[Annotated[bytes, Bytes(1, OPENING_BYTES_MAX)], ...], Many(64)]
+
+
+Action = Transfer | CommitContribution | ProveContribution
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionBody:
+    """Everything that is signed: who acts, in which order, what for, and the fee in atoms."""
+
+    sender: PublicKeyField
+    nonce: U64
+    fee: U64
+    action: Annotated[Action, Tagged()]
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A body and its sender's signature."""
+
+    body: TransactionBody
+    signature: SignatureField
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """Block data of one contribution: the root of every op's outputs, step by step, and the quantised delta.
+
+    `output_roots` is the concatenation of 32-byte roots, step-major, in program order; `delta` is the bytes of the delta
+    op's outputs. Both are bound by the commit's trace root and delta root.
+    """
+
+    output_roots: Annotated[bytes, Bytes(32, SIDECAR_BYTES_MAX)]
+    delta: Annotated[bytes, Bytes(1, SIDECAR_BYTES_MAX)]
+
+
+def compute_transaction_hash(transaction: Transaction) -> Hash:
+    """Return the hash that names a transaction; its signature is part of it."""
+    return tagged_hash("transaction", encode(transaction))
+
+
+def compute_signing_hash(chain_id: Hash, body: TransactionBody) -> Hash:
+    """Return the 32 bytes that the sender signs."""
+    return tagged_hash("transaction.sign", chain_id, encode(body))
+
+
+def compute_sidecar_hash(sidecar: Sidecar) -> Hash:
+    """Return the hash by which a commit names its block data."""
+    return tagged_hash("sidecar", encode(sidecar))

@@ -1,0 +1,1 @@
+"""Which block to believe: difficulty, header rules, tickets, fork choice. Pure."""

@@ -1,0 +1,1 @@
+"""The computation that is proven: exact integer training, traces, checks, kernels. Pure."""
