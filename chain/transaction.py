@@ -71,8 +71,8 @@ class Transaction:
 class Sidecar:
     """Block data of one contribution: the root of every op's outputs, step by step, and the quantised delta.
 
-    `output_roots` is the concatenation of 32-byte roots, step-major, in program order; `delta` is the bytes of the delta
-    op's outputs. Both are bound by the commit's trace root and delta root.
+    `output_roots` is the concatenation of 32-byte roots, step-major, in program order; `delta` is the delta
+    op's output bytes. Both are bound by the commit's trace root and delta root.
     """
 
     output_roots: Annotated[bytes, Bytes(32, SIDECAR_BYTES_MAX)]
