@@ -70,7 +70,7 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
-    """A training task: its program in canonical bytes (ml alone reads it), the roots of its data and first checkpoint."""
+    """A training task: its program in canonical bytes (ml alone reads it) and the roots of its data and checkpoint."""
 
     name: Annotated[str, Text(64)]
     program: Annotated[bytes, Bytes(1, 4096)]
