@@ -1,4 +1,7 @@
-"""Blocks: a header, the opening of its ticket, and the transactions under its root."""
+"""Blocks: a header, the opening of its ticket, and the transactions under its root.
+
+What a block may hold and what it changes is decided by consensus and the ledger; here are only its fields and sizes.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated

@@ -1,4 +1,7 @@
-"""The record of a winning ticket and the strips that open it. How one is mined or checked is consensus' business."""
+"""The record of a winning ticket, where its digest was found, and the strips that open it.
+
+How a ticket is mined, checked or paid is consensus' and the ledger's business; here are only its fields and sizes.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated
