@@ -1,0 +1,34 @@
+"""The door between the network and the chain: all that `node.network` may ask or hand over.
+
+The importer implements it; tests script it. Everything travels as canonical bytes, which the implementer decodes again
+under its own limits. Submissions are awaited one at a time, in the order in which they have to be imported.
+"""
+
+from typing import Protocol
+
+from p2p.view import ChainView, Outcome, SubmitResult, Tip
+
+__all__ = ["ChainPort", "Outcome", "SubmitResult", "Tip"]
+
+
+class ChainPort(ChainView, Protocol):
+    """A chain that answers questions (`ChainView`) and takes what peers send."""
+
+    async def submit_headers(self, headers: tuple[bytes, ...]) -> SubmitResult:
+        """Validate linked headers, oldest first, and keep them.
+
+        ACCEPTED when at least one is new and all are valid; INVALID names the first broken rule, with the valid ones
+        before it kept; ORPHAN when the first one's parent is unknown.
+        """
+        ...
+
+    async def submit_block(self, block: bytes, sidecars: tuple[bytes, ...]) -> SubmitResult:
+        """Import a block; `sidecars` are those that `has_sidecar` denied, their hashes checked, in no special order.
+
+        The parent satisfies `has_block`. A block whose header was never submitted is welcome: the tip arrives so.
+        """
+        ...
+
+    async def submit_transaction(self, transaction: bytes, sidecar: bytes | None) -> SubmitResult:
+        """Offer a transaction to the pool; `sidecar` comes with a commit unless `has_sidecar` affirmed it."""
+        ...

@@ -1,0 +1,100 @@
+"""What the network may ask of a chain, and how a chain answers what it is given.
+
+These are questions about content by hash, never about rules: whether a block is valid is known only through the
+`SubmitResult` that the node hands back. All questions are answered from memory or one indexed read, on the event loop.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol
+
+from chain.primitives import Hash
+
+
+class Outcome(Enum):
+    """What became of content that was handed to the node."""
+
+    ACCEPTED = auto()
+    """New, valid and kept: on the main branch or a side branch, or in the pool."""
+    ALREADY_KNOWN = auto()
+    """Held before; nothing changed."""
+    ORPHAN = auto()
+    """The parent is unknown; nothing was kept."""
+    MISSING_DATA = auto()
+    """Sidecars named in `missing` are needed first; nothing was kept."""
+    REFUSED = auto()
+    """Not now, and nobody's fault: a timestamp ahead of our clock, a full pool, a low fee, a used nonce."""
+    INVALID = auto()
+    """Breaks `rule`; whoever sent it is penalised."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitResult:
+    """An outcome, with the slug of the rule that refused or the hashes of what is missing."""
+
+    outcome: Outcome
+    rule: str = ""
+    missing: tuple[Hash, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """The end of a branch: its hash, its height, and the expected MACs behind it."""
+
+    hash: Hash
+    height: int
+    total_work: int
+
+
+class ChainView(Protocol):
+    """The questions that sync, gossip and serving ask."""
+
+    def get_tip(self) -> Tip:
+        """Return the head: the heaviest branch whose blocks are all validated."""
+        ...
+
+    def get_header_work(self) -> int:
+        """Return the total work of the heaviest known header that is not known to be invalid."""
+        ...
+
+    def get_locator(self) -> tuple[Hash, ...]:
+        """Return hashes of the heaviest header branch, newest first, thinning out, genesis last; at most 64."""
+        ...
+
+    def get_headers_after(self, locator: tuple[Hash, ...], count_max: int) -> tuple[bytes, ...]:
+        """Return encoded headers of the head's branch above the first hash of `locator` that is on it, oldest first.
+
+        Without any such hash they begin at height 1.
+        """
+        ...
+
+    def get_missing_blocks(self, count_max: int) -> tuple[Hash, ...]:
+        """Return hashes of headers whose blocks must come before the heaviest header can be the head, oldest first.
+
+        Empty when the head is the heaviest header. Branches known to be invalid are left out.
+        """
+        ...
+
+    def has_block(self, block_hash: Hash) -> bool:
+        """Say whether the block was submitted before and its fate is known: kept on any branch, or found invalid."""
+        ...
+
+    def has_transaction(self, transaction_hash: Hash) -> bool:
+        """Say whether the transaction waits in the pool or stands in the head's branch."""
+        ...
+
+    def has_sidecar(self, sidecar_hash: Hash) -> bool:
+        """Say whether the sidecar is held."""
+        ...
+
+    def get_block_bytes(self, block_hash: Hash) -> bytes | None:
+        """Return the encoded block of any branch."""
+        ...
+
+    def get_transaction_bytes(self, transaction_hash: Hash) -> bytes | None:
+        """Return the encoded transaction, from the pool at least."""
+        ...
+
+    def get_sidecar_bytes(self, sidecar_hash: Hash) -> bytes | None:
+        """Return the encoded sidecar."""
+        ...
