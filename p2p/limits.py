@@ -1,0 +1,103 @@
+"""The numbers that bound a peer, in one table, and the two tools that enforce them: a bucket and a bounded set.
+
+Times are integers of milliseconds handed in by the caller; no clock is read here.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+MIB = 1024 * 1024
+T = TypeVar("T", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one node grants its peers."""
+
+    handshake_ms: int = 5_000
+    """From the TCP connection to the verified handshake."""
+    inbound_max: int = 32
+    """Connections that others opened."""
+    outbound_max: int = 10
+    """Connections that we opened."""
+    half_open_max: int = 16
+    """Inbound connections whose handshake is not over."""
+    inbound_per_address_max: int = 2
+    """Connections from one address; loopback is exempt, as development networks live there."""
+    inbound_per_prefix_max: int = 4
+    """Connections from one IPv4 /16 or IPv6 /32; loopback is exempt."""
+    receive_bytes_per_s: int = 5 * MIB
+    """Refill of the receive bucket; a faster peer is read more slowly."""
+    receive_burst_bytes: int = 16 * MIB
+    """Size of the receive bucket."""
+    send_queue_bytes_max: int = 8 * MIB
+    """Bytes waiting for a peer that does not read; beyond, it is dropped."""
+    serve_backlog_max: int = 4_096
+    """Questions of one peer that wait for their answers; beyond, it is dropped."""
+    known_items_max: int = 16_384
+    """Hashes remembered as known to one peer."""
+    wants_max: int = 8_192
+    """Items that we look for, over all peers."""
+    wants_per_peer_max: int = 2_048
+    """Items that one peer may have us look for."""
+    blocks_in_flight_max: int = 16
+    """Items asked of one peer and not yet answered."""
+    block_window: int = 1_024
+    """How many missing blocks ahead of the head are asked for."""
+    pending_max: int = 256
+    """Blocks and transactions that wait for a parent or for sidecars."""
+    pending_bytes_max: int = 64 * MIB
+    """Their bytes, sidecars included."""
+    pending_ms: int = 120_000
+    """How long one of them may wait."""
+    orphans_max: int = 100
+    """Waiting blocks whose parent is not even on the way."""
+    stall_ms_min: int = 2_000
+    """A peer that owes items and delivers none for this long is stalling; doubles with each stall."""
+    stall_ms_max: int = 64_000
+    """Where the doubling ends."""
+    headers_ms: int = 10_000
+    """How long a question for headers may stay unanswered."""
+    ping_ms: int = 30_000
+    """Silence after which a Ping is sent; three times as long ends the connection."""
+
+
+class TokenBucket:
+    """A budget of bytes that refills with time; overdrawing it is paid by waiting."""
+
+    def __init__(self, rate_per_s: int, burst: int) -> None:
+        """Start full: `burst` tokens, refilled by `rate_per_s` a second."""
+        self._rate_per_s = rate_per_s
+        self._burst_milli = burst * 1000
+        self._level_milli = self._burst_milli
+        self._updated_ms: int | None = None
+
+    def take(self, tokens: int, now_ms: int) -> int:
+        """Take `tokens` and return how many milliseconds to wait before going on."""
+        elapsed_ms = max(0, now_ms - (self._updated_ms if self._updated_ms is not None else now_ms))
+        self._updated_ms = now_ms
+        self._level_milli = min(self._burst_milli, self._level_milli + elapsed_ms * self._rate_per_s) - tokens * 1000
+        return max(0, -(self._level_milli // self._rate_per_s))
+
+
+class BoundedSet(Generic[T]):
+    """A set that forgets its oldest members when it is full."""
+
+    def __init__(self, size_max: int) -> None:
+        """Start empty, for at most `size_max` members."""
+        self._size_max = size_max
+        self._members: dict[T, None] = {}
+
+    def add(self, member: T) -> None:
+        """Take `member` as the newest."""
+        self._members.pop(member, None)
+        self._members[member] = None
+        if len(self._members) > self._size_max:
+            del self._members[next(iter(self._members))]
+
+    def __contains__(self, member: object) -> bool:
+        return member in self._members
+
+    def __len__(self) -> int:
+        return len(self._members)
