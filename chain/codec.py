@@ -68,8 +68,10 @@ class Text:
 
     def to_wire(self, value: object) -> Wire:
         """Return the wire form of `value`; raises DecodeError when it is too long."""
-        if type(value) is not str or len(value.encode("utf-8", "surrogatepass")) > self.size_max:
+        if type(value) is not str or len(value.encode("utf-8", "replace")) > self.size_max:
             raise DecodeError(f"expected text of at most {self.size_max} bytes, found {_describe(value)}")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise DecodeError("expected text that UTF-8 can write, found half of a surrogate pair")
         return value
 
     def read(self, reader: msgpack.Unpacker) -> object:
