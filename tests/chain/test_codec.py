@@ -48,7 +48,7 @@ TRANSACTION = Transaction(
 def decode_or_none(cls: type, data: bytes) -> object | None:
     """Return the record; None when it was refused as it should be. Anything else is a failure."""
     try:
-        record = decode(cls, data, SIZE_BYTES_MAX)
+        record: object = decode(cls, data, SIZE_BYTES_MAX)
     except DecodeError:
         return None
     assert encode(record) == data
@@ -109,8 +109,9 @@ SPELLED = [b"\x01", b"\xcd\x01\x2c", WIDE, b"\xc4\x02ab", b"\x92\x01\x02", b"\xa
 @pytest.mark.parametrize(
     ("field", "spelling"),
     [
-        (0, b"\xcc\x01"), (0, b"\xd0\x01"), (1, b"\xce\x00\x00\x01\x2c"), (1, b"\xd1\x01\x2c"), 
-        (2, b"\xc5\x00\x20" + WIDE[2:]),        (3, b"\xc5\x00\x02ab"), (3, b"\xc6\x00\x00\x00\x02ab"), (4, b"\xdc\x00\x02\x01\x02"), (4, b"\x92\x01\xcc\x02"),
+        (0, b"\xcc\x01"), (0, b"\xd0\x01"), (1, b"\xce\x00\x00\x01\x2c"), (1, b"\xd1\x01\x2c"),
+        (2, b"\xc5\x00\x20" + WIDE[2:]), (3, b"\xc5\x00\x02ab"), (3, b"\xc6\x00\x00\x00\x02ab"),
+        (4, b"\xdc\x00\x02\x01\x02"), (4, b"\x92\x01\xcc\x02"),
         (5, b"\xd9\x03n\xc3\xa9"),
     ],
 )  # fmt: skip
