@@ -151,6 +151,7 @@ def test_truncations_are_refused() -> None:
 BOMBS = {
     "a megabyte of empty arrays": b"\x90" * (1 << 20),
     "empty arrays in a list": b"\x96\x01\x01" + WIDE + b"\xc4\x00" + b"\xdd\x00\x0f\xff\xff" + b"\x90" * (1 << 20),
+    "empty arrays in a number's place": b"\x96\xdd\x00\x0f\xff\xff" + b"\x90" * (1 << 20),
     "a million levels": b"\x91" * (1 << 20),
     "levels in a number's place": b"\x96" + b"\x91" * (1 << 20),
     "2^32 items declared": b"\xdd\xff\xff\xff\xff" + bytes(100),
