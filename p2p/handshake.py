@@ -1,9 +1,9 @@
 """The handshake: each end proves with Ed25519 that its key sits at its end of this very TLS session.
 
-Initiator: Hello. Responder: Hello, Proof. Initiator: Proof. Each Proof signs the signer's role, both Hellos (so version,
-chain, keys and nonces, all of them) and the hash of the responder's certificate as that end sees it: a man in the middle
-shows another certificate, a replay answers an older nonce, a downgrade changes a signed byte. Sans-IO; randomness is
-handed in. Source: the channel binding of RFC 9266 and SIGMA (Krawczyk 2003).
+Initiator: Hello. Responder: Hello, Proof. Initiator: Proof. Each Proof signs the signer's role, both Hellos (so the
+version, chain, keys and nonces, all of them) and the hash of the responder's certificate as that end sees it: a man in
+the middle shows another certificate, a replay answers an older nonce, a downgrade changes a signed byte. Sans-IO;
+randomness is handed in. Source: the channel binding of RFC 9266 and SIGMA (Krawczyk 2003).
 """
 
 from dataclasses import dataclass

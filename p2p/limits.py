@@ -37,14 +37,12 @@ class Limits:
     """Questions of one peer that wait for their answers; beyond, it is dropped."""
     known_items_max: int = 16_384
     """Hashes remembered as known to one peer."""
-    wants_max: int = 8_192
-    """Items that we look for, over all peers."""
-    wants_per_peer_max: int = 2_048
+    wants_per_peer_max: int = 1_024
     """Items that one peer may have us look for."""
-    blocks_in_flight_max: int = 16
+    in_flight_max: int = 16
     """Items asked of one peer and not yet answered."""
-    block_window: int = 1_024
-    """How many missing blocks ahead of the head are asked for."""
+    block_window: int = 128
+    """How many missing blocks ahead of the head are asked for: half of what may wait for its turn."""
     pending_max: int = 256
     """Blocks and transactions that wait for a parent or for sidecars."""
     pending_bytes_max: int = 64 * MIB

@@ -23,9 +23,9 @@ class Outcome(Enum):
     MISSING_DATA = auto()
     """Sidecars named in `missing` are needed first; nothing was kept."""
     REFUSED = auto()
-    """Not now, and nobody's fault: a timestamp ahead of our clock, a full pool, a low fee, a used nonce."""
+    """Not now, and nobody's fault: a timestamp ahead of our clock, a full pool, a used nonce, a closed window."""
     INVALID = auto()
-    """Breaks `rule`; whoever sent it is penalised."""
+    """Breaks `rule`; whoever sent it is penalised. A transaction is INVALID only when it would be so on every head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,10 @@ class ChainView(Protocol):
         ...
 
     def has_block(self, block_hash: Hash) -> bool:
-        """Say whether the block was submitted before and its fate is known: kept on any branch, or found invalid."""
+        """Say whether the block was submitted before and its fate is known: kept on any branch, or found invalid.
+
+        Only a fault in what the hash binds counts: another copy may come with another signature or ticket opening.
+        """
         ...
 
     def has_transaction(self, transaction_hash: Hash) -> bool:

@@ -1,0 +1,67 @@
+"""What the relay wants done: plain values that whoever owns the sockets and the chain carries out, in order."""
+
+from dataclasses import dataclass
+
+from chain.primitives import Hash, PublicKey
+from p2p.messages import GetHeaders, Item, Message
+from p2p.score import Fault
+
+Peer = PublicKey
+"""A peer is named by the key that its handshake proved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send `message` to `peer`."""
+
+    peer: Peer
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Answer `question` when the peer has room for it."""
+
+    peer: Peer
+    question: GetHeaders | Item
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """Charge `peer` with `fault`; `reason` is for the log."""
+
+    peer: Peer
+    fault: Fault
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverHeaders:
+    """Hand headers to the chain and report to `on_headers_outcome`."""
+
+    peer: Peer
+    headers: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverBlock:
+    """Hand a block to the chain and report to `on_block_outcome`."""
+
+    peer: Peer
+    hash: Hash
+    block: bytes
+    sidecars: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverTransaction:
+    """Hand a transaction to the chain and report to `on_transaction_outcome`."""
+
+    peer: Peer
+    hash: Hash
+    transaction: bytes
+    sidecar: bytes | None
+
+
+Delivery = DeliverHeaders | DeliverBlock | DeliverTransaction
+Action = Send | Serve | Charge | Delivery

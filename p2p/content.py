@@ -1,0 +1,67 @@
+"""What can be told of content from its bytes alone: its name, its parent, and the sidecars it needs.
+
+A block's hash covers its foliage; the trunk and the transactions are compared with the roots in it, so that nobody can
+pass other content under a good hash. Whether any of it is valid is not asked here.
+"""
+
+from dataclasses import dataclass
+
+from chain.block import BLOCK_BYTES_MAX, Block, compute_transactions_root, get_sidecar_hashes
+from chain.codec import decode
+from chain.errors import DecodeError
+from chain.hashing import tagged_hash
+from chain.header import HEADER_BYTES_MAX, Header, compute_header_hash, compute_trunk_hash
+from chain.primitives import Hash
+from chain.transaction import TRANSACTION_BYTES_MAX, CommitContribution, Transaction, compute_transaction_hash
+from p2p.errors import RemoteProtocolError
+from p2p.messages import Item, ItemKind
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A block or transaction by name, a block's parent, and the sidecars it names."""
+
+    item: Item
+    parent: Hash | None
+    sidecars: tuple[Hash, ...]
+
+
+def read_block(data: bytes) -> Content:
+    """Return what a block's bytes say of it; raises RemoteProtocolError."""
+    try:
+        block = decode(Block, data, BLOCK_BYTES_MAX)
+    except DecodeError as error:
+        raise RemoteProtocolError("malformed", str(error)) from None
+    foliage = block.header.foliage
+    for rule, found, expected in (
+        ("trunk", compute_trunk_hash(block.header.trunk), foliage.trunk_hash),
+        ("transactions", compute_transactions_root(block.transactions), foliage.transactions_root),
+    ):
+        if found != expected:
+            raise RemoteProtocolError(f"unbound-{rule}", f"found {found.hex()}, expected {expected.hex()}")
+    item = Item(ItemKind.BLOCK, compute_header_hash(block.header))
+    return Content(item, foliage.parent_hash, get_sidecar_hashes(block))
+
+
+def read_transaction(data: bytes) -> Content:
+    """Return what a transaction's bytes say of it; raises RemoteProtocolError."""
+    try:
+        transaction = decode(Transaction, data, TRANSACTION_BYTES_MAX)
+    except DecodeError as error:
+        raise RemoteProtocolError("malformed", str(error)) from None
+    action = transaction.body.action
+    sidecars = (action.sidecar_hash,) if isinstance(action, CommitContribution) else ()
+    return Content(Item(ItemKind.TRANSACTION, compute_transaction_hash(transaction)), None, sidecars)
+
+
+def read_sidecar(data: bytes) -> Item:
+    """Return the name of a sidecar; bytes that are no sidecar have a name that nobody asks for."""
+    return Item(ItemKind.SIDECAR, tagged_hash("sidecar", data))
+
+
+def read_header_hash(data: bytes) -> Hash:
+    """Return the name of the block that a header belongs to; raises RemoteProtocolError."""
+    try:
+        return compute_header_hash(decode(Header, data, HEADER_BYTES_MAX))
+    except DecodeError as error:
+        raise RemoteProtocolError("malformed", str(error)) from None

@@ -1,0 +1,174 @@
+"""Fetching content by hash: which peer is asked for what, and what happens when it does not answer.
+
+Every item is asked of one peer at a time. A peer that owes items and delivers none stalls: it is charged once, all it
+owes goes to others, and its next stall takes twice as long to be called one. It knows nothing of what items mean.
+"""
+
+from dataclasses import dataclass, field
+
+from p2p.actions import Action, Charge, Peer, Send
+from p2p.limits import BoundedSet, Limits
+from p2p.messages import GetData, Item
+from p2p.score import Fault
+
+ATTEMPTS_MAX = 8
+LATE_ITEMS_MAX = 256
+REST_MS = 1_000
+"""How long a peer that stalled is not asked, so that others come first."""
+
+DEADLINE_STALLS = 5
+"""An item not delivered within this many stall times is a stall, whatever else its peer delivers."""
+
+
+@dataclass(slots=True)
+class _Want:
+    candidates: list[Peer]
+    asked: Peer | None = None
+    attempts: int = 0
+
+
+@dataclass(slots=True)
+class _Load:
+    """What one peer may be asked, what it owes (item -> when it was asked), and what it once owed and may still bring."""
+
+    stall_ms: int
+    queue: dict[Item, None] = field(default_factory=dict)
+    asked: dict[Item, int] = field(default_factory=dict)
+    progress_ms: int = 0
+    rests_until_ms: int = 0
+    named: int = 0
+    late: BoundedSet[Item] = field(default_factory=lambda: BoundedSet(LATE_ITEMS_MAX))
+
+
+class Fetcher:
+    """Wanted items and the peers that owe them."""
+
+    def __init__(self, limits: Limits) -> None:
+        """Start with no peer and no want."""
+        self._limits = limits
+        self._wants: dict[Item, _Want] = {}
+        self._loads: dict[Peer, _Load] = {}
+
+    def add_peer(self, peer: Peer) -> None:
+        """Take `peer` as someone to ask."""
+        self._loads[peer] = _Load(self._limits.stall_ms_min)
+
+    def drop_peer(self, peer: Peer) -> None:
+        """Forget `peer`; what it owed goes to others, without a charge."""
+        self._loads.pop(peer, None)
+        for item in [item for item, want in self._wants.items() if peer in want.candidates]:
+            if self._wants[item].asked == peer:
+                self._release(item)
+            self._remove_candidate(item, peer)
+
+    def want(self, item: Item, peer: Peer) -> None:
+        """Look for `item`, which `peer` may have; a known want gains a candidate, a flood by one peer is cut off."""
+        load = self._loads.get(peer)
+        if load is None or load.named >= self._limits.wants_per_peer_max:
+            return
+        want = self._wants.setdefault(item, _Want([]))
+        if peer not in want.candidates:
+            want.candidates.append(peer)
+            load.named += 1
+            load.queue[item] = None
+
+    def is_wanted(self, item: Item) -> bool:
+        """Say whether `item` is being looked for."""
+        return item in self._wants
+
+    def has_asked(self, peer: Peer) -> bool:
+        """Say whether `peer` owes anything, or still may bring something it owed."""
+        load = self._loads.get(peer)
+        return load is not None and bool(load.asked or len(load.late))
+
+    def on_received(self, peer: Peer, item: Item, now_ms: int) -> bool:
+        """Say whether `item` was asked of `peer`; if so it is no longer looked for."""
+        load = self._loads.get(peer)
+        if load is None or not (item in load.asked or item in load.late):
+            return False
+        load.progress_ms = now_ms
+        load.stall_ms = max(self._limits.stall_ms_min, load.stall_ms * 85 // 100)
+        load.asked.pop(item, None)
+        self._forget(item)
+        return True
+
+    def on_not_found(self, peer: Peer, items: tuple[Item, ...], now_ms: int) -> None:
+        """Ask others for what `peer` does not have."""
+        load = self._loads.get(peer)
+        for item in items:
+            if load is not None and load.asked.pop(item, None) is not None:
+                load.progress_ms = now_ms
+                self._release(item)
+                self._remove_candidate(item, peer)
+
+    def poll(self, now_ms: int) -> list[Action]:
+        """Return charges for stalls and the questions to send now."""
+        actions: list[Action] = []
+        for peer, load in self._loads.items():
+            if self._is_stalled(load, now_ms):
+                actions.append(Charge(peer, Fault.TIMEOUT, f"{len(load.asked)} items owed, none delivered"))
+                self._on_stall(load, now_ms)
+        return actions + self._ask(now_ms)
+
+    def _is_stalled(self, load: _Load, now_ms: int) -> bool:
+        if not load.asked:
+            return False
+        oldest_ms = next(iter(load.asked.values()))
+        silent_ms = now_ms - max(load.progress_ms, oldest_ms)
+        return silent_ms >= load.stall_ms or now_ms - oldest_ms >= DEADLINE_STALLS * load.stall_ms
+
+    def _on_stall(self, load: _Load, now_ms: int) -> None:
+        load.rests_until_ms = now_ms + REST_MS
+        load.stall_ms = min(self._limits.stall_ms_max, 2 * load.stall_ms)
+        owed, load.asked = load.asked, {}
+        for item in owed:
+            load.late.add(item)
+            want = self._wants[item]
+            want.attempts += 1
+            self._release(item)
+            if want.attempts >= ATTEMPTS_MAX:
+                self._forget(item)
+
+    def _ask(self, now_ms: int) -> list[Action]:
+        actions: list[Action] = []
+        for peer, load in self._loads.items():
+            chosen: list[Item] = []
+            while load.queue and len(load.asked) < self._limits.in_flight_max and load.rests_until_ms <= now_ms:
+                item = next(iter(load.queue))
+                del load.queue[item]
+                want = self._wants[item]
+                if want.asked is None:
+                    want.asked = peer
+                    load.asked[item] = now_ms
+                    chosen.append(item)
+            if chosen:
+                actions.append(Send(peer, GetData(tuple(chosen))))
+        return actions
+
+    def _release(self, item: Item) -> None:
+        """Let any candidate be asked."""
+        want = self._wants[item]
+        want.asked = None
+        for peer in want.candidates:
+            if peer in self._loads:
+                self._loads[peer].queue[item] = None
+
+    def _remove_candidate(self, item: Item, peer: Peer) -> None:
+        want = self._wants[item]
+        want.candidates.remove(peer)
+        self._disown(item, peer)
+        if not want.candidates:
+            self._forget(item)
+
+    def _forget(self, item: Item) -> None:
+        want = self._wants.pop(item, None)
+        for peer in want.candidates if want is not None else ():
+            self._disown(item, peer)
+
+    def _disown(self, item: Item, peer: Peer) -> None:
+        load = self._loads.get(peer)
+        if load is not None:
+            load.named -= 1
+            load.queue.pop(item, None)
+            if load.asked.pop(item, None) is not None:
+                load.late.add(item)

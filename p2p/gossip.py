@@ -1,0 +1,77 @@
+"""Who knows what: announcing content to those who do not have it, and wanting what others announce.
+
+Announcements are hashes; content moves only when it is asked for. What was found wanting once is not fetched again.
+"""
+
+from p2p.actions import Action, Peer, Send
+from p2p.assembly import Assembly
+from p2p.errors import RemoteProtocolError
+from p2p.fetch import Fetcher
+from p2p.limits import BoundedSet, Limits
+from p2p.messages import Inventory, Item, ItemKind
+from p2p.view import ChainView
+
+REJECTED_MAX = 16_384
+
+
+def has_item(chain: ChainView, item: Item) -> bool:
+    """Say whether `chain` holds `item`; raises RemoteProtocolError for a kind that does not exist."""
+    if item.kind == ItemKind.BLOCK:
+        return chain.has_block(item.hash)
+    if item.kind == ItemKind.TRANSACTION:
+        return chain.has_transaction(item.hash)
+    if item.kind == ItemKind.SIDECAR:
+        return chain.has_sidecar(item.hash)
+    raise RemoteProtocolError("item-kind", f"found {item.kind}, expected at most {max(ItemKind)}")
+
+
+class Gossip:
+    """What each peer is known to hold."""
+
+    def __init__(self, chain: ChainView, fetcher: Fetcher, assembly: Assembly, limits: Limits) -> None:
+        """Ask through `fetcher` for what neither `chain` nor `assembly` holds."""
+        self._assembly = assembly
+        self._chain = chain
+        self._fetcher = fetcher
+        self._limits = limits
+        self._known: dict[Peer, BoundedSet[Item]] = {}
+        self._rejected: BoundedSet[Item] = BoundedSet(REJECTED_MAX)
+
+    def add_peer(self, peer: Peer) -> None:
+        """Take `peer` as one that knows nothing yet."""
+        self._known[peer] = BoundedSet(self._limits.known_items_max)
+
+    def drop_peer(self, peer: Peer) -> None:
+        """Forget `peer`."""
+        self._known.pop(peer, None)
+
+    def reject(self, item: Item) -> None:
+        """Do not fetch `item` again."""
+        self._rejected.add(item)
+
+    def mark_known(self, peer: Peer, item: Item) -> None:
+        """Remember that `peer` holds `item`."""
+        if peer in self._known:
+            self._known[peer].add(item)
+
+    def on_inventory(self, peer: Peer, items: tuple[Item, ...], is_behind: bool) -> None:
+        """Want what is new; transactions only when we are not `is_behind`, as they cannot be judged before.
+
+        Raises RemoteProtocolError for a kind that does not exist.
+        """
+        for item in items:
+            is_held = has_item(self._chain, item) or self._assembly.holds(item)
+            self.mark_known(peer, item)
+            if is_held or item in self._rejected or (item.kind == ItemKind.TRANSACTION and is_behind):
+                continue
+            if item.kind != ItemKind.SIDECAR or self._fetcher.is_wanted(item):
+                self._fetcher.want(item, peer)
+
+    def announce(self, item: Item) -> list[Action]:
+        """Return announcements of `item` to every peer that is not known to hold it."""
+        actions: list[Action] = []
+        for peer, known in self._known.items():
+            if item not in known:
+                known.add(item)
+                actions.append(Send(peer, Inventory((item,))))
+        return actions

@@ -1,0 +1,202 @@
+"""The network's side of a node without its sockets: messages and outcomes go in, actions come out.
+
+It ties gossip, fetching, assembly and sync together and holds no rule of its own but one: content is taken only from
+whom it was asked of. Deterministic: time is handed in, and the same calls give the same actions.
+"""
+
+from chain.primitives import Hash
+from p2p.actions import Action, Charge, DeliverHeaders, Peer, Send, Serve
+from p2p.assembly import Assembly, Pending
+from p2p.content import Content, read_block, read_header_hash, read_sidecar, read_transaction
+from p2p.errors import RemoteProtocolError
+from p2p.fetch import Fetcher
+from p2p.gossip import Gossip
+from p2p.limits import Limits
+from p2p.messages import (
+    BlockMessage,
+    GetData,
+    GetHeaders,
+    Headers,
+    Inventory,
+    Item,
+    ItemKind,
+    Message,
+    NotFound,
+    Ping,
+    Pong,
+    SidecarMessage,
+    Status,
+    TransactionMessage,
+)
+from p2p.score import Fault
+from p2p.sync import Sync
+from p2p.view import ChainView, Outcome, SubmitResult
+
+
+class Relay:
+    """All peers of one node."""
+
+    def __init__(self, chain: ChainView, limits: Limits) -> None:
+        """Start without peers."""
+        self._chain = chain
+        self._fetcher = Fetcher(limits)
+        self._assembly = Assembly(chain, limits)
+        self._gossip = Gossip(chain, self._fetcher, self._assembly, limits)
+        self._sync = Sync(chain, self._fetcher, self._assembly, limits)
+        self._peers: dict[Peer, None] = {}
+        self._actions: list[Action] = []
+
+    def on_established(self, peer: Peer) -> None:
+        """Take a peer whose handshake is over, and tell it where we stand."""
+        self._peers[peer] = None
+        for part in (self._fetcher, self._gossip, self._sync):
+            part.add_peer(peer)
+        self._actions.append(Send(peer, self._make_status()))
+
+    def on_gone(self, peer: Peer) -> None:
+        """Forget a peer that left or is no longer listened to."""
+        self._peers.pop(peer, None)
+        for part in (self._fetcher, self._gossip, self._sync):
+            part.drop_peer(peer)
+
+    def on_message(self, peer: Peer, message: Message, now_ms: int) -> None:
+        """Act on a message; what breaks the protocol becomes a charge."""
+        try:
+            self._on_request(peer, message) or self._on_offer(peer, message, now_ms)
+        except RemoteProtocolError as error:
+            self._actions.append(Charge(peer, Fault.PROTOCOL, str(error)))
+
+    def on_headers_outcome(self, delivery: DeliverHeaders, result: SubmitResult, now_ms: int) -> None:
+        """Learn what the chain thought of headers."""
+        if result.outcome is Outcome.INVALID:
+            self._actions.append(Charge(delivery.peer, Fault.INVALID_BLOCK, f"headers: {result.rule}"))
+        self._sync.on_headers_outcome(delivery.peer, result.outcome, now_ms)
+
+    def on_block_outcome(self, peer: Peer, block_hash: Hash, result: SubmitResult, now_ms: int) -> None:
+        """Learn what the chain thought of a block that `peer` sent."""
+        judged = self._assembly.on_judged(Item(ItemKind.BLOCK, block_hash))
+        if result.outcome is Outcome.ACCEPTED and self._chain.get_tip().hash == block_hash:
+            self.announce_block(block_hash)
+        elif result.outcome is Outcome.INVALID:
+            self._actions.append(Charge(peer, Fault.INVALID_BLOCK, f"block {block_hash.hex()}: {result.rule}"))
+        elif result.outcome is Outcome.ORPHAN:
+            self._sync.on_orphan(peer)
+        elif result.outcome is Outcome.MISSING_DATA and judged is not None:
+            self._reopen(judged, result.missing)
+        if result.outcome in (Outcome.ACCEPTED, Outcome.INVALID):
+            self._sync.on_block_judged(now_ms)
+
+    def on_transaction_outcome(self, peer: Peer, transaction_hash: Hash, result: SubmitResult) -> None:
+        """Learn what the chain thought of a transaction that `peer` sent."""
+        item = Item(ItemKind.TRANSACTION, transaction_hash)
+        judged = self._assembly.on_judged(item)
+        if result.outcome is Outcome.ACCEPTED:
+            self._actions += self._gossip.announce(item)
+        elif result.outcome is Outcome.MISSING_DATA and judged is not None:
+            self._reopen(judged, result.missing)
+        elif result.outcome in (Outcome.INVALID, Outcome.REFUSED):
+            self._gossip.reject(item)
+        if result.outcome is Outcome.INVALID:
+            reason = f"transaction {transaction_hash.hex()}: {result.rule}"
+            self._actions.append(Charge(peer, Fault.INVALID_TRANSACTION, reason))
+
+    def announce_block(self, block_hash: Hash) -> None:
+        """Tell every peer of a new head."""
+        self._actions += self._gossip.announce(Item(ItemKind.BLOCK, block_hash))
+        self._actions += [Send(peer, self._make_status()) for peer in self._peers]
+
+    def announce_transaction(self, transaction_hash: Hash) -> None:
+        """Tell every peer of a new transaction."""
+        self._actions += self._gossip.announce(Item(ItemKind.TRANSACTION, transaction_hash))
+
+    def poll(self, now_ms: int) -> list[Action]:
+        """Return what is to be done now; call after every input and at least once a second."""
+        self._assembly.drop_older(now_ms)
+        actions, self._actions = self._actions, []
+        actions += self._assembly.take_ready()
+        actions += self._sync.poll(now_ms)
+        return actions + self._fetcher.poll(now_ms)
+
+    def _on_request(self, peer: Peer, message: Message) -> bool:
+        """Act on a question; False when the message is none."""
+        if isinstance(message, Ping):
+            self._actions.append(Send(peer, Pong(message.nonce)))
+        elif isinstance(message, GetHeaders):
+            self._actions.append(Serve(peer, message))
+        elif isinstance(message, GetData):
+            for item in message.items:
+                self._gossip.mark_known(peer, item)
+                self._actions.append(Serve(peer, item))
+        else:
+            return False
+        return True
+
+    def _on_offer(self, peer: Peer, message: Message, now_ms: int) -> None:
+        if peer not in self._peers:
+            return
+        if isinstance(message, Status):
+            self._sync.on_status(peer, message.total_work)
+        elif isinstance(message, Inventory):
+            self._gossip.on_inventory(peer, message.items, self._sync.is_behind())
+        elif isinstance(message, NotFound):
+            self._fetcher.on_not_found(peer, message.items, now_ms)
+        elif isinstance(message, Headers):
+            self._on_headers(peer, message.headers, now_ms)
+        elif isinstance(message, BlockMessage | TransactionMessage | SidecarMessage):
+            self._on_content(peer, message, now_ms)
+
+    def _on_headers(self, peer: Peer, headers: tuple[bytes, ...], now_ms: int) -> None:
+        last_hash = read_header_hash(headers[-1]) if headers else None
+        if not self._sync.on_headers(peer, last_hash, len(headers), now_ms):
+            self._actions.append(Charge(peer, Fault.UNSOLICITED, "headers that were not asked for"))
+        elif headers:
+            self._actions.append(DeliverHeaders(peer, headers))
+
+    def _on_content(self, peer: Peer, message: BlockMessage | TransactionMessage | SidecarMessage, now_ms: int) -> None:
+        # Reading content costs work: nothing is read for a peer that owes nothing.
+        if not self._fetcher.has_asked(peer):
+            self._actions.append(Charge(peer, Fault.UNSOLICITED, f"{type(message).__name__} that was not asked for"))
+        elif isinstance(message, SidecarMessage):
+            item = read_sidecar(message.sidecar)
+            if self._is_expected(peer, item, now_ms):
+                self._assembly.add_sidecar(item.hash, message.sidecar)
+        elif isinstance(message, BlockMessage):
+            self._on_judgeable(peer, read_block(message.block), message.block, now_ms)
+        else:
+            self._on_judgeable(peer, read_transaction(message.transaction), message.transaction, now_ms)
+
+    def _on_judgeable(self, peer: Peer, content: Content, data: bytes, now_ms: int) -> None:
+        if not self._is_expected(peer, content.item, now_ms):
+            return
+        self._gossip.mark_known(peer, content.item)
+        missing = frozenset(h for h in content.sidecars if not self._chain.has_sidecar(h))
+        is_orphan = content.parent is not None and not self._has_place_for(content.parent)
+        if is_orphan:
+            self._sync.on_orphan(peer)
+        self._assembly.add(Pending(content.item, peer, data, content.parent, now_ms, missing, is_orphan))
+        self._want_sidecars(content.item, peer, missing)
+
+    def _is_expected(self, peer: Peer, item: Item, now_ms: int) -> bool:
+        is_expected = self._fetcher.on_received(peer, item, now_ms)
+        if not is_expected:
+            reason = f"{ItemKind(item.kind).name} {item.hash.hex()} that was not asked for"
+            self._actions.append(Charge(peer, Fault.UNSOLICITED, reason))
+        return is_expected
+
+    def _has_place_for(self, parent: Hash) -> bool:
+        item = Item(ItemKind.BLOCK, parent)
+        return self._chain.has_block(parent) or self._assembly.holds(item) or self._fetcher.is_wanted(item)
+
+    def _reopen(self, judged: Pending, missing: tuple[Hash, ...]) -> None:
+        if self._assembly.reopen(judged, missing):
+            self._want_sidecars(judged.item, judged.peer, judged.missing)
+
+    def _want_sidecars(self, item: Item, peer: Peer, missing: frozenset[Hash]) -> None:
+        """Ask for sidecars, in the order of their hashes, whoever sent the item that names them."""
+        if self._assembly.holds(item):
+            for sidecar_hash in sorted(missing):
+                self._fetcher.want(Item(ItemKind.SIDECAR, sidecar_hash), peer)
+
+    def _make_status(self) -> Status:
+        tip = self._chain.get_tip()
+        return Status(tip.height, tip.total_work)
