@@ -1,0 +1,87 @@
+"""What a person chose on the command line, as plain frozen records that the long-running programs take.
+
+`node.devnet.run`, `node.run.run` and `node.miner.run` each take one of these and return an exit code of `node.exit_codes`.
+It knows no default of the protocol (those stand in `chain.genesis`) and imports nothing heavy, so that `--help` is fast.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LOOPBACK = "127.0.0.1"
+P2P_PORT = 4610
+RPC_PORT = 4611
+"""Adjacent to the port of peers; loopback unless told otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A host and a TCP port; port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    @property
+    def text(self) -> str:
+        """`host:port`, with brackets around an IPv6 address."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The address as a URL of plain HTTP."""
+        return f"http://{self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """How to speak: `json` prints one JSON object a line, `plain` prints lines without a live view or colour."""
+
+    json: bool = False
+    plain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """One validator node."""
+
+    directory: Path
+    p2p: Endpoint = Endpoint(LOOPBACK, P2P_PORT)
+    rpc: Endpoint = Endpoint(LOOPBACK, RPC_PORT)
+    seeds: tuple[Endpoint, ...] = ()
+    genesis_path: Path | None = None
+    """A genesis record to copy into an empty data directory; otherwise the directory holds one."""
+    rpc_hosts: tuple[str, ...] = ()
+    """Names besides loopback that a request's Host header may carry."""
+    rpc_origins: tuple[str, ...] = ()
+    """Origins of web pages that may call the RPC; none by default."""
+    passphrase: str = field(default="", repr=False)
+    """Opens the keystore; the empty one belongs to keys made for development."""
+    output: OutputOptions = OutputOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class MineOptions:
+    """One miner: a client of its node's RPC that trains segments and looks for tickets in them."""
+
+    directory: Path
+    """The node's data directory: the RPC cookie is there, and the signing key stays with the node."""
+    rpc_url: str = Endpoint(LOOPBACK, RPC_PORT).url
+    backend: str = "cpu"
+    output: OutputOptions = OutputOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class DevnetOptions:
+    """A network of nodes on loopback in one directory."""
+
+    directory: Path
+    nodes: int = 3
+    miners: int = 2
+    """How many of the nodes mine; the first ones."""
+    blocks: int | None = None
+    """Stop when every node has reached this height; run until interrupted when None."""
+    fresh: bool = False
+    """Delete what an earlier run left in the directory."""
+    base_port: int = P2P_PORT
+    """Node i takes ports base + 2i (peers) and base + 2i + 1 (RPC)."""
+    output: OutputOptions = OutputOptions()

@@ -1,0 +1,291 @@
+"""The door between the RPC and the node: all that a remote call may ask of it or hand over.
+
+The node's core implements `NodeApi`; tests script it. Answers are records of the chain or plain frozen dataclasses; how they
+look in JSON is the business of `node.rpc.views`. Reads return at once from memory or LevelDB and return None for what the
+node does not know; submissions are awaited and raise the typed errors of `chain.errors`.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from chain.block import Block
+from chain.genesis import Genesis
+from chain.header import Header
+from chain.primitives import Hash, PublicKey
+from chain.ticket import Ticket, TicketOpening
+from chain.transaction import Transaction
+
+HEADERS_MAX = 2_000
+"""Headers one call may ask for."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountProof:
+    """One key of the state under the head's state root; `proof` is a canonical `chain.state` proof record.
+
+    `value` is None when the key is absent, and `proof` then shows the absence.
+    """
+
+    account: PublicKey
+    header_hash: Hash
+    height: int
+    state_root: Hash
+    key: bytes
+    value: bytes | None
+    proof: bytes
+    nonce: int
+    balance: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionInfo:
+    """A transaction and the block of the best chain that holds it; None while it waits in the pool."""
+
+    transaction: Transaction
+    block_hash: Hash | None
+    height: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """What a round settled to: held-out loss in units of 2**-16 summed over `total` examples, and correct answers."""
+
+    round: int
+    height: int
+    root: Hash
+    heldout_loss: int
+    correct: int
+    total: int
+    contributors: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """The task and its running round; `pot` in atoms."""
+
+    task: Hash
+    name: str
+    round: int
+    start_height: int
+    end_height: int
+    pot: int
+    checkpoint: CheckpointInfo
+
+
+@dataclass(frozen=True, slots=True)
+class ContributionInfo:
+    """A contribution; `status` is the lower-case name of its state in the ledger's transition table, atoms for money."""
+
+    round: int
+    miner: PublicKey
+    index: int
+    status: str
+    anchor_height: int
+    commit_height: int
+    trace_root: Hash
+    delta_root: Hash
+    sidecar_hash: Hash
+    challenge: Hash | None
+    deposit: int
+    reward: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInfo:
+    """A connected peer as the network sees it."""
+
+    key: PublicKey
+    address: str
+    is_inbound: bool
+    height: int
+    score: int
+
+
+@dataclass(frozen=True, slots=True)
+class SupplyInfo:
+    """Where every atom is; `balances + deposits + locked + pot + treasury + burned == issued + allocated`."""
+
+    issued: int
+    allocated: int
+    balances: int
+    deposits: int
+    locked: int
+    pot: int
+    treasury: int
+    burned: int
+
+
+@dataclass(frozen=True, slots=True)
+class MinerRates:
+    """What the node's miner last reported, a second."""
+
+    tickets: int
+    macs: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusInfo:
+    """The node at a glance."""
+
+    version: str
+    network: str
+    node: PublicKey
+    is_syncing: bool
+    peers: int
+    pool_transactions: int
+    pool_size_bytes: int
+    uptime_ms: int
+    supply: SupplyInfo
+    rates: MinerRates | None
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A height whose beacon may seed a segment of the running round."""
+
+    height: int
+    beacon: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class MinerWork:
+    """All that a miner needs to train and to look for tickets on the head.
+
+    `target` is the next block's. `anchors` are those a new segment may take, newest last. `contributions` are the node's own
+    of the running round. `next_index` is the first free segment index, or None when the round takes no more of them.
+    """
+
+    parent: Header
+    parent_hash: Hash
+    target: int
+    task: TaskInfo
+    miner: PublicKey
+    anchors: tuple[Anchor, ...]
+    contributions: tuple[ContributionInfo, ...]
+    next_index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSubmission:
+    """A finished segment; the node signs and sends its commit and keeps the sidecar (canonical bytes)."""
+
+    task: Hash
+    round: int
+    index: int
+    anchor_height: int
+    trace_root: Hash
+    delta_root: Hash
+    sidecar: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningsSubmission:
+    """The drawn places of a committed segment, opened, in the order drawn."""
+
+    task: Hash
+    round: int
+    index: int
+    openings: tuple[bytes, ...]
+
+
+class TicketOutcome(Enum):
+    """What became of a submitted ticket."""
+
+    EXTENDED = "extended"
+    STALE = "stale"
+
+
+class NodeApi(Protocol):
+    """A running node, as its RPC sees it."""
+
+    def get_genesis(self) -> Genesis:
+        """Return the network's genesis record."""
+        ...
+
+    def get_genesis_hash(self) -> Hash:
+        """Return the hash of header 0."""
+        ...
+
+    def get_head(self) -> Header:
+        """Return the header of the best chain's tip."""
+        ...
+
+    def get_headers(self, start_height: int, count: int) -> tuple[Header, ...]:
+        """Return up to `count` headers of the best chain from `start_height` upwards."""
+        ...
+
+    def get_header(self, header_hash: Hash) -> Header | None:
+        """Return a header of any branch."""
+        ...
+
+    def get_hash_at_height(self, height: int) -> Hash | None:
+        """Return the hash of the best chain's block at `height`."""
+        ...
+
+    def get_block(self, block_hash: Hash) -> Block | None:
+        """Return a block of any branch; genesis has none."""
+        ...
+
+    def get_account_proof(self, account: PublicKey) -> AccountProof:
+        """Return an account under the head's state root, with its proof."""
+        ...
+
+    def get_transaction(self, transaction_hash: Hash) -> TransactionInfo | None:
+        """Return a transaction of the best chain or the pool."""
+        ...
+
+    def get_task(self) -> TaskInfo:
+        """Return the genesis task at the head."""
+        ...
+
+    def get_checkpoint(self, round_number: int | None) -> CheckpointInfo | None:
+        """Return the checkpoint that starts a round; the running round's for None."""
+        ...
+
+    def get_checkpoint_content(self, root: Hash) -> bytes | None:
+        """Return a checkpoint's canonical bytes."""
+        ...
+
+    def get_contributions(self, round_number: int | None) -> tuple[ContributionInfo, ...]:
+        """Return a round's contributions in canonical order; the running round's for None."""
+        ...
+
+    def get_peers(self) -> tuple[PeerInfo, ...]:
+        """Return the connected peers."""
+        ...
+
+    def get_status(self) -> StatusInfo:
+        """Return the node at a glance."""
+        ...
+
+    def get_next_nonce(self, account: PublicKey) -> int:
+        """Return the first nonce of `account` that neither the chain nor the pool has used."""
+        ...
+
+    async def send_transaction(self, transaction: bytes) -> Hash:
+        """Offer canonical bytes to the pool and announce them; raises DecodeError or InvalidTransaction."""
+        ...
+
+    def get_work(self) -> MinerWork:
+        """Return what the miner should work on now."""
+        ...
+
+    async def submit_ticket(self, parent_hash: Hash, ticket: Ticket, opening: TicketOpening) -> TicketOutcome:
+        """Assemble, sign and import a block on `parent_hash`; raises InvalidProof or InvalidBlock.
+
+        A ticket for another parent than the head's is STALE.
+        """
+        ...
+
+    async def submit_segment(self, segment: SegmentSubmission) -> Hash:
+        """Sign and send a commit, its deposit locked; raises DecodeError or InvalidTransaction."""
+        ...
+
+    async def submit_openings(self, openings: OpeningsSubmission) -> Hash:
+        """Sign and send openings; raises InvalidTransaction or InvalidProof."""
+        ...
+
+    def report_rates(self, rates: MinerRates) -> None:
+        """Keep what the miner measured, for `get_status`."""
+        ...
