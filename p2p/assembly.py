@@ -4,6 +4,7 @@ What is complete comes out in an order in which it can be imported. Everything i
 room runs out, transactions go before blocks, and blocks far from the head before near ones.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from chain.primitives import Hash
@@ -87,10 +88,12 @@ class Assembly:
         self.add(pending)
         return True
 
-    def drop_older(self, now_ms: int) -> None:
-        """Discard what has waited too long."""
-        for pending in [p for p in self._pending.values() if now_ms - p.since_ms > self._limits.pending_ms]:
-            self._discard(pending.item)
+    def drop_hopeless(self, is_wanted: Callable[[Item], bool], now_ms: int) -> None:
+        """Discard what has waited too long, or waits for a sidecar that nobody is asked for any more."""
+        for pending in list(self._pending.values()):
+            is_waiting = all(is_wanted(Item(ItemKind.SIDECAR, sidecar)) for sidecar in pending.missing)
+            if not is_waiting or now_ms - pending.since_ms > self._limits.pending_ms:
+                self._discard(pending.item)
 
     def take_ready(self) -> list[DeliverBlock | DeliverTransaction]:
         """Return what became complete, once."""

@@ -29,7 +29,7 @@ class _Want:
 
 @dataclass(slots=True)
 class _Load:
-    """What one peer may be asked, what it owes (item -> when it was asked), and what it once owed and may still bring."""
+    """What one peer may be asked, what it owes (item -> when it was asked), and what it once owed."""
 
     stall_ms: int
     queue: dict[Item, None] = field(default_factory=dict)
@@ -89,6 +89,7 @@ class Fetcher:
         load.progress_ms = now_ms
         load.stall_ms = max(self._limits.stall_ms_min, load.stall_ms * 85 // 100)
         load.asked.pop(item, None)
+        load.late.discard(item)
         self._forget(item)
         return True
 

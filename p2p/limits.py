@@ -94,6 +94,10 @@ class BoundedSet(Generic[T]):
         if len(self._members) > self._size_max:
             del self._members[next(iter(self._members))]
 
+    def discard(self, member: T) -> None:
+        """Forget `member`, if it is there."""
+        self._members.pop(member, None)
+
     def __contains__(self, member: object) -> bool:
         return member in self._members
 

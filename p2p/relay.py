@@ -10,7 +10,7 @@ from p2p.assembly import Assembly, Pending
 from p2p.content import Content, read_block, read_header_hash, read_sidecar, read_transaction
 from p2p.errors import RemoteProtocolError
 from p2p.fetch import Fetcher
-from p2p.gossip import Gossip
+from p2p.gossip import Gossip, has_item
 from p2p.limits import Limits
 from p2p.messages import (
     BlockMessage,
@@ -62,7 +62,8 @@ class Relay:
     def on_message(self, peer: Peer, message: Message, now_ms: int) -> None:
         """Act on a message; what breaks the protocol becomes a charge."""
         try:
-            self._on_request(peer, message) or self._on_offer(peer, message, now_ms)
+            if not self._on_request(peer, message):
+                self._on_offer(peer, message, now_ms)
         except RemoteProtocolError as error:
             self._actions.append(Charge(peer, Fault.PROTOCOL, str(error)))
 
@@ -94,9 +95,8 @@ class Relay:
             self._actions += self._gossip.announce(item)
         elif result.outcome is Outcome.MISSING_DATA and judged is not None:
             self._reopen(judged, result.missing)
-        elif result.outcome in (Outcome.INVALID, Outcome.REFUSED):
+        elif result.outcome is Outcome.INVALID:
             self._gossip.reject(item)
-        if result.outcome is Outcome.INVALID:
             reason = f"transaction {transaction_hash.hex()}: {result.rule}"
             self._actions.append(Charge(peer, Fault.INVALID_TRANSACTION, reason))
 
@@ -111,7 +111,7 @@ class Relay:
 
     def poll(self, now_ms: int) -> list[Action]:
         """Return what is to be done now; call after every input and at least once a second."""
-        self._assembly.drop_older(now_ms)
+        self._assembly.drop_hopeless(self._fetcher.is_wanted, now_ms)
         actions, self._actions = self._actions, []
         actions += self._assembly.take_ready()
         actions += self._sync.poll(now_ms)
@@ -137,7 +137,7 @@ class Relay:
         if isinstance(message, Status):
             self._sync.on_status(peer, message.total_work)
         elif isinstance(message, Inventory):
-            self._gossip.on_inventory(peer, message.items, self._sync.is_behind())
+            self._gossip.on_inventory(peer, message.items, self._sync.is_far_behind())
         elif isinstance(message, NotFound):
             self._fetcher.on_not_found(peer, message.items, now_ms)
         elif isinstance(message, Headers):
@@ -169,6 +169,8 @@ class Relay:
         if not self._is_expected(peer, content.item, now_ms):
             return
         self._gossip.mark_known(peer, content.item)
+        if has_item(self._chain, content.item):
+            return
         missing = frozenset(h for h in content.sidecars if not self._chain.has_sidecar(h))
         is_orphan = content.parent is not None and not self._has_place_for(content.parent)
         if is_orphan:

@@ -21,6 +21,8 @@ PAUSE_MS = 5_000
 LOOK_MS = 1_000
 """How often missing blocks are looked up when nothing hints at a change."""
 
+FAR_BEHIND_BLOCKS = 16
+
 CANDIDATES_MAX = 4
 """Peers named as possible sources of one block."""
 
@@ -46,6 +48,7 @@ class Sync:
         self._deadline_ms = 0
         self._is_judging = False
         self._look_at_ms = 0
+        self._missing_count = 0
 
     def add_peer(self, peer: Peer) -> None:
         """Take `peer` as one that claims nothing yet."""
@@ -57,9 +60,9 @@ class Sync:
         if self._asked == peer and not self._is_judging:
             self._asked = None
 
-    def is_behind(self) -> bool:
-        """Say whether a heavier header than the head's is known."""
-        return self._chain.get_header_work() > self._chain.get_tip().total_work
+    def is_far_behind(self) -> bool:
+        """Say whether so many blocks are missing that new transactions cannot be judged yet."""
+        return self._missing_count > FAR_BEHIND_BLOCKS
 
     def on_status(self, peer: Peer, total_work: int) -> None:
         """Note what `peer` claims."""
@@ -131,11 +134,13 @@ class Sync:
                 claim.last_hash = None
 
     def _want_blocks(self) -> None:
+        missing = self._chain.get_missing_blocks(self._limits.block_window)
+        self._missing_count = len(missing)
         if self._assembly.size_bytes > self._limits.pending_bytes_max // 2:
             return
         tip_work = self._chain.get_tip().total_work
         sources = [peer for peer, claim in self._claims.items() if claim.total_work > tip_work]
-        for index, block_hash in enumerate(self._chain.get_missing_blocks(self._limits.block_window)):
+        for index, block_hash in enumerate(missing):
             item = Item(ItemKind.BLOCK, block_hash)
             if self._assembly.holds(item) or self._fetcher.is_wanted(item):
                 continue
