@@ -1,0 +1,175 @@
+"""Validated headers as a tree in memory: who is whose parent, and how to get from one to another.
+
+Each entry carries what its child needs (the history up to itself) and a skip link, so that an ancestor is found in
+logarithmic time and headers of side branches cost nothing extra. It holds no block and decides no fork; entries come in
+through `header_rules.validate_header` or from a store that did so before. Source: Bitcoin Core's `CBlockIndex`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from chain.block import compute_transactions_root
+from chain.genesis import Genesis, compute_chain_id
+from chain.hashing import tagged_hash
+from chain.header import HEADER_VERSION, Foliage, Header, Trunk, compute_header_hash, compute_trunk_hash
+from chain.primitives import ZERO_HASH, Hash, PublicKey, Signature
+from chain.ticket import EMPTY_TICKET
+from consensus.history import History
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChainEntry:
+    """A header in its place. Two entries are the same only if they are one object; their hashes compare otherwise."""
+
+    hash: Hash
+    header: Header
+    history: History = field(repr=False)
+    """Over headers 0..height: what a child commits to."""
+    parent: "ChainEntry | None" = field(repr=False)
+    skip: "ChainEntry | None" = field(repr=False)
+
+    @property
+    def height(self) -> int:
+        """Blocks since genesis."""
+        return self.header.foliage.height
+
+    @property
+    def total_work(self) -> int:
+        """Expected MACs from genesis to here."""
+        return self.header.trunk.total_work
+
+    @property
+    def beacon(self) -> Hash:
+        """The randomness that this block ends with."""
+        return self.header.trunk.beacon
+
+    def get_ancestor(self, height: int) -> "ChainEntry":
+        """Return the ancestor (or this entry) at `height`, which must lie in [0, self.height]."""
+        assert 0 <= height <= self.height
+        entry = self
+        while entry.height > height:
+            skip = entry.skip
+            follow = skip is not None and skip.height >= height
+            following = skip if follow else entry.parent
+            assert following is not None
+            entry = following
+        return entry
+
+
+def make_genesis_header(genesis: Genesis, state_root: Hash) -> Header:
+    """Return header 0, which nobody mined or signed."""
+    chain_id = compute_chain_id(genesis)
+    trunk = Trunk(ticket=EMPTY_TICKET, beacon=tagged_hash("beacon.genesis", chain_id), total_work=0)
+    foliage = Foliage(
+        version=HEADER_VERSION,
+        height=0,
+        parent_hash=chain_id,
+        timestamp_ms=genesis.timestamp_ms,
+        target=genesis.target,
+        miner=PublicKey(ZERO_HASH),
+        state_root=state_root,
+        transactions_root=compute_transactions_root(()),
+        trunk_hash=compute_trunk_hash(trunk),
+        history_root=History().compute_root(),
+    )
+    return Header(trunk, foliage, Signature(bytes(64)))
+
+
+def make_entry(header: Header, parent: ChainEntry | None) -> ChainEntry:
+    """Return the entry of a header whose rules hold; None is the parent of genesis."""
+    header_hash = compute_header_hash(header)
+    history = parent.history if parent else History()
+    skip = parent.get_ancestor(_skip_height(header.height)) if parent else None
+    return ChainEntry(header_hash, header, history.append(header_hash, header), parent, skip)
+
+
+def get_median_timestamp(entry: ChainEntry, span: int) -> int:
+    """Return the median timestamp (ms) of the last `span` headers up to `entry`, the later one of two middles."""
+    timestamps: list[int] = []
+    current: ChainEntry | None = entry
+    while current is not None and len(timestamps) < span:
+        timestamps.append(current.header.foliage.timestamp_ms)
+        current = current.parent
+    return sorted(timestamps)[len(timestamps) // 2]
+
+
+def get_locator(entry: ChainEntry) -> tuple[Hash, ...]:
+    """Return hashes from `entry` back to genesis, dense at first and then ever sparser."""
+    heights, step = [entry.height], 1
+    while heights[-1] > 0:
+        heights.append(max(0, heights[-1] - step))
+        step = step * 2 if len(heights) > 10 else 1
+    return tuple(entry.get_ancestor(height).hash for height in heights)
+
+
+def find_fork(left: ChainEntry, right: ChainEntry) -> ChainEntry:
+    """Return the last entry that both have as ancestor (or are)."""
+    height = min(left.height, right.height)
+    left, right = left.get_ancestor(height), right.get_ancestor(height)
+    while left is not right:
+        if left.skip is not None and right.skip is not None and left.skip is not right.skip:
+            left, right = left.skip, right.skip
+        else:
+            assert left.parent is not None
+            assert right.parent is not None
+            left, right = left.parent, right.parent
+    return left
+
+
+def is_ancestor(ancestor: ChainEntry, entry: ChainEntry) -> bool:
+    """Say whether `ancestor` lies on the way from genesis to `entry` (an entry is its own ancestor)."""
+    return ancestor.height <= entry.height and entry.get_ancestor(ancestor.height) is ancestor
+
+
+class HeaderChain:
+    """All validated headers by hash, in the order in which they were first seen."""
+
+    def __init__(self, genesis_header: Header) -> None:
+        """Start from header 0."""
+        self.genesis = make_entry(genesis_header, None)
+        self._entries: dict[Hash, ChainEntry] = {self.genesis.hash: self.genesis}
+
+    def __contains__(self, header_hash: Hash) -> bool:
+        return header_hash in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, header_hash: Hash) -> ChainEntry | None:
+        """Return the entry of that hash, if it is known."""
+        return self._entries.get(header_hash)
+
+    def insert(self, header: Header) -> ChainEntry:
+        """Return the entry of a header whose rules the caller has checked; its parent must be known."""
+        parent = self._entries[header.foliage.parent_hash]
+        entry = make_entry(header, parent)
+        return self._entries.setdefault(entry.hash, entry)
+
+    def get_entries(self) -> tuple[ChainEntry, ...]:
+        """Return every entry, first seen first; a parent stands before its children."""
+        return tuple(self._entries.values())
+
+    def get_headers_after(self, locator: Sequence[Hash], tip: ChainEntry, count_max: int) -> tuple[Header, ...]:
+        """Return up to `count_max` headers of `tip`'s chain behind the first locator hash on it, else from height 1."""
+        known = (self._entries.get(header_hash) for header_hash in locator)
+        fork = next((entry for entry in known if entry and is_ancestor(entry, tip)), self.genesis)
+        headers = []
+        entry = tip.get_ancestor(min(tip.height, fork.height + count_max))
+        while entry is not fork:
+            headers.append(entry.header)
+            assert entry.parent is not None
+            entry = entry.parent
+        return tuple(reversed(headers))
+
+
+def _skip_height(height: int) -> int:
+    """Return where an entry's skip link lands: lowest bits cleared so that log(height) jumps reach any ancestor."""
+    if height < 2:
+        return 0
+    if height & 1:
+        return _clear_lowest(_clear_lowest(height - 1)) + 1
+    return _clear_lowest(height)
+
+
+def _clear_lowest(value: int) -> int:
+    return value & (value - 1)

@@ -1,0 +1,189 @@
+"""The rules of a header, cheapest first, the signature at the end; and what a winner must write to meet them.
+
+Given a header and its parent's entry, everything but the ticket's opening and the block's content is decided here. It
+knows neither clock (the time is handed in) nor operand (a function tells how many MACs a ticket's place covers). A
+rule's slug is part of the interface: `future` alone may pass later, and it is checked last: nothing else is wrong then.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chain.errors import InvalidBlock, InvalidProof
+from chain.genesis import Genesis, compute_chain_id, compute_segment_seed, compute_task_id
+from chain.header import (
+    HEADER_VERSION,
+    Foliage,
+    Header,
+    Trunk,
+    compute_beacon,
+    compute_signing_hash,
+    compute_trunk_hash,
+)
+from chain.primitives import Hash, PublicKey
+from chain.signature import SigningKey, verify_signature
+from chain.ticket import Ticket
+from consensus.asert import compute_target, compute_threshold, compute_work
+from consensus.header_chain import ChainEntry, get_median_timestamp
+
+TicketMacs = Callable[[Ticket], int]
+"""MACs that the ticket's place covers; raises InvalidProof when the task's program has no such place."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderContext:
+    """What one network's header rules need to know beside the chain itself; see `make_header_context`."""
+
+    genesis: Genesis
+    chain_id: Hash
+    task_id: Hash
+    miners: frozenset[PublicKey]
+    ticket_macs: TicketMacs
+
+
+def make_header_context(genesis: Genesis, ticket_macs: TicketMacs) -> HeaderContext:
+    """Return the context of a network."""
+    chain_id = compute_chain_id(genesis)
+    return HeaderContext(
+        genesis, chain_id, compute_task_id(chain_id, genesis.task), frozenset(genesis.miners), ticket_macs
+    )
+
+
+def compute_next_target(context: HeaderContext, parent: ChainEntry) -> int:
+    """Return the target of a child of `parent`, which only genesis and the parent's height and time decide."""
+    parameters = context.genesis.parameters
+    return compute_target(
+        context.genesis.target,
+        parent.header.foliage.timestamp_ms - context.genesis.timestamp_ms,
+        parent.height,
+        parameters.interval_ms,
+        parameters.half_life_ms,
+    )
+
+
+def compute_round(context: HeaderContext, parent_height: int) -> int:
+    """Return the round whose tickets count for a child of a block at `parent_height`."""
+    return parent_height // context.genesis.parameters.round_blocks
+
+
+def compute_round_start(context: HeaderContext, round_number: int) -> int:
+    """Return the height of the block that starts a round: the one that settles the round before."""
+    return round_number * context.genesis.parameters.round_blocks
+
+
+def get_segment_seed(context: HeaderContext, parent: ChainEntry, ticket: Ticket, miner: PublicKey) -> Hash:
+    """Return the seed of the segment that a ticket under `parent` names; its anchor must have been validated."""
+    anchor = parent.get_ancestor(ticket.anchor_height)
+    return compute_segment_seed(context.chain_id, ticket.task, ticket.round, anchor.beacon, miner, ticket.index)
+
+
+def make_trunk(context: HeaderContext, parent: ChainEntry, ticket: Ticket) -> Trunk:
+    """Return the trunk that a winning ticket under `parent` earns."""
+    work = compute_work(compute_next_target(context, parent))
+    return Trunk(ticket, compute_beacon(parent.beacon, ticket.digest), parent.total_work + work)
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderContent:
+    """What the miner alone decides about a header."""
+
+    miner: PublicKey
+    timestamp_ms: int
+    state_root: Hash
+    transactions_root: Hash
+
+
+def compute_timestamp_min(context: HeaderContext, parent: ChainEntry) -> int:
+    """Return the earliest timestamp (ms) that a child of `parent` may carry."""
+    return get_median_timestamp(parent, context.genesis.parameters.median_span) + 1
+
+
+def make_header(
+    context: HeaderContext, parent: ChainEntry, ticket: Ticket, content: HeaderContent, key: SigningKey
+) -> Header:
+    """Return the signed header of a winning ticket under `parent`."""
+    assert key.public_key == content.miner
+    trunk = make_trunk(context, parent, ticket)
+    foliage = Foliage(
+        version=HEADER_VERSION,
+        height=parent.height + 1,
+        parent_hash=parent.hash,
+        timestamp_ms=content.timestamp_ms,
+        target=compute_next_target(context, parent),
+        miner=content.miner,
+        state_root=content.state_root,
+        transactions_root=content.transactions_root,
+        trunk_hash=compute_trunk_hash(trunk),
+        history_root=parent.history.compute_root(),
+    )
+    return Header(trunk, foliage, key.sign(compute_signing_hash(context.chain_id, foliage)))
+
+
+def validate_header(context: HeaderContext, header: Header, parent: ChainEntry, now_ms: int) -> None:
+    """Check every rule that needs no operand and no body; raises InvalidBlock with the rule's slug.
+
+    The ticket's digest is held against the threshold here; that it is the digest of real work is
+    `consensus.ticket.verify_ticket`'s to say.
+    """
+    _validate_place(context, header, parent)
+    _validate_segment(context, header, parent)
+    _validate_trunk(context, header, parent)
+    _validate_signature(context, header)
+    latest_ms = now_ms + context.genesis.parameters.future_ms_max
+    if header.foliage.timestamp_ms > latest_ms:
+        raise InvalidBlock("future", f"found timestamp {header.foliage.timestamp_ms} ms, expected at most {latest_ms}")
+
+
+def _expect(rule: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise InvalidBlock(rule, f"found {_show(found)}, expected {_show(expected)}")
+
+
+def _show(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _validate_place(context: HeaderContext, header: Header, parent: ChainEntry) -> None:
+    foliage = header.foliage
+    _expect("version", foliage.version, HEADER_VERSION)
+    _expect("height", foliage.height, parent.height + 1)
+    _expect("parent", foliage.parent_hash, parent.hash)
+    earliest_ms = compute_timestamp_min(context, parent)
+    if foliage.timestamp_ms < earliest_ms:
+        raise InvalidBlock("time", f"found timestamp {foliage.timestamp_ms} ms, expected at least {earliest_ms}")
+    _expect("target", foliage.target, compute_next_target(context, parent))
+
+
+def _validate_segment(context: HeaderContext, header: Header, parent: ChainEntry) -> None:
+    ticket, parameters = header.trunk.ticket, context.genesis.parameters
+    _expect("task", ticket.task, context.task_id)
+    _expect("round", ticket.round, compute_round(context, parent.height))
+    if header.foliage.miner not in context.miners:
+        raise InvalidBlock("miner", f"found {header.foliage.miner.hex()}, expected a registered miner")
+    if ticket.index >= parameters.segments_per_round:
+        raise InvalidBlock("index", f"found segment {ticket.index}, expected below {parameters.segments_per_round}")
+    # Nothing stands before genesis, so its own beacon anchors tickets under it too.
+    latest = max(0, parent.height - 1)
+    earliest = max(0, compute_round_start(context, ticket.round) - 1, parent.height - parameters.anchor_window)
+    if not earliest <= ticket.anchor_height <= latest:
+        raise InvalidBlock("anchor", f"found anchor {ticket.anchor_height}, expected {earliest} to {latest}")
+
+
+def _validate_trunk(context: HeaderContext, header: Header, parent: ChainEntry) -> None:
+    trunk, foliage = header.trunk, header.foliage
+    _expect("work", trunk.total_work, parent.total_work + compute_work(foliage.target))
+    try:
+        macs = context.ticket_macs(trunk.ticket)
+    except InvalidProof as error:
+        raise InvalidBlock(error.rule, f"the ticket names an impossible place: {error}") from None
+    threshold = compute_threshold(foliage.target, macs)
+    if int.from_bytes(trunk.ticket.digest, "big") >= threshold:
+        raise InvalidBlock("digest", f"found {trunk.ticket.digest.hex()}, expected below {threshold:064x}")
+    _expect("beacon", trunk.beacon, compute_beacon(parent.beacon, trunk.ticket.digest))
+    _expect("trunk", foliage.trunk_hash, compute_trunk_hash(trunk))
+    _expect("history", foliage.history_root, parent.history.compute_root())
+
+
+def _validate_signature(context: HeaderContext, header: Header) -> None:
+    message = compute_signing_hash(context.chain_id, header.foliage)
+    if not verify_signature(header.foliage.miner, message, header.signature):
+        raise InvalidBlock("signature", f"found one that {header.foliage.miner.hex()} did not make of this header")
