@@ -1,0 +1,45 @@
+"""The compiled BLAKE3 must agree with the published implementation on every size, lane and output block."""
+
+import numpy as np
+import pytest
+from blake3 import blake3
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ml.backends.cpu.blake3 import KEYED, PLAIN, PLAIN_KEY_U32, fill_streams, get_key_words, hash_chunks
+
+KEY = bytes(range(32))
+
+
+def hash_all(data: bytes, starts: list[int], size: int, key: bytes | None = KEY) -> list[bytes]:
+    out_u8 = np.zeros((len(starts), 32), np.uint8)
+    words, mode = (PLAIN_KEY_U32, PLAIN) if key is None else (get_key_words(key), KEYED)
+    hash_chunks(words, mode, np.frombuffer(data, np.uint8), np.array(starts, np.int64), size, out_u8)
+    return [row.tobytes() for row in out_u8]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 33, 63, 64, 65, 76, 127, 128, 500, 960, 1023, 1024])
+@pytest.mark.parametrize("keyed", [True, False])
+def test_digests_equal_the_package(size: int, keyed: bool) -> None:
+    rng = np.random.default_rng(size)
+    data = rng.bytes(40 * 7 + size)
+    starts = [7 * i for i in range(40)]
+    key = KEY if keyed else None
+    expected = [(blake3(data[s : s + size], key=KEY) if keyed else blake3(data[s : s + size])).digest() for s in starts]
+    assert hash_all(data, starts, size, key) == expected
+
+
+@given(st.binary(min_size=1, max_size=1024), st.binary(min_size=32, max_size=32), st.integers(1, 35))
+@settings(max_examples=40, deadline=None)
+def test_any_bytes_any_count(data: bytes, key: bytes, count: int) -> None:
+    assert hash_all(data, [0] * count, len(data), key) == [blake3(data, key=key).digest()] * count
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [1, 5, 16, 33])
+def test_streams_equal_the_package(blocks: int, count: int) -> None:
+    out_u8 = np.zeros((count, 64 * blocks), np.uint8)
+    fill_streams(get_key_words(KEY), ord("a"), out_u8)
+    for i in range(count):
+        message = b"a" + i.to_bytes(4, "little")
+        assert out_u8[i].tobytes() == blake3(message, key=KEY).digest(length=64 * blocks)
