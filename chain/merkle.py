@@ -49,6 +49,15 @@ def verify_path(
     root: Hash, leaf: bytes, index: int, count: int, path: Sequence[Hash], node_hash: NodeHash = sha256_node
 ) -> None:
     """Check that `leaf` is leaf `index` of the `count` leaves under `root`; raises InvalidProof."""
+    node = compute_root_by_path(leaf, index, count, path, node_hash)
+    if node != root:
+        raise InvalidProof("merkle-root", f"found root {node.hex()}, expected {root.hex()}")
+
+
+def compute_root_by_path(
+    leaf: bytes, index: int, count: int, path: Sequence[Hash], node_hash: NodeHash = sha256_node
+) -> Hash:
+    """Return the root that `path` leads to from `leaf`, leaf `index` of `count`; raises InvalidProof on its length."""
     if not 0 <= index < count:
         raise InvalidProof("merkle-index", f"found index {index}, expected one below {count}")
     node, remaining, last = node_hash(b"\x00" + leaf), list(path), count - 1
@@ -62,8 +71,7 @@ def verify_path(
         index, last = index // 2, last // 2
     if remaining:
         raise InvalidProof("merkle-length", f"found a path of {len(path)}, expected {len(path) - len(remaining)}")
-    if node != root:
-        raise InvalidProof("merkle-root", f"found root {node.hex()}, expected {root.hex()}")
+    return Hash(node)
 
 
 def _fold(level: list[bytes], node_hash: NodeHash) -> Hash:
