@@ -1,0 +1,1 @@
+"""The ledger: what transactions, blocks and rounds do to the state."""

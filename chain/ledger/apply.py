@@ -1,0 +1,164 @@
+"""The state transition: from the state after a parent and a block to the state after the block.
+
+`execute_block` computes it, for whoever assembles and whoever validates alike; `apply_block` also compares what the
+header claims. Both are pure: they change neither the parent's view nor anything else, and an invalid block leaves no
+trace. Headers, work and tickets are consensus' business and are checked before.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from chain.block import TRANSACTIONS_PER_BLOCK_MAX, Block, compute_transactions_root
+from chain.codec import encode
+from chain.errors import InvalidBlock, InvalidTransaction, MissingData
+from chain.ledger.context import BlockDraft, BlockEffects, BlockScope, Event, LedgerContext, get_task_state
+from chain.ledger.contributions import apply_deadlines, find_segment_problem
+from chain.ledger.keys import beacon_key
+from chain.ledger.learning import ContentSource, LearningEngine
+from chain.ledger.records import BeaconRecord, ContributionKey
+from chain.ledger.rewards import apply_issuance
+from chain.ledger.rounds import apply_round_end
+from chain.ledger.transactions import SignatureVerifier, apply_transaction, verify_signatures
+from chain.state.view import StateView
+from chain.transaction import CommitContribution, Transaction
+
+BLOCK_RESERVE_BYTES = 160 * 1024
+"""What an assembled block leaves for its header and the opening of its ticket: four strips and their paths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """The transactions chosen for a block, what it does with them, and what was refused for which reason."""
+
+    transactions: tuple[Transaction, ...]
+    effects: BlockEffects
+    refused: tuple[tuple[Transaction, InvalidTransaction | MissingData], ...]
+
+
+def make_draft(block: Block) -> BlockDraft:
+    """Return what of `block` is decided before its transactions are executed."""
+    foliage, trunk = block.header.foliage, block.header.trunk
+    return BlockDraft(foliage.height, foliage.timestamp_ms, foliage.miner, trunk.ticket, trunk.beacon)
+
+
+def apply_block(
+    context: LedgerContext,
+    parent_view: StateView,
+    block: Block,
+    learning: LearningEngine,
+    content: ContentSource,
+    verify: SignatureVerifier = verify_signatures,
+) -> BlockEffects:
+    """Return what `block` does to the state after its parent; raises InvalidBlock, MissingData.
+
+    The block's size, transactions root, signatures, every transaction and the state root are checked, in this order.
+    """
+    size_bytes, size_bytes_max = len(encode(block)), context.parameters.block_bytes_max
+    if size_bytes > size_bytes_max:
+        raise InvalidBlock("block-size", f"found {size_bytes} bytes, expected at most {size_bytes_max}")
+    _compare("transactions-root", compute_transactions_root(block.transactions), block.header.foliage.transactions_root)
+    try:
+        verify(context.chain_id, block.transactions)
+    except InvalidTransaction as error:
+        raise InvalidBlock(error.rule, str(error)) from error
+    effects = execute_block(context, parent_view, make_draft(block), block.transactions, learning, content)
+    _compare("state-root", effects.state_root, block.header.foliage.state_root)
+    return effects
+
+
+def execute_block(
+    context: LedgerContext,
+    parent_view: StateView,
+    draft: BlockDraft,
+    transactions: tuple[Transaction, ...],
+    learning: LearningEngine,
+    content: ContentSource,
+) -> BlockEffects:
+    """Return what a block with these `transactions` does; raises InvalidBlock, MissingData.
+
+    Signatures are not checked here.
+    """
+    scope, view = BlockScope(context, draft, learning, content), parent_view.fork()
+    assert view.get_existing(beacon_key(draft.height - 1)).height == draft.height - 1, "this is not the parent's state"
+    _validate_ticket(scope, view)
+    _validate_commit_count(context, transactions)
+    events: list[Event] = []
+    for position, transaction in enumerate(transactions):
+        try:
+            events += apply_transaction(scope, view, transaction)
+        except InvalidTransaction as error:
+            raise InvalidBlock(error.rule, f"transaction {position}: {error}") from error
+    return _finish(scope, view, transactions, events)
+
+
+def assemble_block(
+    context: LedgerContext,
+    parent_view: StateView,
+    draft: BlockDraft,
+    candidates: Iterable[Transaction],
+    learning: LearningEngine,
+    content: ContentSource,
+) -> Assembly:
+    """Choose those of `candidates`, in their order, that fit and hold, and execute the block; raises InvalidBlock.
+
+    Signatures are not checked here: the pool has done so.
+    """
+    scope, view = BlockScope(context, draft, learning, content), parent_view.fork()
+    assert view.get_existing(beacon_key(draft.height - 1)).height == draft.height - 1, "this is not the parent's state"
+    _validate_ticket(scope, view)
+    chosen: list[Transaction] = []
+    refused: list[tuple[Transaction, InvalidTransaction | MissingData]] = []
+    events: list[Event] = []
+    room_bytes, commits_left = context.parameters.block_bytes_max - BLOCK_RESERVE_BYTES, _commits_max(context)
+    for transaction in candidates:
+        is_commit = isinstance(transaction.body.action, CommitContribution)
+        size_bytes = len(encode(transaction))
+        if size_bytes > room_bytes or (is_commit and not commits_left) or len(chosen) == TRANSACTIONS_PER_BLOCK_MAX:
+            continue
+        attempt = view.fork()
+        try:
+            events += apply_transaction(scope, attempt, transaction)
+        except (InvalidTransaction, MissingData) as error:
+            refused.append((transaction, error))
+            continue
+        view.adopt(attempt)
+        chosen.append(transaction)
+        room_bytes, commits_left = room_bytes - size_bytes, commits_left - is_commit
+    return Assembly(tuple(chosen), _finish(scope, view, tuple(chosen), events), tuple(refused))
+
+
+def _finish(
+    scope: BlockScope, view: StateView, transactions: tuple[Transaction, ...], events: list[Event]
+) -> BlockEffects:
+    apply_issuance(scope, view, sum(transaction.body.fee for transaction in transactions))
+    view.put(beacon_key(scope.draft.height), BeaconRecord(scope.draft.height, scope.draft.beacon))
+    after = (*events, *apply_deadlines(scope, view), *apply_round_end(scope, view))
+    state_root, new_nodes = view.commit()
+    return BlockEffects(state_root, new_nodes, after)
+
+
+def _validate_ticket(scope: BlockScope, view: StateView) -> None:
+    context, draft = scope.context, scope.draft
+    ticket, state = draft.ticket, get_task_state(context, view)
+    if ticket.task != context.task_id:
+        raise InvalidBlock("ticket-task", f"found task {ticket.task.hex()}, expected {context.task_id.hex()}")
+    if ticket.round != state.round:
+        raise InvalidBlock("ticket-round", f"found round {ticket.round}, expected {state.round}")
+    key = ContributionKey(draft.miner, ticket.index)
+    if problem := find_segment_problem(context, view, draft, key, ticket.anchor_height):
+        raise InvalidBlock(*problem)
+
+
+def _validate_commit_count(context: LedgerContext, transactions: tuple[Transaction, ...]) -> None:
+    commits = sum(isinstance(transaction.body.action, CommitContribution) for transaction in transactions)
+    if commits > _commits_max(context):
+        raise InvalidBlock("block-sidecars", f"found {commits} commits, expected at most {_commits_max(context)}")
+
+
+def _commits_max(context: LedgerContext) -> int:
+    return context.parameters.sidecars_per_block
+
+
+def _compare(rule: str, found: bytes, expected: bytes) -> None:
+    if found != expected:
+        raise InvalidBlock(rule, f"found {found.hex()}, expected {expected.hex()}")

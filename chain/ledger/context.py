@@ -1,0 +1,119 @@
+"""What a block is executed with, and what comes of it.
+
+Plain data: the network's constants, the draft of a block before its roots are known, and the events that happened. It
+holds no rule and no state.
+"""
+
+from dataclasses import dataclass
+
+from chain.genesis import Genesis, Parameters, TaskSpec, compute_chain_id, compute_task_id
+from chain.ledger.keys import task_key
+from chain.ledger.learning import ContentSource, LearningEngine, SegmentContext, Settlement
+from chain.ledger.records import Contribution, ContributionKey, TaskState
+from chain.ledger.transition import ContributionStatus
+from chain.primitives import Hash, PublicKey
+from chain.state.view import StateView
+from chain.ticket import Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerContext:
+    """The constants of a network."""
+
+    genesis: Genesis
+    chain_id: Hash
+    task_id: Hash
+
+    @property
+    def parameters(self) -> Parameters:
+        """The rules' numbers."""
+        return self.genesis.parameters
+
+    @property
+    def task(self) -> TaskSpec:
+        """The one task."""
+        return self.genesis.task
+
+
+def make_context(genesis: Genesis) -> LedgerContext:
+    """Return the constants that follow from `genesis`."""
+    chain_id = compute_chain_id(genesis)
+    return LedgerContext(genesis, chain_id, compute_task_id(chain_id, genesis.task))
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDraft:
+    """What of a block is decided before its transactions are executed; `beacon` is the one after this block."""
+
+    height: int
+    timestamp_ms: int
+    miner: PublicKey
+    ticket: Ticket
+    beacon: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class BlockScope:
+    """All that the rules may look at beside the state."""
+
+    context: LedgerContext
+    draft: BlockDraft
+    learning: LearningEngine
+    content: ContentSource
+
+
+@dataclass(frozen=True, slots=True)
+class ContributionChanged:
+    """A contribution reached a status; `amount` is what was paid (settled) or burned (slashed, expired)."""
+
+    round: int
+    key: ContributionKey
+    status: ContributionStatus
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class RewardDecided:
+    """The locked reward of the block at `height` went to its miner, or burned."""
+
+    height: int
+    miner: PublicKey
+    amount: int
+    is_paid: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RoundEnded:
+    """A round ended; `settlement` is None when nothing settled and the checkpoint stays."""
+
+    round: int
+    settlement: Settlement | None
+    contributors: tuple[ContributionKey, ...]
+
+
+Event = ContributionChanged | RewardDecided | RoundEnded
+
+
+@dataclass(frozen=True, slots=True)
+class BlockEffects:
+    """What a block does: the root after it, the nodes to store for that root, and what happened."""
+
+    state_root: Hash
+    new_nodes: dict[Hash, bytes]
+    events: tuple[Event, ...]
+
+    @property
+    def settlement(self) -> Settlement | None:
+        """The new checkpoint, when this block settled a round that had contributions."""
+        ended = [event for event in self.events if isinstance(event, RoundEnded)]
+        return ended[0].settlement if ended else None
+
+
+def get_task_state(context: LedgerContext, view: StateView) -> TaskState:
+    """Return where the network's task stands."""
+    return view.get_existing(task_key(context.task_id))
+
+
+def get_segment_context(contribution: Contribution, task_state: TaskState) -> SegmentContext:
+    """Return what a contribution of the running round was computed from."""
+    return SegmentContext(contribution.seed, task_state.checkpoint_root)

@@ -1,0 +1,176 @@
+"""The life of contributions within a round: commits, drawn challenges, proofs, and the window that closes.
+
+Heights follow from the round's start s: commits stand in blocks s+1 to s+commit_blocks; block h+c draws the places of a
+commit in block h; openings stand in the next w blocks; what is unproven after them expires. It knows no tensor.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from chain.codec import encode
+from chain.errors import InvalidProof, InvalidTransaction
+from chain.genesis import compute_segment_seed
+from chain.hashing import tagged_hash
+from chain.ledger.accounts import apply_burn, apply_debit
+from chain.ledger.context import (
+    BlockDraft,
+    BlockScope,
+    ContributionChanged,
+    Event,
+    LedgerContext,
+    get_segment_context,
+    get_task_state,
+)
+from chain.ledger.keys import beacon_key, contribution_key, miner_key, task_key
+from chain.ledger.records import Contribution, ContributionKey, TaskState
+from chain.ledger.transition import ContributionEvent, ContributionStatus, compute_next_status
+from chain.primitives import ZERO_HASH, Hash, PublicKey
+from chain.state.view import StateView
+from chain.transaction import CommitContribution, ProveContribution
+
+
+def compute_challenge(beacon: Hash, contribution: Contribution) -> Hash:
+    """Return the randomness that draws a contribution's places, from the beacon `challenge_delay` blocks after it."""
+    return tagged_hash("challenge", beacon, contribution.seed, contribution.trace_root)
+
+
+def get_segment_seed(context: LedgerContext, view: StateView, miner: PublicKey, commit: CommitContribution) -> Hash:
+    """Return the seed of a segment of the running round; raises InvalidTransaction when its anchor is forgotten."""
+    record = view.get(beacon_key(commit.anchor_height))
+    if record is None or record.height != commit.anchor_height:
+        raise InvalidTransaction("commit-anchor", f"found anchor {commit.anchor_height}, expected a recent height")
+    return compute_segment_seed(context.chain_id, commit.task, commit.round, record.beacon, miner, commit.index)
+
+
+def apply_commit(scope: BlockScope, view: StateView, miner: PublicKey, commit: CommitContribution) -> tuple[Event, ...]:
+    """Lock the deposit and enter a contribution; raises InvalidTransaction, MissingData."""
+    context, height = scope.context, scope.draft.height
+    state = get_task_state(context, view)
+    key = ContributionKey(miner, commit.index)
+    validate_commit_place(scope, view, key, commit)
+    contribution = Contribution(
+        status_code=int(ContributionStatus.COMMITTED),
+        commit_height=height,
+        anchor_height=commit.anchor_height,
+        seed=get_segment_seed(context, view, miner, commit),
+        trace_root=commit.trace_root,
+        delta_root=commit.delta_root,
+        sidecar_hash=commit.sidecar_hash,
+        challenge=ZERO_HASH,
+        deposit=context.parameters.deposit,
+        macs=scope.learning.compute_segment_macs(context.task),
+        reward=0,
+    )
+    apply_debit(view, miner, contribution.deposit)
+    _validate_sidecar(scope, state, commit)
+    ordered = sorted([*state.contributions, key], key=lambda entry: (entry.miner, entry.index))
+    view.put(task_key(context.task_id), replace(state, contributions=tuple(ordered)))
+    view.put(contribution_key(context.task_id, state.round, key), contribution)
+    return (ContributionChanged(state.round, key, ContributionStatus.COMMITTED, contribution.deposit),)
+
+
+def validate_commit_place(scope: BlockScope, view: StateView, key: ContributionKey, commit: CommitContribution) -> None:
+    """Check a commit's task, round, window, anchor, miner and index; raises InvalidTransaction."""
+    context, height = scope.context, scope.draft.height
+    state, parameters = get_task_state(context, view), context.parameters
+    _validate_round(context, state, commit)
+    window = (state.start_height + 1, state.start_height + parameters.commit_blocks)
+    if not window[0] <= height <= window[1]:
+        raise InvalidTransaction("commit-window", f"found height {height}, expected {window[0]} to {window[1]}")
+    if problem := find_segment_problem(context, view, scope.draft, key, commit.anchor_height):
+        raise InvalidTransaction(*problem)
+    if key in state.contributions:
+        raise InvalidTransaction("commit-duplicate", f"found segment {key.index} twice, expected it once a round")
+    if len(state.contributions) >= parameters.contributions_per_round:
+        raise InvalidTransaction("round-full", f"found {len(state.contributions)} contributions, the most there may be")
+
+
+def find_segment_problem(
+    context: LedgerContext, view: StateView, draft: BlockDraft, key: ContributionKey, anchor_height: int
+) -> tuple[str, str] | None:
+    """Return (rule, message) when a segment cannot be of the running round: its miner, index or anchor is wrong."""
+    miner = view.get(miner_key(key.miner))
+    oldest = max(get_task_state(context, view).start_height - 1, 0)
+    if miner is None:
+        return "segment-miner", f"found {key.miner.hex()}, expected a registered miner"
+    if key.index >= context.parameters.segments_per_round:
+        return "segment-index", f"found index {key.index}, expected one below {context.parameters.segments_per_round}"
+    if not max(oldest, miner.registered_height) <= anchor_height < draft.height:
+        return "segment-anchor", f"found anchor {anchor_height}, expected {oldest} to {draft.height - 1}"
+    return None
+
+
+def apply_prove(scope: BlockScope, view: StateView, miner: PublicKey, prove: ProveContribution) -> tuple[Event, ...]:
+    """Mark a contribution proven when its openings hold; raises InvalidTransaction, MissingData."""
+    context = scope.context
+    state, key = get_task_state(context, view), ContributionKey(miner, prove.index)
+    _validate_round(context, state, prove)
+    contribution = view.get(contribution_key(context.task_id, state.round, key))
+    if contribution is None:
+        raise InvalidTransaction("prove-unknown", f"found no contribution {prove.index} of {miner.hex()} this round")
+    following = compute_next_status(contribution.status, ContributionEvent.OPENINGS_VERIFIED)
+    sidecar = scope.content.get_sidecar(contribution.sidecar_hash)
+    segment = get_segment_context(contribution, state)
+    try:
+        scope.learning.verify_openings(context.task, segment, sidecar, contribution.challenge, prove.openings)
+    except InvalidProof as error:
+        raise InvalidTransaction(error.rule, f"an opening is refused: {error}") from error
+    view.put(contribution_key(context.task_id, state.round, key), replace(contribution, status_code=int(following)))
+    return (ContributionChanged(state.round, key, following, 0),)
+
+
+def apply_deadlines(scope: BlockScope, view: StateView) -> tuple[Event, ...]:
+    """Draw the challenges that are due at the end of this block, and expire what is still unproven."""
+    context, state = scope.context, get_task_state(scope.context, view)
+    events: list[Event] = []
+    for key, contribution in iter_contributions(context, view, state):
+        event = _find_deadline(scope, contribution)
+        if event is None:
+            continue
+        following = compute_next_status(contribution.status, event)
+        is_expired = following is ContributionStatus.EXPIRED
+        burned = contribution.deposit if is_expired else 0
+        challenge = contribution.challenge if is_expired else compute_challenge(scope.draft.beacon, contribution)
+        after = replace(
+            contribution,
+            status_code=int(following),
+            challenge=challenge,
+            deposit=contribution.deposit - burned,
+        )
+        view.put(contribution_key(context.task_id, state.round, key), after)
+        apply_burn(view, burned)
+        events.append(ContributionChanged(state.round, key, following, burned))
+    return tuple(events)
+
+
+def iter_contributions(
+    context: LedgerContext, view: StateView, state: TaskState
+) -> Iterator[tuple[ContributionKey, Contribution]]:
+    """Yield the round's contributions by miner and index."""
+    for key in state.contributions:
+        yield key, view.get_existing(contribution_key(context.task_id, state.round, key))
+
+
+def _find_deadline(scope: BlockScope, contribution: Contribution) -> ContributionEvent | None:
+    age, parameters = scope.draft.height - contribution.commit_height, scope.context.parameters
+    match contribution.status:
+        case ContributionStatus.COMMITTED if age >= parameters.challenge_delay:
+            return ContributionEvent.CHALLENGE_DRAWN
+        case ContributionStatus.CHALLENGED if age >= parameters.challenge_delay + parameters.proof_window:
+            return ContributionEvent.PROOF_WINDOW_CLOSED
+    return None
+
+
+def _validate_round(context: LedgerContext, state: TaskState, action: CommitContribution | ProveContribution) -> None:
+    if action.task != context.task_id:
+        raise InvalidTransaction("task", f"found task {action.task.hex()}, expected {context.task_id.hex()}")
+    if action.round != state.round:
+        raise InvalidTransaction("round", f"found round {action.round}, expected {state.round}")
+
+
+def _validate_sidecar(scope: BlockScope, state: TaskState, commit: CommitContribution) -> None:
+    sidecar = scope.content.get_sidecar(commit.sidecar_hash)
+    size_bytes, size_bytes_max = len(encode(sidecar)), scope.context.parameters.sidecar_bytes_max
+    if size_bytes > size_bytes_max:
+        raise InvalidTransaction("sidecar-size", f"found {size_bytes} bytes, expected at most {size_bytes_max}")
+    scope.learning.validate_sidecar(scope.context.task, state.checkpoint_root, commit, sidecar)

@@ -1,0 +1,71 @@
+"""The state that a network starts from.
+
+It checks that the genesis record cannot lead to sums or windows that the ledger's records have no room for, and knows
+nothing of headers.
+"""
+
+from collections.abc import Sequence
+
+from chain.errors import InvalidBlock
+from chain.genesis import Genesis, Parameters
+from chain.hashing import tagged_hash
+from chain.ledger.accounts import apply_credit
+from chain.ledger.context import make_context
+from chain.ledger.keys import BEACONS_KEPT, SUPPLY_KEY, beacon_key, miner_key, task_key
+from chain.ledger.records import BeaconRecord, Miner, Supply, TaskState
+from chain.ledger.subsidy import compute_issuance_bound
+from chain.primitives import Hash
+from chain.state.tree import EMPTY_ROOT, MemoryNodes
+from chain.state.view import StateView
+
+_ATOMS_MAX = 2**64 - 1
+
+
+def validate_genesis(genesis: Genesis) -> None:
+    """Check that the parameters fit together; raises InvalidBlock."""
+    parameters = genesis.parameters
+    if parameters.subsidy_half_life == 0:
+        raise InvalidBlock("genesis-half-life", "found 0 blocks, expected at least 1")
+    atoms = sum(allocation.amount for allocation in genesis.allocations) + compute_issuance_bound(parameters)
+    if atoms > _ATOMS_MAX:
+        raise InvalidBlock("genesis-supply", f"found up to {atoms} atoms in all, expected at most {_ATOMS_MAX}")
+    _validate_windows(parameters)
+    _validate_distinct("genesis-allocations", [allocation.account for allocation in genesis.allocations])
+    _validate_distinct("genesis-miners", genesis.miners)
+
+
+def make_genesis_state(genesis: Genesis) -> tuple[Hash, dict[Hash, bytes]]:
+    """Return the root of the first state and its nodes; raises InvalidBlock."""
+    validate_genesis(genesis)
+    context = make_context(genesis)
+    view = StateView(EMPTY_ROOT, MemoryNodes())
+    for allocation in genesis.allocations:
+        apply_credit(view, allocation.account, allocation.amount)
+    for miner in genesis.miners:
+        view.put(miner_key(miner), Miner(registered_height=0, settled_segments=0))
+    allocated = sum(allocation.amount for allocation in genesis.allocations)
+    view.put(SUPPLY_KEY, Supply(allocated=allocated, issued=0, burned=0, treasury=0))
+    view.put(beacon_key(0), BeaconRecord(0, compute_genesis_beacon(context.chain_id)))
+    view.put(task_key(context.task_id), TaskState(0, 0, genesis.task.checkpoint_root, 0, 0, 0, 0, 0, ()))
+    return view.commit()
+
+
+def compute_genesis_beacon(chain_id: Hash) -> Hash:
+    """Return the beacon that the chain starts from."""
+    return tagged_hash("beacon.genesis", chain_id)
+
+
+def _validate_windows(parameters: Parameters) -> None:
+    spans = (parameters.commit_blocks, parameters.challenge_delay, parameters.proof_window)
+    if min(spans) < 1:
+        raise InvalidBlock("genesis-windows", f"found spans {spans} of blocks, expected at least 1 each")
+    # A commit may name an anchor one block older than its round, as late as the commit window is long.
+    if parameters.commit_blocks + 1 >= BEACONS_KEPT:
+        raise InvalidBlock(
+            "genesis-windows", f"found {parameters.commit_blocks} commit blocks, expected below {BEACONS_KEPT - 1}"
+        )
+
+
+def _validate_distinct(rule: str, keys: Sequence[bytes]) -> None:
+    if len(set(keys)) != len(keys):
+        raise InvalidBlock(rule, "found a key twice, expected each once")

@@ -1,0 +1,65 @@
+"""Where each record stands in the state: a name in ASCII, then fields of fixed width, big-endian.
+
+Fixed widths make every key unambiguous. It knows nothing of what the records mean.
+"""
+
+from chain.ledger.records import (
+    Account,
+    BeaconRecord,
+    Checkpoint,
+    Contribution,
+    ContributionKey,
+    LockedReward,
+    Miner,
+    Supply,
+    TaskState,
+)
+from chain.primitives import Hash, PublicKey
+from chain.state.view import StateKey
+
+ACCOUNT_PREFIX = b"account/"
+CHECKPOINT_PREFIX = b"checkpoint/"
+CONTRIBUTION_PREFIX = b"contribution/"
+LOCKED_REWARD_PREFIX = b"locked-reward/"
+MINER_PREFIX = b"miner/"
+TASK_PREFIX = b"task/"
+BEACONS_KEPT = 32
+"""Heights whose beacon stays in the state: an anchor may be this old when its segment is committed."""
+
+SUPPLY_KEY = StateKey(b"supply", Supply)
+
+
+def account_key(account: PublicKey) -> StateKey[Account]:
+    """Return where an account stands."""
+    return StateKey(ACCOUNT_PREFIX + account, Account)
+
+
+def miner_key(miner: PublicKey) -> StateKey[Miner]:
+    """Return where a registered miner stands."""
+    return StateKey(MINER_PREFIX + miner, Miner)
+
+
+def task_key(task: Hash) -> StateKey[TaskState]:
+    """Return where a task stands."""
+    return StateKey(TASK_PREFIX + task, TaskState)
+
+
+def checkpoint_key(task: Hash, round_number: int) -> StateKey[Checkpoint]:
+    """Return where the checkpoint that a round ended with stands."""
+    return StateKey(CHECKPOINT_PREFIX + task + round_number.to_bytes(4, "big"), Checkpoint)
+
+
+def contribution_key(task: Hash, round_number: int, key: ContributionKey) -> StateKey[Contribution]:
+    """Return where a contribution stands."""
+    name = task + round_number.to_bytes(4, "big") + key.miner + key.index.to_bytes(2, "big")
+    return StateKey(CONTRIBUTION_PREFIX + name, Contribution)
+
+
+def locked_reward_key(height: int) -> StateKey[LockedReward]:
+    """Return where the locked reward of the block at `height` stands."""
+    return StateKey(LOCKED_REWARD_PREFIX + height.to_bytes(8, "big"), LockedReward)
+
+
+def beacon_key(height: int) -> StateKey[BeaconRecord]:
+    """Return where the beacon of `height` stands, in a ring of the last `BEACONS_KEPT` heights."""
+    return StateKey(b"beacon/" + (height % BEACONS_KEPT).to_bytes(1, "big"), BeaconRecord)

@@ -1,0 +1,65 @@
+"""What the ledger asks of machine learning, and of whoever keeps block data: two protocols that the node supplies.
+
+The ledger itself knows no tensor and no program; `task` is the genesis record whose program only the engine reads.
+Every answer is a pure function of its arguments: two nodes that differ in one split the chain.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from chain.genesis import TaskSpec
+from chain.primitives import Hash
+from chain.transaction import CommitContribution, Sidecar
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentContext:
+    """What decides every bit of a segment: its seed and the checkpoint it starts from."""
+
+    seed: Hash
+    checkpoint_root: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The checkpoint that a round's deltas lead to, and its score on the held-out split; the loss in the task's unit."""
+
+    checkpoint_root: Hash
+    heldout_loss: int
+    heldout_correct: int
+    heldout_total: int
+
+
+class LearningEngine(Protocol):
+    """Checks and re-executes training."""
+
+    def validate_sidecar(
+        self, task: TaskSpec, checkpoint_root: Hash, commit: CommitContribution, sidecar: Sidecar
+    ) -> None:
+        """Check that `sidecar` yields the commit's trace and delta roots; raises InvalidTransaction."""
+
+    def verify_openings(
+        self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar, challenge: Hash, openings: tuple[bytes, ...]
+    ) -> None:
+        """Check that `openings` are those that `challenge` draws and that each op holds there; raises InvalidProof."""
+
+    def is_segment_honest(self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar) -> bool:
+        """Say whether executing the segment gives every output root and the delta of `sidecar`."""
+
+    def settle(self, task: TaskSpec, checkpoint_root: Hash, sidecars: tuple[Sidecar, ...]) -> Settlement:
+        """Return what the deltas of `sidecars` (never empty, by miner and index) make of the checkpoint."""
+
+    def compute_operand_roots(
+        self, task: TaskSpec, checkpoint_root: Hash, sidecar: Sidecar, step: int, op: int
+    ) -> tuple[Hash, Hash]:
+        """Return the tensor roots of A and of B transposed of one matmul; raises InvalidProof where none is."""
+
+    def compute_segment_macs(self, task: TaskSpec) -> int:
+        """Return the multiply-accumulates that a segment of the task is paid for."""
+
+
+class ContentSource(Protocol):
+    """Finds block data by hash."""
+
+    def get_sidecar(self, sidecar_hash: Hash) -> Sidecar:
+        """Return the sidecar that hashes to `sidecar_hash`; raises MissingData when it is not at hand."""

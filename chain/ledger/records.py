@@ -1,0 +1,121 @@
+"""The records of the state. Amounts are atoms, heights count from genesis, macs are multiply-accumulates.
+
+They hold what is so, not what may follow; the rules stand in the modules beside. Every record is written whole, so
+that a proof of one key shows all of it.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from chain.codec import U8, U16, U32, U64, HashField, Many, PublicKeyField
+from chain.ledger.transition import ContributionStatus
+from chain.ticket import Ticket
+
+OPEN_CONTRIBUTIONS_MAX = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What an account may spend, and how many transactions it has sent."""
+
+    nonce: U64
+    balance: U64
+
+
+EMPTY_ACCOUNT = Account(nonce=0, balance=0)
+"""What an account is that the state does not hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Miner:
+    """A key that may mine and contribute; the anchor of its segments is no older than its registration."""
+
+    registered_height: U64
+    settled_segments: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """The totals: what was ever issued or allocated, what burned, what the treasury holds."""
+
+    allocated: U64
+    issued: U64
+    burned: U64
+    treasury: U64
+
+
+@dataclass(frozen=True, slots=True)
+class ContributionKey:
+    """Which contribution of a round: its miner and the segment's index."""
+
+    miner: PublicKeyField
+    index: U16
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """Where a task stands: the running round, the checkpoint it starts from, and what its pot holds.
+
+    `contributions` are the round's, ordered by miner and index, so that who included them when leaves no trace.
+    """
+
+    round: U32
+    start_height: U64
+    checkpoint_root: HashField
+    heldout_loss: U64
+    heldout_correct: U32
+    heldout_total: U32
+    pot: U64
+    settled_contributions: U64
+    contributions: Annotated[tuple[ContributionKey, ...], Many(OPEN_CONTRIBUTIONS_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One segment that a miner answers for. `deposit` is what is locked now; `challenge` is zero until it is drawn."""
+
+    status_code: U8
+    commit_height: U64
+    anchor_height: U64
+    seed: HashField
+    trace_root: HashField
+    delta_root: HashField
+    sidecar_hash: HashField
+    challenge: HashField
+    deposit: U64
+    macs: U64
+    reward: U64
+
+    @property
+    def status(self) -> ContributionStatus:
+        """Where it stands in the transition table."""
+        return ContributionStatus(self.status_code)
+
+
+@dataclass(frozen=True, slots=True)
+class LockedReward:
+    """A block's reward until the segment that its ticket came from settles."""
+
+    miner: PublicKeyField
+    amount: U64
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a round ended with. `heldout_total` is zero while nothing was measured."""
+
+    height: U64
+    checkpoint_root: HashField
+    heldout_loss: U64
+    heldout_correct: U32
+    heldout_total: U32
+    contributors: U16
+
+
+@dataclass(frozen=True, slots=True)
+class BeaconRecord:
+    """The beacon after the block at `height`."""
+
+    height: U64
+    beacon: HashField

@@ -1,0 +1,96 @@
+"""A view of the state at one root: typed reads, and writes that stay in memory until they are committed.
+
+A view never changes what it was made from. `fork` gives a view for one attempt, which `adopt` keeps and forgetting
+drops. It knows no rule of the ledger; a `StateKey` carries the type that stands under it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from chain.codec import decode, encode
+from chain.primitives import Hash
+from chain.state.proof import StateProof, prove_key
+from chain.state.tree import NodeSource, get_value, iter_leaves, update_tree
+
+VALUE_BYTES_MAX = 1024 * 1024
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class StateKey(Generic[T]):
+    """The bytes of a key and the record type of its value."""
+
+    name: bytes
+    record: type[T]
+
+
+class StateView:
+    """The state under one root with changes on top."""
+
+    def __init__(self, root: Hash, nodes: NodeSource, base: "StateView | None" = None) -> None:
+        """Look at `root` through `nodes`; a `base` is another view whose changes lie underneath."""
+        self.root = root
+        self._nodes = nodes
+        self._base = base
+        self._changes: dict[bytes, bytes | None] = {}
+
+    def get(self, key: StateKey[T]) -> T | None:
+        """Return the record under `key`, or None; raises StorageError."""
+        data = self._get_bytes(key.name)
+        return None if data is None else decode(key.record, data, VALUE_BYTES_MAX)
+
+    def get_existing(self, key: StateKey[T]) -> T:
+        """Return the record under a key that the ledger's own rules guarantee."""
+        record = self.get(key)
+        assert record is not None, f"{key.record.__name__} {key.name!r} is gone"
+        return record
+
+    def put(self, key: StateKey[T], record: T) -> None:
+        """Set the record under `key`."""
+        assert type(record) is key.record
+        self._changes[key.name] = encode(record)
+
+    def delete(self, key: StateKey[T]) -> None:
+        """Remove what stands under `key`."""
+        self._changes[key.name] = None
+
+    def fork(self) -> "StateView":
+        """Return a view of the same state whose changes stay its own."""
+        return StateView(self.root, self._nodes, self)
+
+    def adopt(self, fork: "StateView") -> None:
+        """Take over the changes of a fork of this view."""
+        assert fork._base is self
+        self._changes.update(fork._changes)
+
+    def commit(self) -> tuple[Hash, dict[Hash, bytes]]:
+        """Return the root after all changes and the nodes to store for it; this view stays as it is."""
+        update = update_tree(self._nodes, self.root, self._collect_changes())
+        return update.root, update.new_nodes
+
+    def prove(self, key: StateKey[T]) -> StateProof:
+        """Return the proof of what `key` holds under `root`, without uncommitted changes; raises StorageError."""
+        return prove_key(self._nodes, self.root, key.name)
+
+    def iter_records(self, prefix: bytes, record: type[T]) -> Iterator[tuple[bytes, T]]:
+        """Yield (rest of the key, record) of every committed key that starts with `prefix`, in order of paths.
+
+        Reads the whole tree: for audits and tools, never for a block.
+        """
+        for leaf in iter_leaves(self._nodes, self.root):
+            if leaf.key.startswith(prefix):
+                yield leaf.key[len(prefix) :], decode(record, leaf.value, VALUE_BYTES_MAX)
+
+    def _get_bytes(self, name: bytes) -> bytes | None:
+        view: StateView | None = self
+        while view is not None:
+            if name in view._changes:
+                return view._changes[name]
+            view = view._base
+        return get_value(self._nodes, self.root, name)
+
+    def _collect_changes(self) -> dict[bytes, bytes | None]:
+        below = self._base._collect_changes() if self._base is not None else {}
+        return below | self._changes
