@@ -14,10 +14,29 @@ from chain.block import Block
 from chain.codec import Bytes, Many, Tagged, Text, Uint
 from chain.genesis import Genesis
 from chain.header import Header
+from chain.ledger.records import (
+    Account,
+    BeaconRecord,
+    Checkpoint,
+    Contribution,
+    LockedReward,
+    Miner,
+    Supply,
+    TaskState,
+)
+from chain.state.proof import StateProof
 from chain.ticket import Ticket, TicketOpening
 from chain.transaction import Sidecar, Transaction
+from consensus.history import HistoryProof
+from ml.spec import MlpSpec
+from ml.tensor_tree import PieceOpening
 
-RECORDS: tuple[type, ...] = (Ticket, TicketOpening, Header, Transaction, Sidecar, Block, Genesis)
+RECORDS: tuple[type, ...] = (
+    *(Ticket, TicketOpening, Header, Transaction, Sidecar, Block, Genesis),
+    *(Account, BeaconRecord, Checkpoint, Contribution, LockedReward, Miner, Supply, TaskState, StateProof),
+    *(HistoryProof, MlpSpec, PieceOpening),
+)
+"""Every record that travels, is stored or is hashed on its own; messages of peers are tested beside them."""
 BYTES_DRAWN_MAX = 80
 ITEMS_DRAWN_MAX = 3
 

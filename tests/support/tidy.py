@@ -5,7 +5,7 @@ value that turns into a float or a set in another function is left to mypy and t
 """
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 FILE_LINES_MAX = 400
@@ -47,7 +47,7 @@ def _walk_floats(module: ast.Module) -> Iterator[tuple[ast.expr | ast.stmt, str]
         match node:
             case ast.Constant(value=float() | complex()):
                 yield node, f"a float literal {node.value!r}"
-            case ast.BinOp(op=ast.Div()) | ast.AugAssign(op=ast.Div()):
+            case ast.BinOp(op=ast.Div()) | ast.AugAssign(op=ast.Div()) if not _is_path(node):
                 yield node, "a true division"
             case ast.BinOp(op=ast.Pow(), right=ast.UnaryOp(op=ast.USub())):
                 yield node, "a power with a negative exponent"
@@ -65,28 +65,42 @@ def _walk_floats(module: ast.Module) -> Iterator[tuple[ast.expr | ast.stmt, str]
                 yield node.value, f"dtype {name}"
 
 
+def _is_path(node: ast.BinOp | ast.AugAssign) -> bool:
+    return isinstance(node, ast.BinOp) and isinstance(node.right, ast.Constant) and isinstance(node.right.value, str)
+
+
 def find_unordered_iterations(module: ast.Module) -> list[Finding]:
-    """Return every place where the order of a set reaches a sequence or a loop."""
+    """Return every place where the order of a set, or of a dict's view, reaches a sequence or a loop."""
     sets = _names_of_sets(module)
-
-    def is_set(node: ast.expr) -> bool:
-        match node:
-            case ast.Set() | ast.SetComp() | ast.Call(func=ast.Name(id="set" | "frozenset")):
-                return True
-            case ast.Name(id=name):
-                return name in sets
-            case ast.BinOp(op=ast.BitOr() | ast.BitAnd() | ast.Sub() | ast.BitXor(), left=left, right=right):
-                return is_set(left) or is_set(right)
-        return False
-
-    findings = []
     harmless = {id(inner) for node in ast.walk(module) for inner in _order_free_parts(node)}
+    findings = []
     for node in ast.walk(module):
         if id(node) not in harmless:
             findings += [
-                Finding(source.lineno, "the order of a set") for source in _ordered_sources(node) if is_set(source)
+                Finding(each.lineno, "the order of a set") for each in _ordered_sources(node) if _is_set(each, sets)
             ]
+            if not isinstance(node, ast.DictComp):
+                views = [each for each in _ordered_sources(node) if _is_dict_view(each)]
+                findings += [Finding(view.lineno, "the order of a dict") for view in views]
     return findings
+
+
+def _is_set(node: ast.expr, names: set[str]) -> bool:
+    match node:
+        case ast.Set() | ast.SetComp() | ast.Call(func=ast.Name(id="set" | "frozenset")):
+            return True
+        case ast.Name(id=name):
+            return name in names
+        case ast.BinOp(op=ast.BitOr() | ast.BitAnd() | ast.Sub() | ast.BitXor(), left=left, right=right):
+            return _is_set(left, names) or _is_set(right, names)
+    return False
+
+
+def _is_dict_view(node: ast.expr) -> bool:
+    match node:
+        case ast.Call(func=ast.Attribute(attr="items" | "keys" | "values"), args=[]):
+            return True
+    return False
 
 
 def _names_of_sets(module: ast.Module) -> set[str]:
@@ -189,6 +203,29 @@ def get_kernels(module: ast.Module) -> list[str]:
     """Return the names of the public functions that the `kernel` decorator compiles."""
     functions = [node for node in module.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
     return [node.name for node in functions if any(_is_kernel(decorator) for decorator in node.decorator_list)]
+
+
+def find_reached(modules: Iterable[ast.Module], starts: set[str]) -> set[str]:
+    """Return the functions of `modules`, by name, that those among `starts` use, themselves included."""
+    uses: dict[str, set[str]] = {}
+    for module in modules:
+        for node in ast.walk(module):
+            if isinstance(node, ast.FunctionDef):
+                uses.setdefault(node.name, set()).update(_list_names(node))
+    reached: set[str] = set()
+    pending = sorted(starts & uses.keys())
+    while pending:
+        name = pending.pop()
+        if name not in reached:
+            reached.add(name)
+            pending += sorted(uses[name] & uses.keys())
+    return reached
+
+
+def _list_names(function: ast.FunctionDef) -> set[str]:
+    nodes = list(ast.walk(function))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return names | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
 
 
 def _is_kernel(decorator: ast.expr) -> bool:
