@@ -1,4 +1,7 @@
-"""What the relay wants done: plain values that whoever owns the sockets and the chain carries out, in order."""
+"""What the relay wants done, as plain values.
+
+Whoever owns the sockets and the chain carries them out, in order; here nothing is sent and nothing is decided.
+"""
 
 from dataclasses import dataclass
 
