@@ -1,0 +1,74 @@
+"""Content-addressed files: sidecars and checkpoints, written whole or not at all, and checked when they are read.
+
+A blob's name is a BLAKE3 digest of its bytes; whoever stores one may file it under a name of its own kind (a sidecar's
+hash, a checkpoint's root), which its reader verifies by decoding. It knows no record.
+"""
+
+import os
+from pathlib import Path
+
+from blake3 import blake3
+
+from chain.errors import StorageError
+from chain.primitives import Hash
+
+_DIGEST_BYTES = 32
+
+
+class BlobStore:
+    """Immutable files in one directory, fanned out by the first byte of their name."""
+
+    def __init__(self, root: Path) -> None:
+        """Keep blobs under `root`; raises StorageError when it cannot be made."""
+        self._root = root
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot make {root}: {error.strerror}") from None
+
+    def has(self, name: Hash) -> bool:
+        """Say whether a blob of that name is held."""
+        return self._path(name).exists()
+
+    def get(self, name: Hash) -> bytes | None:
+        """Return a blob's bytes, or None when it is not held; raises StorageError when the file is damaged."""
+        path = self._path(name)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(f"cannot read {path}: {error.strerror}") from None
+        if blake3(data[_DIGEST_BYTES:]).digest() != data[:_DIGEST_BYTES]:
+            raise StorageError(f"{path} is damaged; delete it and it is fetched or computed again")
+        return data[_DIGEST_BYTES:]
+
+    def put(self, name: Hash, data: bytes) -> None:
+        """Keep `data` under `name`, on disk before this returns; raises StorageError."""
+        path = self._path(name)
+        if path.exists():
+            return
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(blake3(data).digest() + data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync_directory(path.parent)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise StorageError(f"cannot write {path}: {error.strerror}") from None
+
+    def _path(self, name: Hash) -> Path:
+        text = name.hex()
+        return self._root / text[:2] / text[2:]
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

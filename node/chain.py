@@ -1,0 +1,163 @@
+"""What a node holds of the chain: headers in memory, blocks and state in the store, block data in files, and its head.
+
+It answers questions and makes one change at a time when the importer says so; it decides no rule. It is also the ledger's
+source of block data.
+"""
+
+from collections.abc import Sequence
+
+from chain.block import Block, get_sidecar_hashes
+from chain.codec import decode, encode
+from chain.errors import MissingData, StorageError
+from chain.genesis import Parameters
+from chain.header import Header
+from chain.ledger.context import BlockEffects, LedgerContext, make_context
+from chain.ledger.genesis_state import make_genesis_state
+from chain.primitives import Hash
+from chain.state.view import StateView
+from chain.storage.blob_store import BlobStore
+from chain.storage.block_store import BlockStore, Connected
+from chain.transaction import SIDECAR_BYTES_MAX, Sidecar, Transaction, compute_sidecar_hash
+from consensus.fork_choice import InvalidMarks, Path, find_heaviest
+from consensus.header_chain import ChainEntry, HeaderChain, make_genesis_header
+from consensus.header_rules import HeaderContext
+
+SIDECAR_ENCODED_BYTES_MAX = 2 * SIDECAR_BYTES_MAX + 64
+
+
+class OverlayNodes:
+    """State nodes that are computed but not stored yet, over those of the store."""
+
+    def __init__(self, store: BlockStore) -> None:
+        """Start with nothing on top of `store`."""
+        self._store = store
+        self._nodes: dict[Hash, bytes] = {}
+
+    def add(self, nodes: dict[Hash, bytes]) -> None:
+        """Put more nodes on top."""
+        self._nodes |= nodes
+
+    def get_state_node(self, node_hash: Hash) -> bytes | None:
+        """Return a node's bytes, or None."""
+        return self._nodes.get(node_hash) or self._store.get_state_node(node_hash)
+
+
+class Chain:
+    """One node's chain: the tree of headers, the branch its head is on, and everything stored."""
+
+    def __init__(self, store: BlockStore, blobs: BlobStore, header_context: HeaderContext) -> None:
+        """Open what `store` holds, or start it from genesis; raises StorageError."""
+        self.store = store
+        self.blobs = blobs
+        self.header_context = header_context
+        self.ledger_context: LedgerContext = make_context(header_context.genesis)
+        self.marks = InvalidMarks()
+        state_root, nodes = make_genesis_state(header_context.genesis)
+        genesis_header = make_genesis_header(header_context.genesis, state_root)
+        if store.is_empty():
+            store.initialise(header_context.chain_id, genesis_header, nodes)
+        store.validate(header_context.chain_id)
+        self.headers = HeaderChain(genesis_header)
+        for header in store.iter_headers():
+            self.headers.insert(header)
+        self.head = self._find_entry(store.get_tip().hash)
+        self._heaviest = find_heaviest(self.headers, self.marks)
+
+    @property
+    def parameters(self) -> Parameters:
+        """The rules' numbers."""
+        return self.header_context.genesis.parameters
+
+    def view(self, entry: ChainEntry | None = None) -> StateView:
+        """Return the state after a block of the head's branch; after the head when none is named."""
+        return StateView((entry or self.head).header.foliage.state_root, self.store)
+
+    def has_body(self, block_hash: Hash) -> bool:
+        """Say whether the block itself is stored (genesis counts)."""
+        return block_hash == self.headers.genesis.hash or self.store.has_block(block_hash)
+
+    def has_block(self, block_hash: Hash) -> bool:
+        """Say whether the block's fate is known: stored on any branch, or invalid."""
+        return self.marks.is_poisoned(block_hash) or self.has_body(block_hash)
+
+    def get_existing_block(self, block_hash: Hash) -> Block:
+        """Return a block that must be stored; raises StorageError when it is not."""
+        block = self.store.get_block(block_hash)
+        if block is None:
+            raise StorageError(f"the block {block_hash.hex()} is gone from the database")
+        return block
+
+    def get_transaction(self, transaction_hash: Hash) -> tuple[Transaction, Block] | None:
+        """Return a transaction of the head's branch and its block."""
+        block_hash = self.store.get_transaction_block(transaction_hash)
+        if block_hash is None:
+            return None
+        block = self.get_existing_block(block_hash)
+        return next((t, block) for t in block.transactions if compute_transaction_hash(t) == transaction_hash)
+
+    def has_sidecar(self, sidecar_hash: Hash) -> bool:
+        """Say whether the block data is held."""
+        return self.blobs.has(sidecar_hash)
+
+    def get_sidecar(self, sidecar_hash: Hash) -> Sidecar:
+        """Return block data by its hash; raises MissingData."""
+        data = self.blobs.get(sidecar_hash)
+        if data is None:
+            raise MissingData((sidecar_hash,))
+        return decode(Sidecar, data, SIDECAR_ENCODED_BYTES_MAX)
+
+    def store_sidecars(self, wanted: Sequence[Hash], offered: Sequence[Sidecar]) -> tuple[Hash, ...]:
+        """Keep those of the offered sidecars that are wanted; return the wanted ones that are still missing."""
+        by_hash = {compute_sidecar_hash(sidecar): sidecar for sidecar in offered}
+        for name in wanted:
+            if name in by_hash:
+                self.blobs.put(name, encode(by_hash[name]))
+        return tuple(name for name in wanted if not self.blobs.has(name))
+
+    def store_side_block(self, entry: ChainEntry, block: Block) -> None:
+        """Keep a block that is not (yet) on the head's branch."""
+        self.store.put_block(entry.hash, block)
+
+    def insert_header(self, header: Header) -> ChainEntry:
+        """Take a header whose rules hold into the tree."""
+        entry = self.headers.insert(header)
+        if entry.total_work > self._heaviest.total_work:
+            self._heaviest = entry
+        return entry
+
+    def commit(self, path: Path, connected: Sequence[tuple[ChainEntry, Block, BlockEffects]]) -> None:
+        """Move the head along `path`, on disk first."""
+        left = [self.get_existing_block(entry.hash) for entry in path.disconnect]
+        self.store.commit(
+            left, [Connected(entry.hash, block, effects.new_nodes) for entry, block, effects in connected]
+        )
+        self.head = connected[-1][0]
+
+    def mark_invalid(self, entry: ChainEntry) -> None:
+        """Remember that a block is invalid, and with it all that is built on it."""
+        self.marks.mark(self.headers, entry)
+        self._heaviest = find_heaviest(self.headers, self.marks)
+
+    def get_heaviest_header(self) -> ChainEntry:
+        """Return the heaviest header not known to be invalid, whether its block is here or not."""
+        return self._heaviest
+
+    def get_missing_blocks(self, count_max: int) -> tuple[Hash, ...]:
+        """Return blocks, oldest first, that the heaviest header needs before it can be the head."""
+        missing: list[Hash] = []
+        entry = self._heaviest
+        while not self.has_body(entry.hash):
+            missing.append(entry.hash)
+            assert entry.parent is not None
+            entry = entry.parent
+        return tuple(reversed(missing))[:count_max]
+
+    def get_needed_sidecars(self, block: Block) -> tuple[Hash, ...]:
+        """Return the block data of `block` that is not held."""
+        return tuple(name for name in get_sidecar_hashes(block) if not self.blobs.has(name))
+
+    def _find_entry(self, block_hash: Hash) -> ChainEntry:
+        entry = self.headers.get(block_hash)
+        if entry is None:
+            raise StorageError(f"the tip {block_hash.hex()} has no chain of headers in the database")
+        return entry

@@ -1,0 +1,221 @@
+"""The one way into the chain: every block, mined here or received, is imported here and nowhere else.
+
+bytes -> known? parent known? header rules -> ticket (in a thread) -> block data at hand? -> fork choice -> state transitions,
+computed before anything is kept -> one atomic commit -> events. Jobs are taken one at a time from a bounded queue, so no
+lock is needed. `InvalidBlock` is caught in one place. It knows no peer, no RPC and no miner.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from chain.block import Block, compute_transactions_root, get_sidecar_hashes
+from chain.errors import InvalidBlock, InvalidProof
+from chain.header import Header, compute_header_hash
+from chain.ledger.apply import apply_block
+from chain.ledger.context import BlockEffects
+from chain.ledger.learning import LearningEngine
+from chain.primitives import Hash
+from chain.state.view import StateView
+from chain.transaction import Sidecar
+from consensus.fork_choice import Path, choose_path
+from consensus.header_chain import ChainEntry
+from consensus.header_rules import validate_header
+from node.chain import Chain, OverlayNodes
+
+log = logging.getLogger("mathesis.importer")
+
+QUEUE_LENGTH_MAX = 64
+
+
+class ImportResult(Enum):
+    """What became of a block."""
+
+    EXTENDED = auto()
+    REORGED = auto()
+    SIDE_BRANCH = auto()
+    ALREADY_KNOWN = auto()
+    ORPHAN = auto()
+    MISSING_DATA = auto()
+    REFUSED = auto()
+    """Not valid yet: its time lies ahead of our clock."""
+    INVALID = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOutcome:
+    """A result, with the rule that refused the block or the sidecars that it needs first."""
+
+    result: ImportResult
+    hash: Hash
+    rule: str = ""
+    message: str = ""
+    missing: tuple[Hash, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HeadChange:
+    """How the head moved: blocks left (tip first), blocks joined (oldest first) with what they did."""
+
+    disconnected: tuple[Block, ...]
+    connected: tuple[tuple[ChainEntry, Block, BlockEffects], ...]
+
+
+VerifyTicket = Callable[[Block, ChainEntry], None]
+"""Checks a block's ticket opening under its parent; raises InvalidProof."""
+
+
+class Importer:
+    """Imports blocks and headers in turn, and tells listeners when the head has moved."""
+
+    def __init__(
+        self, chain: Chain, learning: LearningEngine, verify_ticket: VerifyTicket, get_time_ms: Callable[[], int]
+    ) -> None:
+        """Take the chain to grow and what decides about learning, tickets and time."""
+        self._chain = chain
+        self._learning = learning
+        self._verify_ticket = verify_ticket
+        self._get_time_ms = get_time_ms
+        self._jobs: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(QUEUE_LENGTH_MAX)
+        self._worker: asyncio.Task[None] | None = None
+        self.listeners: list[Callable[[HeadChange], None]] = []
+
+    def start(self) -> None:
+        """Begin to take jobs."""
+        self._worker = asyncio.create_task(self._work(), name="importer")
+
+    async def stop(self) -> None:
+        """Finish the job under way and take no more."""
+        if self._worker is not None:
+            self._worker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._worker
+
+    async def import_block(self, block: Block, sidecars: tuple[Sidecar, ...] = ()) -> ImportOutcome:
+        """Import a block with the block data that came beside it."""
+        done: asyncio.Future[ImportOutcome] = asyncio.get_running_loop().create_future()
+
+        async def job() -> None:
+            try:
+                outcome = await self._import_block(block, sidecars)
+            except Exception as error:
+                done.set_exception(error)
+            else:
+                done.set_result(outcome)
+
+        await self._jobs.put(job)
+        return await done
+
+    def import_headers(self, headers: tuple[Header, ...]) -> ImportOutcome:
+        """Keep headers whose rules hold, up to the first that does not; oldest first."""
+        outcome = ImportOutcome(ImportResult.ALREADY_KNOWN, self._chain.headers.genesis.hash)
+        for header in headers:
+            header_hash = compute_header_hash(header)
+            if header_hash in self._chain.headers:
+                continue
+            refusal = self._admit_header(header, header_hash)
+            if refusal is not None:
+                return refusal
+            outcome = ImportOutcome(ImportResult.SIDE_BRANCH, header_hash)
+        return outcome
+
+    async def _work(self) -> None:
+        while True:
+            job = await self._jobs.get()
+            # A job under way is finished even when the node stops, so that no commit is cut in two.
+            await asyncio.shield(asyncio.ensure_future(job()))
+
+    async def _import_block(self, block: Block, sidecars: tuple[Sidecar, ...]) -> ImportOutcome:
+        block_hash = compute_header_hash(block.header)
+        if self._chain.has_block(block_hash):
+            return ImportOutcome(ImportResult.ALREADY_KNOWN, block_hash)
+        refusal = self._check_content(block, block_hash) or self._admit_header(block.header, block_hash)
+        if refusal is not None:
+            return refusal
+        entry = self._chain.headers.get(block_hash)
+        assert entry is not None
+        assert entry.parent is not None
+        block = replace(block, header=entry.header)
+        try:
+            await asyncio.to_thread(self._verify_ticket, block, entry.parent)
+        except InvalidProof as error:
+            # The opening is not bound by the block's hash: another copy may still be good, so nothing is marked.
+            return ImportOutcome(ImportResult.INVALID, block_hash, error.rule, str(error))
+        missing = self._chain.store_sidecars(get_sidecar_hashes(block), sidecars)
+        if missing:
+            return ImportOutcome(ImportResult.MISSING_DATA, block_hash, missing=missing)
+        return await self._connect(entry, block)
+
+    def _check_content(self, block: Block, block_hash: Hash) -> ImportOutcome | None:
+        """Refuse, before any costly check, a body that its header does not name or that is over budget."""
+        parent_hash, parameters = block.header.foliage.parent_hash, self._chain.parameters
+        if parent_hash != self._chain.headers.genesis.hash and not self._chain.has_body(parent_hash):
+            if self._chain.marks.is_poisoned(parent_hash):
+                return ImportOutcome(ImportResult.INVALID, block_hash, "parent-invalid", "its parent is invalid")
+            return ImportOutcome(ImportResult.ORPHAN, block_hash)
+        found = compute_transactions_root(block.transactions)
+        if found != block.header.foliage.transactions_root:
+            message = f"found transactions under {found.hex()}, expected {block.header.foliage.transactions_root.hex()}"
+            return ImportOutcome(ImportResult.INVALID, block_hash, "transactions-root", message)
+        commits = len(get_sidecar_hashes(block))
+        if commits > parameters.sidecars_per_block:
+            message = f"found {commits} commits, expected at most {parameters.sidecars_per_block}"
+            return ImportOutcome(ImportResult.INVALID, block_hash, "block-sidecars", message)
+        return None
+
+    def _admit_header(self, header: Header, header_hash: Hash) -> ImportOutcome | None:
+        """Keep a header in the tree, or return why not."""
+        if header_hash in self._chain.headers:
+            return None
+        parent = self._chain.headers.get(header.foliage.parent_hash)
+        if parent is None:
+            return ImportOutcome(ImportResult.ORPHAN, header_hash)
+        if self._chain.marks.is_poisoned(parent.hash):
+            return ImportOutcome(ImportResult.INVALID, header_hash, "parent-invalid", "its parent is invalid")
+        try:
+            validate_header(self._chain.header_context, header, parent, self._get_time_ms())
+        except InvalidBlock as error:
+            result = ImportResult.REFUSED if error.rule == "future" else ImportResult.INVALID
+            return ImportOutcome(result, header_hash, error.rule, str(error))
+        self._chain.insert_header(header)
+        return None
+
+    async def _connect(self, entry: ChainEntry, block: Block) -> ImportOutcome:
+        path = choose_path(self._chain.head, entry)
+        if path is None:
+            self._chain.store_side_block(entry, block)
+            return ImportOutcome(ImportResult.SIDE_BRANCH, entry.hash)
+        blocks = {entry.hash: block}
+        change, failure = await asyncio.to_thread(self._compute_change, path, blocks)
+        if failure is not None:
+            failed, error = failure
+            self._chain.mark_invalid(failed)
+            log.warning("block %s at height %d is invalid: %s", failed.hash.hex()[:16], failed.height, error)
+            return ImportOutcome(ImportResult.INVALID, entry.hash, error.rule, str(error))
+        assert change is not None
+        self._chain.commit(path, change.connected)
+        for listener in self.listeners:
+            listener(change)
+        return ImportOutcome(ImportResult.REORGED if path.disconnect else ImportResult.EXTENDED, entry.hash)
+
+    def _compute_change(
+        self, path: Path, blocks: dict[Hash, Block]
+    ) -> tuple[HeadChange | None, tuple[ChainEntry, InvalidBlock] | None]:
+        """Compute every transition of the way before any is kept; return the change or the first failure."""
+        connected: list[tuple[ChainEntry, Block, BlockEffects]] = []
+        nodes = OverlayNodes(self._chain.store)
+        for entry in path.connect:
+            assert entry.parent is not None
+            block = blocks.get(entry.hash) or self._chain.get_existing_block(entry.hash)
+            view = StateView(entry.parent.header.foliage.state_root, nodes)
+            try:
+                effects = apply_block(self._chain.ledger_context, view, block, self._learning, self._chain)
+            except InvalidBlock as error:
+                return None, (entry, error)
+            nodes.add(effects.new_nodes)
+            connected.append((entry, block, effects))
+        left = tuple(self._chain.get_existing_block(entry.hash) for entry in path.disconnect)
+        return HeadChange(left, tuple(connected)), None
