@@ -1,0 +1,187 @@
+"""The trace of a segment: which root every tensor of every step has, and the few hashes that bind them all.
+
+The program fixes which tensors exist, so a trace is the concatenation of its output roots, step by step in program
+order (`output_roots`); everything else is computed from them and from the checkpoint's roots. Ids, never the prover,
+say which root an op reads: no two honest halves can be spliced. It runs no op and opens no tensor.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from chain.errors import InvalidProof
+from chain.hashing import tagged_hash
+from chain.merkle import blake3_node, compute_root
+from chain.primitives import Hash
+from ml.arithmetic import DELTA_BITS, DELTA_MAX, I8, I32
+from ml.program import Dtype, Op, Program, Tensor, TensorId, TensorKind, build_program
+from ml.spec import MlpSpec
+from ml.tensor_tree import DIGEST_BYTES, IntArray, TensorShape, compute_tensor_root, get_array
+
+RootHasher = Callable[[Sequence[IntArray]], tuple[Hash, ...]]
+"""Returns the tensor root of each array; every implementation gives the same."""
+
+DELTA_EXPONENT_MAX = 32 - DELTA_BITS
+"""Two int32 differ by less than 2**32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The roots of one segment: those it started from and those of every op's outputs.
+
+    `checkpoint_roots` are the tensor roots of the checkpoint's weights by layer.
+    """
+
+    program: Program
+    checkpoint_roots: tuple[Hash, ...]
+    output_roots: bytes
+
+    def get_root(self, step: int, tensor: TensorId) -> Hash:
+        """Return the root of `tensor` as step `step` reads or writes it."""
+        kind = self.program.tensors[tensor].kind
+        if kind is TensorKind.OUTPUT:
+            return get_output_root(self.program, self.output_roots, step, tensor)
+        if kind is TensorKind.CHECKPOINT:
+            return self.checkpoint_roots[self.program.checkpoint_weights.index(tensor)]
+        place = self.program.state_inputs.index(tensor)
+        if step > 0:
+            return self.get_root(step - 1, self.program.state_outputs[place])
+        if place < self.program.layers:
+            return self.checkpoint_roots[place]
+        return _compute_zero_root(get_tensor_shape(self.program.tensors[tensor]))
+
+
+def get_tensor_shape(tensor: Tensor) -> TensorShape:
+    """Return the shape by which openings of `tensor` are checked."""
+    return TensorShape(tensor.rows, tensor.columns, tensor.dtype)
+
+
+def compute_output_roots_size(program: Program) -> int:
+    """Return the bytes of a segment's output roots."""
+    steps = program.steps
+    count = (steps - 1) * len(program.get_step_outputs(0)) + len(program.get_step_outputs(steps - 1))
+    return count * DIGEST_BYTES
+
+
+def validate_output_roots(program: Program, output_roots: bytes) -> None:
+    """Check that there is one root for every output of every step; raises InvalidProof."""
+    expected = compute_output_roots_size(program)
+    if len(output_roots) != expected:
+        raise InvalidProof("sidecar-size", f"found {len(output_roots)} bytes of roots, expected {expected}")
+
+
+def get_output_root(program: Program, output_roots: bytes, step: int, tensor: TensorId) -> Hash:
+    """Return the root that `output_roots`, of the right size, gives for an op's output in `step`."""
+    count, places = _get_places(program.spec)
+    assert places[tensor] >= 0
+    start = (step * count + places[tensor]) * DIGEST_BYTES
+    return Hash(output_roots[start : start + DIGEST_BYTES])
+
+
+def compute_step_roots(
+    program: Program,
+    step: int,
+    tensors: Mapping[TensorId, IntArray],
+    hash_tensors: RootHasher = lambda arrays: tuple(map(compute_tensor_root, arrays)),
+) -> bytes:
+    """Return the output roots of one step from its tensors: its part of `output_roots`."""
+    return b"".join(hash_tensors([tensors[output] for output in program.get_step_outputs(step)]))
+
+
+def compute_operand_roots(program: Program, output_roots: bytes, step: int, op: int) -> tuple[Hash, Hash]:
+    """Return the roots of A (M, K) and B transposed (N, K) of one matmul; raises InvalidProof where none is."""
+    validate_output_roots(program, output_roots)
+    matmul = program.get_matmul(op)
+    if matmul is None or not 0 <= step < program.steps:
+        raise InvalidProof("ticket-place", f"found step {step}, op {op}, expected a matmul of the program")
+    roots = [get_output_root(program, output_roots, step, operand) for operand in (matmul.a, matmul.b)]
+    return roots[0], roots[1]
+
+
+def compute_trace_root(trace: Trace) -> Hash:
+    """Return the root over all step roots; raises InvalidProof when a root is missing or too many."""
+    validate_output_roots(trace.program, trace.output_roots)
+    return compute_root([compute_step_root(trace, step) for step in range(trace.program.steps)], blake3_node)
+
+
+def compute_step_root(trace: Trace, step: int) -> Hash:
+    """Return the root over the records of one step's ops, the state root after the step as its last leaf."""
+    records = [_encode_record(trace, step, op) for op in trace.program.get_step_ops(step)]
+    return compute_root([*records, compute_state_root(trace, step)], blake3_node)
+
+
+def compute_state_root(trace: Trace, step: int) -> Hash:
+    """Return the hash that binds weights and moments after `step`."""
+    return tagged_hash("state", *(trace.get_root(step, tensor) for tensor in trace.program.state_outputs))
+
+
+def compute_delta_root(program: Program, output_roots: bytes) -> Hash:
+    """Return the hash that binds the outputs of the delta ops; raises InvalidProof."""
+    validate_output_roots(program, output_roots)
+    last = program.steps - 1
+    outputs = (output for op in program.delta_ops for output in op.outputs)
+    return tagged_hash("delta", *(get_output_root(program, output_roots, last, output) for output in outputs))
+
+
+def encode_delta(program: Program, tensors: Mapping[TensorId, IntArray]) -> bytes:
+    """Return the delta ops' outputs as bytes: mantissas and exponents of each layer, little-endian."""
+    shapes = {Dtype.INT8: "<i1", Dtype.INT32: "<i4", Dtype.INT64: "<i8"}
+    outputs = [output for op in program.delta_ops for output in op.outputs]
+    return b"".join(
+        np.ascontiguousarray(tensors[output], shapes[program.tensors[output].dtype]).tobytes() for output in outputs
+    )
+
+
+def decode_delta(program: Program, output_roots: bytes, delta: bytes) -> tuple[tuple[I8, I32], ...]:
+    """Return mantissas (rows, columns) int8 and exponents (rows, 1) int32 of each layer; raises InvalidProof.
+
+    The bytes must be those that `output_roots` commits to, mantissas in [-127, 127] and exponents in [0, 25].
+    """
+    validate_output_roots(program, output_roots)
+    outputs = [program.tensors[output] for op in program.delta_ops for output in op.outputs]
+    expected = sum(output.size_bytes for output in outputs)
+    if len(delta) != expected:
+        raise InvalidProof("delta-size", f"found {len(delta)} bytes, expected {expected}")
+    arrays, start = [], 0
+    for output in outputs:
+        array = get_array(delta[start : start + output.size_bytes], output.dtype).reshape(output.rows, output.columns)
+        root = get_output_root(program, output_roots, program.steps - 1, output.id)
+        if compute_tensor_root(array) != root:
+            raise InvalidProof("delta-root", f"{output.name}: found other bytes than root {root.hex()} names")
+        arrays.append(array)
+        start += output.size_bytes
+    layers = zip(arrays[0::2], arrays[1::2], strict=True)
+    return tuple(_validate_delta(np.asarray(m, np.int8), np.asarray(e, np.int32)) for m, e in layers)
+
+
+def _validate_delta(mantissas: I8, exponents: I32) -> tuple[I8, I32]:
+    if int(mantissas.min()) < -DELTA_MAX:
+        raise InvalidProof("delta-range", f"found mantissa {mantissas.min()}, expected at least {-DELTA_MAX}")
+    if int(exponents.min()) < 0 or int(exponents.max()) > DELTA_EXPONENT_MAX:
+        raise InvalidProof("delta-range", f"found an exponent outside [0, {DELTA_EXPONENT_MAX}]")
+    return mantissas, exponents
+
+
+def _encode_record(trace: Trace, step: int, op: Op) -> bytes:
+    ids = b"".join(tensor.to_bytes(2, "little") for tensor in op.inputs)
+    return op.index.to_bytes(2, "little") + ids + b"".join(trace.get_root(step, output) for output in op.outputs)
+
+
+@cache
+def _get_places(spec: MlpSpec) -> tuple[int, tuple[int, ...]]:
+    """Return the outputs of a step other than the last, and by tensor id the place of an output in its step.
+
+    Only the last step has more outputs, at its end, so one table serves all. The spec is the key: it hashes quickly.
+    """
+    program = build_program(spec)
+    outputs = program.get_step_outputs(program.steps - 1)
+    places = {output: place for place, output in enumerate(outputs)}
+    return sum(len(op.outputs) for op in program.ops), tuple(places.get(tensor.id, -1) for tensor in program.tensors)
+
+
+@cache
+def _compute_zero_root(shape: TensorShape) -> Hash:
+    code = {Dtype.INT8: np.int8, Dtype.INT32: np.int32, Dtype.INT64: np.int64}[shape.dtype]
+    return compute_tensor_root(np.zeros((shape.rows, shape.columns), code))

@@ -1,0 +1,30 @@
+"""The compiled tensor root equals the authority's on every shape."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ml.tensor_tree import compute_tensor_root
+
+pytest.importorskip("numba")
+
+SHAPES = [(1, 1), (31, 1), (32, 1024), (33, 3), (64, 128), (70, 2500), (5, 1025), (97, 3000)]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64"])
+def test_roots_equal_on_chosen_shapes(dtype: str) -> None:
+    from ml.backends.cpu.tensor_hash import compute_tensor_roots
+
+    rng = np.random.default_rng(1)
+    arrays = [rng.integers(-128, 128, shape).astype(dtype) for shape in SHAPES]
+    assert compute_tensor_roots(arrays) == tuple(compute_tensor_root(array) for array in arrays)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 140), st.integers(1, 2100))
+def test_roots_equal_on_drawn_shapes(rows: int, columns: int) -> None:
+    from ml.backends.cpu.tensor_hash import compute_tensor_roots
+
+    array = np.random.default_rng(rows).integers(-128, 128, (rows, columns)).astype(np.int8)
+    assert compute_tensor_roots([array, array.T]) == (compute_tensor_root(array), compute_tensor_root(array.T))

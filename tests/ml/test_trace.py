@@ -1,0 +1,126 @@
+"""A trace's roots are wired by the program: every bit of them reaches the trace root."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from chain.errors import InvalidProof
+from chain.hashing import tagged_hash
+from chain.primitives import Hash
+from ml.program import Dtype, OpKind, Program, TensorId, build_program
+from ml.spec import DIGITS
+from ml.tensor_tree import IntArray, compute_tensor_root
+from ml.trace import (
+    Trace,
+    compute_delta_root,
+    compute_operand_roots,
+    compute_output_roots_size,
+    compute_step_roots,
+    compute_trace_root,
+    decode_delta,
+    encode_delta,
+)
+
+PROGRAM = build_program(replace(DIGITS, widths=(8, 6, 3), batch=5, segment_steps=3, warmup_steps=1, decay_steps=1))
+NUMPY = {Dtype.INT8: "int8", Dtype.INT32: "int32", Dtype.INT64: "int64"}
+DELTA_OUTPUTS = [output for op in PROGRAM.delta_ops for output in op.outputs]
+
+
+def make_trace(program: Program = PROGRAM) -> Trace:
+    roots = b"".join(tagged_hash("test", bytes([i // 32])) for i in range(0, compute_output_roots_size(program), 32))
+    checkpoint = tuple(tagged_hash("test", b"w", bytes([layer])) for layer in range(program.layers))
+    return Trace(program, checkpoint, roots)
+
+
+def make_delta() -> dict[TensorId, IntArray]:
+    tensors = [PROGRAM.tensors[output] for output in DELTA_OUTPUTS]
+    return {t.id: np.full((t.rows, t.columns), t.id % 7, NUMPY[t.dtype]) for t in tensors}
+
+
+def with_delta_roots(delta: dict[TensorId, IntArray]) -> bytes:
+    roots = b"".join(compute_tensor_root(delta[output]) for output in DELTA_OUTPUTS)
+    return make_trace().output_roots[: -len(roots)] + roots
+
+
+def test_every_root_reaches_the_trace_root() -> None:
+    trace = make_trace()
+    root = compute_trace_root(trace)
+    for start in range(0, len(trace.output_roots), 32):
+        changed = bytearray(trace.output_roots)
+        changed[start] ^= 1
+        assert compute_trace_root(replace(trace, output_roots=bytes(changed))) != root
+
+
+def test_state_is_wired_from_step_to_step() -> None:
+    trace, program = make_trace(), PROGRAM
+    for before, after in zip(program.state_inputs, program.state_outputs, strict=True):
+        assert trace.get_root(2, before) == trace.get_root(1, after)
+    weights, moments = program.state_inputs[: program.layers], program.state_inputs[program.layers :]
+    assert [trace.get_root(0, w) for w in weights] == list(trace.checkpoint_roots)
+    for moment in moments:
+        tensor = program.tensors[moment]
+        assert trace.get_root(0, moment) == compute_tensor_root(np.zeros((tensor.rows, tensor.columns), np.int64))
+    assert trace.get_root(2, program.checkpoint_weights[1]) == trace.checkpoint_roots[1]
+
+
+def test_step_roots_stand_where_they_are_looked_up() -> None:
+    rng, steps, tables = np.random.default_rng(0), b"", []
+    for step in range(PROGRAM.steps):
+        outputs = [PROGRAM.tensors[output] for output in PROGRAM.get_step_outputs(step)]
+        tensors = {t.id: rng.integers(-9, 9, (t.rows, t.columns)).astype(NUMPY[t.dtype]) for t in outputs}
+        steps += compute_step_roots(PROGRAM, step, tensors)
+        tables.append(tensors)
+    trace = replace(make_trace(), output_roots=steps)
+    for step, tensors in enumerate(tables):
+        for tensor, array in tensors.items():
+            assert trace.get_root(step, tensor) == compute_tensor_root(array)
+        for matmul in PROGRAM.matmuls:
+            roots = compute_operand_roots(PROGRAM, steps, step, matmul.op)
+            assert roots == (compute_tensor_root(tensors[matmul.a]), compute_tensor_root(tensors[matmul.b]))
+
+
+@pytest.mark.parametrize(("step", "op"), [(3, 3), (-1, 3), (0, 0), (0, 999), (0, -1)])
+def test_operands_of_no_matmul_are_refused(step: int, op: int) -> None:
+    assert PROGRAM.ops[0].kind is OpKind.BATCH
+    with pytest.raises(InvalidProof, match="ticket-place"):
+        compute_operand_roots(PROGRAM, make_trace().output_roots, step, op)
+
+
+@pytest.mark.parametrize("size", [-32, -1, 1, 32])
+def test_a_root_too_few_or_too_many_is_refused(size: int) -> None:
+    trace = make_trace()
+    roots = trace.output_roots[:size] if size < 0 else trace.output_roots + bytes(size)
+    with pytest.raises(InvalidProof, match="sidecar-size"):
+        compute_trace_root(replace(trace, output_roots=roots))
+    with pytest.raises(InvalidProof, match="sidecar-size"):
+        compute_delta_root(PROGRAM, roots)
+
+
+def test_delta_decodes_to_what_was_encoded_and_is_bound() -> None:
+    delta = make_delta()
+    data, roots = encode_delta(PROGRAM, delta), with_delta_roots(delta)
+    decoded = [array for layer in decode_delta(PROGRAM, roots, data) for array in layer]
+    assert all(np.array_equal(array, delta[output]) for array, output in zip(decoded, DELTA_OUTPUTS, strict=True))
+    for place in range(len(data)):
+        changed = bytearray(data)
+        changed[place] ^= 1
+        with pytest.raises(InvalidProof, match="delta-root"):
+            decode_delta(PROGRAM, roots, bytes(changed))
+    with pytest.raises(InvalidProof, match="delta-size"):
+        decode_delta(PROGRAM, roots, data[:-1])
+
+
+@pytest.mark.parametrize(("output", "value"), [(0, -128), (1, -1), (1, 26)])
+def test_committed_values_out_of_range_are_refused(output: int, value: int) -> None:
+    delta = make_delta()
+    delta[DELTA_OUTPUTS[output]][0, 0] = value
+    with pytest.raises(InvalidProof, match="delta-range"):
+        decode_delta(PROGRAM, with_delta_roots(delta), encode_delta(PROGRAM, delta))
+
+
+def test_delta_root_follows_the_delta_outputs_alone() -> None:
+    roots = make_trace().output_roots
+    root = compute_delta_root(PROGRAM, roots)
+    assert compute_delta_root(PROGRAM, bytes(32) + roots[32:]) == root
+    assert compute_delta_root(PROGRAM, roots[:-32] + Hash(bytes(32))) != root
