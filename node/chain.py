@@ -1,7 +1,7 @@
-"""What a node holds of the chain: headers in memory, blocks and state in the store, block data in files, and its head.
+"""What a node holds of the chain: headers in memory, blocks and state in the store, block data in files, its head.
 
-It answers questions and makes one change at a time when the importer says so; it decides no rule. It is also the ledger's
-source of block data.
+It answers questions and makes one change at a time when the importer says so; it decides no rule. It is also the
+ledger's source of block data.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,13 @@ from chain.primitives import Hash
 from chain.state.view import StateView
 from chain.storage.blob_store import BlobStore
 from chain.storage.block_store import BlockStore, Connected
-from chain.transaction import SIDECAR_BYTES_MAX, Sidecar, Transaction, compute_sidecar_hash
+from chain.transaction import (
+    SIDECAR_BYTES_MAX,
+    Sidecar,
+    Transaction,
+    compute_sidecar_hash,
+    compute_transaction_hash,
+)
 from consensus.fork_choice import InvalidMarks, Path, find_heaviest
 from consensus.header_chain import ChainEntry, HeaderChain, make_genesis_header
 from consensus.header_rules import HeaderContext

@@ -1,8 +1,8 @@
 """The one way into the chain: every block, mined here or received, is imported here and nowhere else.
 
-bytes -> known? parent known? header rules -> ticket (in a thread) -> block data at hand? -> fork choice -> state transitions,
-computed before anything is kept -> one atomic commit -> events. Jobs are taken one at a time from a bounded queue, so no
-lock is needed. `InvalidBlock` is caught in one place. It knows no peer, no RPC and no miner.
+block -> known? parent known? header rules -> ticket (in a thread) -> block data at hand? -> fork choice -> state
+transitions, computed before anything is kept -> one atomic commit -> events. Jobs are taken one at a time from a
+bounded queue, so no lock is needed. `InvalidBlock` is caught in one place. It knows no peer, no RPC and no miner.
 """
 
 import asyncio

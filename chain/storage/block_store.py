@@ -1,8 +1,8 @@
-"""LevelDB behind the chain: headers, blocks, indexes and state nodes, with one synchronous batch for each change of head.
+"""LevelDB behind the chain: headers, blocks, indexes and state nodes, one synchronous batch for each change of head.
 
 State nodes are named by their content, so an older head needs no undo record: its root is in its header and its nodes
-are still here. Opening checks the tip, its root and the links of the last blocks. It decides no rule. A damaged or foreign
-database is refused, never repaired. Source: LevelDB documentation (write batches, paranoid checks).
+are still here. Opening checks the tip, its root and the links of the last blocks. It decides no rule. A damaged or
+foreign database is refused, never repaired. Source: LevelDB documentation (write batches, paranoid checks).
 """
 
 from collections.abc import Iterator, Sequence

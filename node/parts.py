@@ -1,0 +1,24 @@
+"""The parts that a node is made of, wired once and handed to whoever needs several of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chain.ledger.learning import LearningEngine
+from chain.signature import SigningKey
+from node.chain import Chain
+from node.gate import TransactionGate
+from node.importer import Importer
+from node.mempool import Mempool
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """One running node's parts; `get_time_ms` is its clock in Unix milliseconds."""
+
+    chain: Chain
+    learning: LearningEngine
+    mempool: Mempool
+    gate: TransactionGate
+    importer: Importer
+    key: SigningKey
+    get_time_ms: Callable[[], int]
