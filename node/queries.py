@@ -1,0 +1,225 @@
+"""What the node answers to its RPC about the chain: reads of the head's branch, its state and the pool.
+
+The half of `node.rpc.api.NodeApi` that changes nothing. It knows no JSON.
+"""
+
+from collections.abc import Callable
+from importlib.metadata import version
+
+from chain.block import Block
+from chain.codec import encode
+from chain.genesis import Genesis
+from chain.header import Header
+from chain.ledger.accounts import get_account
+from chain.ledger.context import get_task_state
+from chain.ledger.keys import SUPPLY_KEY, account_key, checkpoint_key, contribution_key
+from chain.ledger.records import Contribution, ContributionKey
+from chain.ledger.supply import compute_holdings
+from chain.primitives import ZERO_HASH, Hash, PublicKey
+from node.parts import Parts
+from node.rpc.api import (
+    AccountProof,
+    CheckpointInfo,
+    ContributionInfo,
+    MinerRates,
+    PeerInfo,
+    StatusInfo,
+    SupplyInfo,
+    TaskInfo,
+    TransactionInfo,
+)
+
+ReadCheckpoint = Callable[[Hash], bytes | None]
+"""Returns a checkpoint's canonical bytes by its root."""
+
+
+class NodeQueries:
+    """Reads of the head's branch."""
+
+    def __init__(
+        self, parts: Parts, get_peers: Callable[[], tuple[PeerInfo, ...]], get_checkpoint: ReadCheckpoint
+    ) -> None:
+        """Answer from the parts, the network's peers and the checkpoints that learning keeps."""
+        self._parts = parts
+        self._chain = parts.chain
+        self._read_peers = get_peers
+        self._read_checkpoint = get_checkpoint
+        self._started_ms = parts.get_time_ms()
+        self._rates: MinerRates | None = None
+        self._supply: tuple[Hash, SupplyInfo] | None = None
+
+    def get_genesis(self) -> Genesis:
+        """Return the network's genesis record."""
+        return self._chain.header_context.genesis
+
+    def get_genesis_hash(self) -> Hash:
+        """Return the hash of header 0."""
+        return self._chain.headers.genesis.hash
+
+    def get_head(self) -> Header:
+        """Return the header of the head."""
+        return self._chain.head.header
+
+    def get_headers(self, start_height: int, count: int) -> tuple[Header, ...]:
+        """Return headers of the head's branch from a height upwards."""
+        head = self._chain.head
+        heights = range(start_height, min(head.height + 1, start_height + count))
+        return tuple(head.get_ancestor(height).header for height in heights)
+
+    def get_header(self, header_hash: Hash) -> Header | None:
+        """Return a header of any branch."""
+        entry = self._chain.headers.get(header_hash)
+        return None if entry is None else entry.header
+
+    def get_hash_at_height(self, height: int) -> Hash | None:
+        """Return the hash of the head's branch at a height."""
+        head = self._chain.head
+        return head.get_ancestor(height).hash if 0 <= height <= head.height else None
+
+    def get_block(self, block_hash: Hash) -> Block | None:
+        """Return a block of any branch."""
+        return self._chain.store.get_block(block_hash)
+
+    def get_account_proof(self, account: PublicKey) -> AccountProof:
+        """Return an account under the head's state root, with its proof."""
+        head, key = self._chain.head, account_key(account)
+        view = self._chain.view(head)
+        record, found = view.get(key), get_account(view, account)
+        return AccountProof(
+            account=account,
+            header_hash=head.hash,
+            height=head.height,
+            state_root=view.root,
+            key=key.name,
+            value=None if record is None else encode(record),
+            proof=encode(view.prove(key)),
+            nonce=found.nonce,
+            balance=found.balance,
+        )
+
+    def get_transaction(self, transaction_hash: Hash) -> TransactionInfo | None:
+        """Return a transaction of the head's branch or the pool."""
+        waiting = self._parts.mempool.get(transaction_hash)
+        if waiting is not None:
+            return TransactionInfo(waiting, None, None)
+        found = self._chain.get_transaction(transaction_hash)
+        if found is None:
+            return None
+        transaction, block = found
+        height = block.header.height
+        return TransactionInfo(transaction, self._chain.head.get_ancestor(height).hash, height)
+
+    def get_task(self) -> TaskInfo:
+        """Return the task at the head."""
+        context = self._chain.ledger_context
+        state = get_task_state(context, self._chain.view())
+        checkpoint = self.get_checkpoint(state.round)
+        assert checkpoint is not None
+        return TaskInfo(
+            task=context.task_id,
+            name=context.task.name,
+            round=state.round,
+            start_height=state.start_height,
+            end_height=state.start_height + context.parameters.round_blocks,
+            pot=state.pot,
+            checkpoint=checkpoint,
+        )
+
+    def get_checkpoint(self, round_number: int | None) -> CheckpointInfo | None:
+        """Return the checkpoint that a round starts from."""
+        context, view = self._chain.ledger_context, self._chain.view()
+        running = get_task_state(context, view).round
+        number = running if round_number is None else round_number
+        if number == 0:
+            return CheckpointInfo(0, 0, context.task.checkpoint_root, 0, 0, 0, 0)
+        record = view.get(checkpoint_key(context.task_id, number - 1)) if number <= running else None
+        if record is None:
+            return None
+        return CheckpointInfo(
+            round=number,
+            height=record.height,
+            root=record.checkpoint_root,
+            heldout_loss=record.heldout_loss,
+            correct=record.heldout_correct,
+            total=record.heldout_total,
+            contributors=record.contributors,
+        )
+
+    def get_checkpoint_content(self, root: Hash) -> bytes | None:
+        """Return a checkpoint's canonical bytes."""
+        return self._read_checkpoint(root)
+
+    def get_contributions(self, round_number: int | None) -> tuple[ContributionInfo, ...]:
+        """Return a round's contributions by miner and index."""
+        context, view = self._chain.ledger_context, self._chain.view()
+        number = get_task_state(context, view).round if round_number is None else round_number
+        infos = []
+        for miner in sorted(context.genesis.miners):
+            for index in range(context.parameters.segments_per_round):
+                key = ContributionKey(miner, index)
+                record = view.get(contribution_key(context.task_id, number, key))
+                if record is not None:
+                    infos.append(_describe_contribution(number, key, record))
+        return tuple(infos)
+
+    def get_peers(self) -> tuple[PeerInfo, ...]:
+        """Return the connected peers."""
+        return self._read_peers()
+
+    def get_status(self) -> StatusInfo:
+        """Return the node at a glance."""
+        chain, mempool = self._chain, self._parts.mempool
+        return StatusInfo(
+            version=version("mathesis"),
+            network=chain.header_context.genesis.network,
+            node=self._parts.key.public_key,
+            is_syncing=chain.get_heaviest_header().total_work > chain.head.total_work,
+            peers=len(self._read_peers()),
+            pool_transactions=len(mempool),
+            pool_size_bytes=mempool.size_bytes,
+            uptime_ms=self._parts.get_time_ms() - self._started_ms,
+            supply=self._compute_supply(),
+            rates=self._rates,
+        )
+
+    def get_next_nonce(self, account: PublicKey) -> int:
+        """Return the first nonce that neither the head nor the pool has used."""
+        return self._parts.gate.compute_next_nonce(account)
+
+    def report_rates(self, rates: MinerRates) -> None:
+        """Keep what the miner measured."""
+        self._rates = rates
+
+    def _compute_supply(self) -> SupplyInfo:
+        view = self._chain.view()
+        if self._supply is None or self._supply[0] != view.root:
+            holdings, supply = compute_holdings(view), view.get_existing(SUPPLY_KEY)
+            info = SupplyInfo(
+                issued=supply.issued,
+                allocated=supply.allocated,
+                balances=holdings.balances,
+                deposits=holdings.deposits,
+                locked=holdings.locked,
+                pot=holdings.pot,
+                treasury=holdings.treasury,
+                burned=holdings.burned,
+            )
+            self._supply = (view.root, info)
+        return self._supply[1]
+
+
+def _describe_contribution(round_number: int, key: ContributionKey, record: Contribution) -> ContributionInfo:
+    return ContributionInfo(
+        round=round_number,
+        miner=key.miner,
+        index=key.index,
+        status=record.status.name.lower(),
+        anchor_height=record.anchor_height,
+        commit_height=record.commit_height,
+        trace_root=record.trace_root,
+        delta_root=record.delta_root,
+        sidecar_hash=record.sidecar_hash,
+        challenge=None if record.challenge == ZERO_HASH else record.challenge,
+        deposit=record.deposit,
+        reward=record.reward,
+    )

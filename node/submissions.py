@@ -1,0 +1,103 @@
+"""What a remote caller may hand to the node: transactions from anybody, and its own miner's work.
+
+The half of `node.rpc.api.NodeApi` that changes something. The node signs for its miner; everything goes through the
+gate and the importer like what strangers send.
+"""
+
+from chain.codec import decode
+from chain.errors import InvalidBlock
+from chain.primitives import Hash
+from chain.ticket import Ticket, TicketOpening
+from chain.transaction import (
+    TRANSACTION_BYTES_MAX,
+    Action,
+    CommitContribution,
+    ProveContribution,
+    Sidecar,
+    Transaction,
+    TransactionBody,
+    compute_sidecar_hash,
+    compute_signing_hash,
+    compute_transaction_hash,
+)
+from consensus.header_rules import compute_next_target
+from node.chain import SIDECAR_ENCODED_BYTES_MAX
+from node.importer import ImportResult
+from node.parts import Parts
+from node.producer import Producer
+from node.queries import NodeQueries
+from node.rpc.api import Anchor, MinerWork, OpeningsSubmission, SegmentSubmission, TicketOutcome
+
+CONTRIBUTION_FEE_ATOMS = 1_000
+"""What a node offers for its own commits and openings; enough to stand before free transactions."""
+
+
+class NodeSubmissions:
+    """Takes transactions, tickets, segments and openings."""
+
+    def __init__(self, parts: Parts, queries: NodeQueries) -> None:
+        """Hand things on to the parts."""
+        self._parts = parts
+        self._queries = queries
+        self._producer = Producer(parts)
+
+    async def send_transaction(self, transaction: bytes) -> Hash:
+        """Offer canonical bytes to the pool; raises DecodeError, InvalidTransaction, MissingData."""
+        decoded = decode(Transaction, transaction, TRANSACTION_BYTES_MAX)
+        await self._parts.gate.admit(decoded)
+        return compute_transaction_hash(decoded)
+
+    def get_work(self) -> MinerWork:
+        """Return what the miner should work on now."""
+        chain, queries, key = self._parts.chain, self._queries, self._parts.key.public_key
+        head, task = chain.head, queries.get_task()
+        oldest, newest = max(task.start_height - 1, 0), max(head.height - 1, 0)
+        own = tuple(info for info in queries.get_contributions(None) if info.miner == key)
+        free = sorted(set(range(chain.parameters.segments_per_round)) - {info.index for info in own})
+        return MinerWork(
+            parent=head.header,
+            parent_hash=head.hash,
+            target=compute_next_target(chain.header_context, head),
+            task=task,
+            miner=key,
+            anchors=tuple(Anchor(height, head.get_ancestor(height).beacon) for height in range(oldest, newest + 1)),
+            contributions=own,
+            next_index=free[0] if free else None,
+        )
+
+    async def submit_ticket(self, parent_hash: Hash, ticket: Ticket, opening: TicketOpening) -> TicketOutcome:
+        """Make a block of a winning ticket; raises InvalidProof, InvalidBlock."""
+        outcome = await self._producer.produce(parent_hash, ticket, opening)
+        if outcome is None or outcome.result is ImportResult.ALREADY_KNOWN:
+            return TicketOutcome.STALE
+        if outcome.result in {ImportResult.EXTENDED, ImportResult.REORGED}:
+            return TicketOutcome.EXTENDED
+        if outcome.result is ImportResult.INVALID:
+            raise InvalidBlock(outcome.rule, outcome.message)
+        return TicketOutcome.STALE
+
+    async def submit_segment(self, segment: SegmentSubmission) -> Hash:
+        """Sign and send a commit; raises DecodeError, InvalidTransaction."""
+        sidecar = decode(Sidecar, segment.sidecar, SIDECAR_ENCODED_BYTES_MAX)
+        commit = CommitContribution(
+            task=segment.task,
+            round=segment.round,
+            index=segment.index,
+            anchor_height=segment.anchor_height,
+            trace_root=segment.trace_root,
+            delta_root=segment.delta_root,
+            sidecar_hash=compute_sidecar_hash(sidecar),
+        )
+        return await self._send(commit, sidecar)
+
+    async def submit_openings(self, openings: OpeningsSubmission) -> Hash:
+        """Sign and send openings; raises InvalidTransaction."""
+        return await self._send(ProveContribution(openings.task, openings.round, openings.index, openings.openings))
+
+    async def _send(self, action: Action, sidecar: Sidecar | None = None) -> Hash:
+        key, gate = self._parts.key, self._parts.gate
+        nonce = gate.compute_next_nonce(key.public_key)
+        body = TransactionBody(key.public_key, nonce, CONTRIBUTION_FEE_ATOMS, action)
+        transaction = Transaction(body, key.sign(compute_signing_hash(self._parts.chain.ledger_context.chain_id, body)))
+        await gate.admit(transaction, sidecar)
+        return compute_transaction_hash(transaction)
