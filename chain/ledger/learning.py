@@ -22,7 +22,7 @@ class SegmentContext:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The checkpoint that a round's deltas lead to, and its score on the held-out split; the loss in the task's unit."""
+    """The checkpoint that a round leads to, and its score on the held-out split; the loss in the unit of the task."""
 
     checkpoint_root: Hash
     heldout_loss: int

@@ -1,0 +1,282 @@
+"""A small ledger to play with: keys, a genesis, a chain of blocks without work, and a stand-in for training.
+
+`HashTraining` answers the learning engine's questions with hashes instead of tensors: a segment's output is a digest
+of its seed, so honest, copied and flawed segments differ as real ones do, at no cost. The rules under test are real.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from chain.block import Block, compute_transactions_root
+from chain.codec import encode
+from chain.errors import InvalidProof, InvalidTransaction, MissingData
+from chain.genesis import Allocation, Genesis, Parameters, TaskSpec, compute_segment_seed
+from chain.hashing import tagged_hash
+from chain.header import Foliage, Header, Trunk, compute_beacon
+from chain.ledger.accounts import get_account
+from chain.ledger.apply import apply_block, assemble_block, execute_block
+from chain.ledger.context import BlockDraft, BlockEffects, get_task_state, make_context
+from chain.ledger.genesis_state import compute_genesis_beacon, make_genesis_state
+from chain.ledger.keys import beacon_key, contribution_key
+from chain.ledger.learning import SegmentContext, Settlement
+from chain.ledger.records import Account, Contribution, ContributionKey, TaskState
+from chain.ledger.supply import compute_holdings
+from chain.ledger.transactions import verify_signatures
+from chain.primitives import ZERO_HASH, Hash, PublicKey, Signature
+from chain.signature import SigningKey
+from chain.state.tree import MemoryNodes
+from chain.state.view import StateView
+from chain.ticket import EMPTY_TICKET, Ticket, TicketOpening
+from chain.transaction import (
+    Action,
+    CommitContribution,
+    ProveContribution,
+    Sidecar,
+    Transaction,
+    TransactionBody,
+    compute_sidecar_hash,
+    compute_signing_hash,
+)
+
+ALICE, BOB, CAROL, DAVE = (SigningKey(bytes([number]) * 32) for number in range(1, 5))
+"""Alice, Bob and Carol mine; Dave only has money."""
+
+PARAMETERS = Parameters()
+FUNDS = 1_000 * 10**9
+SEGMENT_MACS = 1_000
+STEPS = 64
+TASK = TaskSpec("digits", b"\x01", tagged_hash("test.dataset"), tagged_hash("test.checkpoint"))
+
+
+def make_genesis(parameters: Parameters = PARAMETERS) -> Genesis:
+    """Return a genesis with four funded accounts of which three mine."""
+    return Genesis(
+        network="test",
+        timestamp_ms=1_700_000_000_000,
+        target=2**255,
+        parameters=parameters,
+        allocations=tuple(Allocation(key.public_key, FUNDS) for key in (ALICE, BOB, CAROL, DAVE)),
+        miners=tuple(key.public_key for key in (ALICE, BOB, CAROL)),
+        task=TASK,
+    )
+
+
+class HashTraining:
+    """Training in which a segment's trace is a digest of its seed and checkpoint."""
+
+    def make_sidecar(self, segment: SegmentContext, flaw: bytes = b"") -> Sidecar:
+        """Return an honest segment's block data; a `flaw` passes spot checks and fails execution."""
+        return Sidecar(tagged_hash("test.output", segment.seed, segment.checkpoint_root) + flaw, segment.seed[:8])
+
+    def make_openings(self, segment: SegmentContext, challenge: Hash) -> tuple[bytes, ...]:
+        """Return the openings that `challenge` draws."""
+        return (tagged_hash("test.opening", segment.seed, challenge),)
+
+    def compute_roots(self, sidecar: Sidecar) -> tuple[Hash, Hash]:
+        """Return the trace root and the delta root of a sidecar."""
+        return tagged_hash("test.trace", sidecar.output_roots), tagged_hash("test.delta", sidecar.delta)
+
+    def validate_sidecar(
+        self, task: TaskSpec, checkpoint_root: Hash, commit: CommitContribution, sidecar: Sidecar
+    ) -> None:
+        assert task == TASK
+        if self.compute_roots(sidecar) != (commit.trace_root, commit.delta_root):
+            raise InvalidTransaction("sidecar-roots", "found other roots, expected the commit's")
+
+    def verify_openings(
+        self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar, challenge: Hash, openings: tuple[bytes, ...]
+    ) -> None:
+        if openings != self.make_openings(segment, challenge):
+            raise InvalidProof("opening-place", "found other places, expected those drawn")
+        if sidecar.output_roots[:32] != self.make_sidecar(segment).output_roots:
+            raise InvalidProof("opening-op", "found another output, expected the segment's")
+
+    def is_segment_honest(self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar) -> bool:
+        return sidecar == self.make_sidecar(segment)
+
+    def settle(self, task: TaskSpec, checkpoint_root: Hash, sidecars: tuple[Sidecar, ...]) -> Settlement:
+        deltas = [sidecar.delta for sidecar in sidecars]
+        return Settlement(tagged_hash("test.settle", checkpoint_root, *deltas), 10_000, len(sidecars), 10)
+
+    def compute_operand_roots(
+        self, task: TaskSpec, checkpoint_root: Hash, sidecar: Sidecar, step: int, op: int
+    ) -> tuple[Hash, Hash]:
+        if step >= STEPS:
+            raise InvalidProof("ticket-step", f"found step {step}, expected one below {STEPS}")
+        place = step.to_bytes(4, "little") + op.to_bytes(2, "little")
+        return (
+            tagged_hash("test.a", checkpoint_root, sidecar.output_roots, place),
+            tagged_hash("test.b", checkpoint_root, sidecar.output_roots, place),
+        )
+
+    def compute_segment_macs(self, task: TaskSpec) -> int:
+        return SEGMENT_MACS
+
+
+@dataclass(slots=True)
+class MemoryContent:
+    """Sidecars by hash."""
+
+    sidecars: dict[Hash, Sidecar] = field(default_factory=dict)
+
+    def add(self, sidecar: Sidecar) -> Hash:
+        sidecar_hash = compute_sidecar_hash(sidecar)
+        self.sidecars[sidecar_hash] = sidecar
+        return sidecar_hash
+
+    def get_sidecar(self, sidecar_hash: Hash) -> Sidecar:
+        if sidecar_hash not in self.sidecars:
+            raise MissingData((sidecar_hash,))
+        return self.sidecars[sidecar_hash]
+
+
+class LedgerChain:
+    """Blocks on blocks: each is executed, put under a header, applied again, and audited for lost or made atoms."""
+
+    def __init__(self, genesis: Genesis | None = None) -> None:
+        self.genesis = genesis or make_genesis()
+        self.context = make_context(self.genesis)
+        self.root, nodes = make_genesis_state(self.genesis)
+        self.nodes = MemoryNodes(nodes)
+        self.height = 0
+        self.beacon = compute_genesis_beacon(self.context.chain_id)
+        self.training = HashTraining()
+        self.content = MemoryContent()
+        self.blocks: list[Block] = []
+
+    @property
+    def view(self) -> StateView:
+        return StateView(self.root, self.nodes)
+
+    @property
+    def task(self) -> TaskState:
+        return get_task_state(self.context, self.view)
+
+    def account(self, key: SigningKey) -> Account:
+        return get_account(self.view, key.public_key)
+
+    def contribution(self, key: SigningKey, index: int = 0, round_number: int | None = None) -> Contribution:
+        number = self.task.round if round_number is None else round_number
+        return self.view.get_existing(
+            contribution_key(self.context.task_id, number, ContributionKey(key.public_key, index))
+        )
+
+    def sign(self, key: SigningKey, action: Action, fee: int = 0, nonce: int | None = None) -> Transaction:
+        count = self.account(key).nonce if nonce is None else nonce
+        body = TransactionBody(key.public_key, count, fee, action)
+        return Transaction(body, key.sign(compute_signing_hash(self.context.chain_id, body)))
+
+    def segment(self, key: SigningKey, index: int = 0, anchor: int | None = None) -> SegmentContext:
+        state = self.task
+        anchored = state.start_height if anchor is None else anchor
+        beacon = self.view.get_existing(beacon_key(anchored)).beacon
+        task = self.context.task_id
+        seed = compute_segment_seed(self.context.chain_id, task, state.round, beacon, key.public_key, index)
+        return SegmentContext(seed, state.checkpoint_root)
+
+    def commit(
+        self, key: SigningKey, index: int = 0, anchor: int | None = None, sidecar: Sidecar | None = None
+    ) -> CommitContribution:
+        anchored = self.task.start_height if anchor is None else anchor
+        content = sidecar or self.training.make_sidecar(self.segment(key, index, anchored))
+        roots = self.training.compute_roots(content)
+        return CommitContribution(
+            self.context.task_id, self.task.round, index, anchored, *roots, self.content.add(content)
+        )
+
+    def prove(self, key: SigningKey, index: int = 0) -> ProveContribution:
+        contribution = self.contribution(key, index)
+        segment = SegmentContext(contribution.seed, self.task.checkpoint_root)
+        openings = self.training.make_openings(segment, contribution.challenge)
+        return ProveContribution(self.context.task_id, self.task.round, index, openings)
+
+    def ticket(self, key: SigningKey, index: int = 0, anchor: int | None = None) -> Ticket:
+        anchored = self.task.start_height if anchor is None else anchor
+        sidecar = self.training.make_sidecar(self.segment(key, index, anchored))
+        roots = self.training.compute_operand_roots(TASK, self.task.checkpoint_root, sidecar, 3, 1)
+        return replace(
+            EMPTY_TICKET,
+            task=self.context.task_id,
+            round=self.task.round,
+            anchor_height=anchored,
+            index=index,
+            step=3,
+            op=1,
+            root_a=roots[0],
+            root_b=roots[1],
+            digest=tagged_hash("test.digest", self.beacon),
+        )
+
+    def draft(self, miner: SigningKey = ALICE, ticket: Ticket | None = None) -> BlockDraft:
+        mined = ticket or self.ticket(miner)
+        beacon = compute_beacon(self.beacon, mined.digest)
+        return BlockDraft(self.height + 1, 1_700_000_000_000 + self.height, miner.public_key, mined, beacon)
+
+    def execute(self, draft: BlockDraft, *transactions: Transaction) -> BlockEffects:
+        return execute_block(self.context, self.view, draft, transactions, self.training, self.content)
+
+    def apply(self, block: Block) -> BlockEffects:
+        return apply_block(self.context, self.view, block, self.training, self.content, verify_signatures)
+
+    def make_block(self, draft: BlockDraft, transactions: tuple[Transaction, ...], state_root: Hash) -> Block:
+        foliage = Foliage(
+            version=1,
+            height=draft.height,
+            parent_hash=ZERO_HASH,
+            timestamp_ms=draft.timestamp_ms,
+            target=2**255,
+            miner=draft.miner,
+            state_root=state_root,
+            transactions_root=compute_transactions_root(transactions),
+            trunk_hash=ZERO_HASH,
+            history_root=ZERO_HASH,
+        )
+        header = Header(Trunk(draft.ticket, draft.beacon, draft.height), foliage, Signature(bytes(64)))
+        return Block(header, TicketOpening((), ()), transactions)
+
+    def mine(self, *transactions: Transaction, miner: SigningKey = ALICE, ticket: Ticket | None = None) -> BlockEffects:
+        """Append a block with these transactions and check that no atom was made or lost."""
+        draft = self.draft(miner, ticket)
+        before = encode(self.task)
+        effects = self.execute(draft, *transactions)
+        block = self.make_block(draft, transactions, effects.state_root)
+        assert self.apply(block) == effects
+        assert encode(self.task) == before, "executing changed the parent's state"
+        self._advance(draft, block, effects)
+        return effects
+
+    def assemble(self, *candidates: Transaction, miner: SigningKey = ALICE) -> tuple[Transaction, ...]:
+        """Append a block of those candidates that hold and return them."""
+        draft = self.draft(miner)
+        assembly = assemble_block(self.context, self.view, draft, candidates, self.training, self.content)
+        assert self.execute(draft, *assembly.transactions) == assembly.effects
+        block = self.make_block(draft, assembly.transactions, assembly.effects.state_root)
+        self._advance(draft, block, assembly.effects)
+        return assembly.transactions
+
+    def mine_to(self, height: int, miner: SigningKey = ALICE) -> None:
+        """Append empty blocks up to `height`."""
+        while self.height < height:
+            self.mine(miner=miner)
+
+    def _advance(self, draft: BlockDraft, block: Block, effects: BlockEffects) -> None:
+        self.nodes.add(effects.new_nodes)
+        self.root, self.height, self.beacon = effects.state_root, draft.height, draft.beacon
+        self.blocks.append(block)
+        holdings = compute_holdings(self.view)
+        assert holdings.is_conserved, holdings
+
+
+def settle_round(chain: LedgerChain, *contributors: SigningKey, miner: SigningKey = ALICE) -> BlockEffects:
+    """Run the round that starts at the head: every contributor commits, proves and settles segment 0."""
+    start = chain.task.start_height
+    assert chain.height == start
+    chain.mine(*(chain.sign(key, chain.commit(key)) for key in contributors), miner=miner)
+    chain.mine_to(start + 3, miner)
+    chain.mine(*(chain.sign(key, chain.prove(key)) for key in contributors), miner=miner)
+    chain.mine_to(start + 8, miner)
+    return chain.mine(miner=miner)
+
+
+def make_public_key(number: int) -> PublicKey:
+    """Return the public key of a fresh, deterministic account."""
+    return SigningKey(number.to_bytes(32, "big")).public_key
