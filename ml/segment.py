@@ -1,0 +1,203 @@
+"""Running a segment: H steps of a program from a checkpoint, every tensor of every step in sight.
+
+A segment has no free input: program, checkpoint, data set and segment seed decide every bit. It computes through a
+backend and knows neither traces nor tickets; both watch through `on_step`, and a miner lends its own matmul.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ml.arithmetic import I8, I32, I64, IntArray
+from ml.backends import Backend
+from ml.checkpoint import Checkpoint
+from ml.dataset import Dataset
+from ml.prf import compute_key
+from ml.program import Matmul, Op, OpKind, Program, TensorId
+from ml.spec import RATE_BITS, MlpSpec
+
+StepTensors = dict[TensorId, IntArray]
+"""Every tensor of one step by id: state before, outputs of all ops; checkpoint weights at the last step."""
+
+OnStep = Callable[[int, StepTensors], None]
+"""Called with the step and its tensors after each step; the arrays are not written again."""
+
+Multiply = Callable[[Matmul, I8, I8], I32]
+"""Returns the exact product (M, N) int32 of a (M, K) int8 and b (N, K) int8 transposed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """What stays the same through a segment."""
+
+    program: Program
+    backend: Backend
+    dataset: Dataset
+    segment_seed: bytes
+    checkpoint: Checkpoint
+    multiply: Multiply | None = None
+    """Computes the matmuls instead of the backend, when given."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentResult:
+    """The end of a segment: weights and moments after its last step, and the quantised delta per layer."""
+
+    state: tuple[IntArray, ...]
+    """In the order of `Program.state_outputs`."""
+    deltas: tuple[tuple[I8, I32], ...]
+    """Per layer mantissas (out, in) int8 and exponents (out, 1) int32, F24."""
+
+
+def run_segment(
+    program: Program,
+    backend: Backend,
+    checkpoint: Checkpoint,
+    dataset: Dataset,
+    segment_seed: bytes,
+    on_step: OnStep | None = None,
+) -> SegmentResult:
+    """Return the result of all H steps; `on_step` sees each step's tensors."""
+    return run_steps(Runner(program, backend, dataset, segment_seed, checkpoint), on_step)
+
+
+def run_steps(runner: Runner, on_step: OnStep | None = None) -> SegmentResult:
+    """Return the result of the runner's segment; `on_step` sees each step's tensors."""
+    program, state = runner.program, compute_initial_state(runner.program, runner.checkpoint)
+    tensors: StepTensors = {}
+    for step in range(program.steps):
+        tensors = run_step(runner, step, state)
+        state = tuple(tensors[output] for output in program.state_outputs)
+        if on_step is not None:
+            on_step(step, tensors)
+    return SegmentResult(state, get_deltas(program, tensors))
+
+
+def compute_initial_state(program: Program, checkpoint: Checkpoint) -> tuple[IntArray, ...]:
+    """Return the state before step 0: the checkpoint's weights and zero moments."""
+    moments = [np.zeros_like(weights, np.int64) for _ in range(2) for weights in checkpoint.weights]
+    state = (*checkpoint.weights, *moments)
+    assert len(state) == len(program.state_inputs)
+    return state
+
+
+def run_step(runner: Runner, step: int, state: Sequence[IntArray]) -> StepTensors:
+    """Return every tensor of `step`, which starts from `state` (in the order of `Program.state_inputs`)."""
+    program = runner.program
+    tensors: StepTensors = dict(zip(program.state_inputs, state, strict=True))
+    if step == program.steps - 1:
+        tensors.update(zip(program.checkpoint_weights, runner.checkpoint.weights, strict=True))
+    for op in program.get_step_ops(step):
+        outputs = run_op(runner, step, op, [tensors[tensor] for tensor in op.inputs])
+        tensors.update(zip(op.outputs, outputs, strict=True))
+    return tensors
+
+
+def run_op(runner: Runner, step: int, op: Op, inputs: Sequence[IntArray]) -> tuple[IntArray, ...]:
+    """Return the outputs of one op of `step` from its inputs, in program order."""
+    return _RUN[op.kind](runner, step, op, inputs)
+
+
+def get_deltas(program: Program, tensors: StepTensors) -> tuple[tuple[I8, I32], ...]:
+    """Return the deltas per layer from the tensors of a segment's last step."""
+    return tuple((as_i8(tensors[op.outputs[0]]), as_i32(tensors[op.outputs[1]])) for op in program.delta_ops)
+
+
+def compute_rates(spec: MlpSpec, step: int) -> tuple[int, int]:
+    """Return the learning rate and the weight decay of `step`, in units of 2**-32.
+
+    The rate rises over the warm-up steps and falls over the decay steps; it is never zero in between.
+    """
+    rise = min(step + 1, spec.warmup_steps + 1) * spec.learning_rate // (spec.warmup_steps + 1)
+    left = min(spec.segment_steps - step, spec.decay_steps + 1)
+    rate = rise * left // (spec.decay_steps + 1)
+    return rate, rate * spec.weight_decay >> RATE_BITS
+
+
+def as_i8(array: IntArray) -> I8:
+    """Return `array`, which the program says is int8."""
+    return _as(array, np.int8)
+
+
+def as_i32(array: IntArray) -> I32:
+    """Return `array`, which the program says is int32."""
+    return _as(array, np.int32)
+
+
+def as_i64(array: IntArray) -> I64:
+    """Return `array`, which the program says is int64."""
+    return _as(array, np.int64)
+
+
+def _as(array: IntArray, dtype: type[np.signedinteger[npt.NBitBase]]) -> npt.NDArray[np.signedinteger[npt.NBitBase]]:
+    assert array.dtype == dtype
+    return array
+
+
+Inputs = Sequence[IntArray]
+
+
+def _run_batch(runner: Runner, step: int, op: Op, inputs: Inputs) -> tuple[IntArray, ...]:
+    assert not inputs
+    data, key = runner.dataset, compute_key(runner.segment_seed, step, op.index)
+    return runner.backend.draw_batch(data.x, data.labels, key, runner.program.spec.batch)
+
+
+def _get_rounding_key(runner: Runner, step: int, op: Op) -> int | None:
+    return compute_key(runner.segment_seed, step, op.index) if op.stochastic else None
+
+
+def _run_quantise_rows(runner: Runner, step: int, op: Op, inputs: Inputs) -> tuple[IntArray, ...]:
+    return runner.backend.quantise_rows(as_i32(inputs[0]), _get_rounding_key(runner, step, op))
+
+
+def _run_quantise_transposed(runner: Runner, step: int, op: Op, inputs: Inputs) -> tuple[IntArray, ...]:
+    return runner.backend.quantise_transposed(as_i32(inputs[0]), _get_rounding_key(runner, step, op))
+
+
+def _run_linear(runner: Runner, _step: int, op: Op, inputs: Inputs) -> tuple[IntArray, ...]:
+    a, b = as_i8(inputs[0]), as_i8(inputs[2])
+    if runner.multiply is None:
+        product = runner.backend.multiply(a, b)
+    else:
+        matmul = runner.program.get_matmul(op.index)
+        assert matmul is not None
+        product = runner.multiply(matmul, a, b)
+    return (runner.backend.rescale(product, as_i32(inputs[1]), as_i32(inputs[3]), op.shift),)
+
+
+def _run_relu(runner: Runner, _step: int, _op: Op, inputs: Inputs) -> tuple[IntArray, ...]:
+    return (runner.backend.relu(as_i32(inputs[0])),)
+
+
+def _run_loss(runner: Runner, _step: int, _op: Op, inputs: Inputs) -> tuple[IntArray, ...]:
+    return runner.backend.compute_loss_gradient(as_i32(inputs[0]), as_i32(inputs[1]))
+
+
+def _run_relu_backward(runner: Runner, _step: int, _op: Op, inputs: Inputs) -> tuple[IntArray, ...]:
+    return (runner.backend.relu_backward(as_i32(inputs[0]), as_i32(inputs[1])),)
+
+
+def _run_adam(runner: Runner, step: int, _op: Op, inputs: Inputs) -> tuple[IntArray, ...]:
+    state = as_i32(inputs[0]), as_i64(inputs[1]), as_i64(inputs[2])
+    rate, decay = compute_rates(runner.program.spec, step)
+    return runner.backend.update_adam(state, as_i32(inputs[3]), step, rate, decay)
+
+
+def _run_delta(runner: Runner, _step: int, _op: Op, inputs: Inputs) -> tuple[IntArray, ...]:
+    return runner.backend.quantise_delta(as_i32(inputs[0]), as_i32(inputs[1]))
+
+
+_RUN: dict[OpKind, Callable[[Runner, int, Op, Inputs], tuple[IntArray, ...]]] = {
+    OpKind.BATCH: _run_batch,
+    OpKind.QUANTISE_ROWS: _run_quantise_rows,
+    OpKind.QUANTISE_TRANSPOSED: _run_quantise_transposed,
+    OpKind.LINEAR: _run_linear,
+    OpKind.RELU: _run_relu,
+    OpKind.SOFTMAX_XENT_GRADIENT: _run_loss,
+    OpKind.RELU_BACKWARD: _run_relu_backward,
+    OpKind.ADAM: _run_adam,
+    OpKind.DELTA: _run_delta,
+}
