@@ -5,7 +5,6 @@ an intermediate inside int64 stand beside the code that relies on them. Right sh
 quotients floor magnitudes. INT32_MIN never occurs: values saturate symmetrically.
 """
 
-from collections.abc import Callable
 from functools import cache
 from math import isqrt
 from typing import TypeAlias
@@ -129,16 +128,13 @@ def compute_bias_correction(step: int) -> int:
     return (isqrt((one - variance) << CORRECTION_BITS) << CORRECTION_BITS) // (one - mean)
 
 
-NormalDraw = Callable[[int], U64]
+def compute_normal(words: U64) -> I64:
+    """Return integers of a near-normal law, F16 (standard deviation 2**16): each the sum of 12 uniforms.
 
-
-def compute_normal(draw: NormalDraw, count: int) -> I64:
-    """Return `count` integers of a near-normal law, F16 (standard deviation 2**16): the sum of 12 uniforms.
-
-    `draw(n)` returns n uniform u64; each gives four uniforms of 16 bits.
+    `words` (3 * n,) are uniform u64, four uniforms of 16 bits each; the result is (n,).
     """
-    words = draw(3 * count).reshape(count, 3)
-    total = np.zeros(count, np.int64)
+    triples = words.reshape(-1, 3)
+    total = np.zeros(len(triples), np.int64)
     for shift in (0, 16, 32, 48):
-        total += (words >> np.uint64(shift) & np.uint64(0xFFFF)).astype(np.int64).sum(axis=1)
+        total += (triples >> np.uint64(shift) & np.uint64(0xFFFF)).astype(np.int64).sum(axis=1)
     return total - 6 * 0xFFFF

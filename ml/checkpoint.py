@@ -32,7 +32,7 @@ def compute_initial_checkpoint(program: Program) -> Checkpoint:
     weights = []
     for layer, (rows, columns) in enumerate(_get_shapes(program)):
         key = derive_key("init", program.spec.init_seed.to_bytes(8, "little"), layer.to_bytes(2, "little"))
-        normal = compute_normal(lambda count, key=key: compute_prf_array(key, count), rows * columns)
+        normal = compute_normal(compute_prf_array(key, 3 * rows * columns))
         scale = isqrt((2 << 2 * WEIGHT_BITS) // columns)
         # |normal| < 2**19 and scale < 2**25: the product stays under 2**44.
         weights.append(saturate(round_shift(normal * scale, 16)).reshape(rows, columns))

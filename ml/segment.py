@@ -6,9 +6,9 @@ backend and knows neither traces nor tickets; both watch through `on_step`, and 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 
 from ml.arithmetic import I8, I32, I64, IntArray
 from ml.backends import Backend
@@ -78,7 +78,7 @@ def run_steps(runner: Runner, on_step: OnStep | None = None) -> SegmentResult:
 def compute_initial_state(program: Program, checkpoint: Checkpoint) -> tuple[IntArray, ...]:
     """Return the state before step 0: the checkpoint's weights and zero moments."""
     moments = [np.zeros_like(weights, np.int64) for _ in range(2) for weights in checkpoint.weights]
-    state = (*checkpoint.weights, *moments)
+    state: tuple[IntArray, ...] = (*checkpoint.weights, *moments)
     assert len(state) == len(program.state_inputs)
     return state
 
@@ -118,22 +118,20 @@ def compute_rates(spec: MlpSpec, step: int) -> tuple[int, int]:
 
 def as_i8(array: IntArray) -> I8:
     """Return `array`, which the program says is int8."""
-    return _as(array, np.int8)
+    assert array.dtype == np.int8
+    return cast(I8, array)
 
 
 def as_i32(array: IntArray) -> I32:
     """Return `array`, which the program says is int32."""
-    return _as(array, np.int32)
+    assert array.dtype == np.int32
+    return cast(I32, array)
 
 
 def as_i64(array: IntArray) -> I64:
     """Return `array`, which the program says is int64."""
-    return _as(array, np.int64)
-
-
-def _as(array: IntArray, dtype: type[np.signedinteger[npt.NBitBase]]) -> npt.NDArray[np.signedinteger[npt.NBitBase]]:
-    assert array.dtype == dtype
-    return array
+    assert array.dtype == np.int64
+    return cast(I64, array)
 
 
 Inputs = Sequence[IntArray]

@@ -10,8 +10,8 @@ from ml.arithmetic import I32, I64
 from ml.backends.cpu.kernel import kernel
 from ml.backends.cpu.scalar import (
     compute_bit_length_scalar,
-    compute_isqrt_scalar,
     compute_prf_scalar,
+    fill_isqrt,
     saturate_scalar,
     widen,
 )
@@ -132,18 +132,19 @@ def update_adam(
     w_old, m_old, v_old = state
     rows, columns = w_old.shape
     w, m, v = np.empty_like(w_old), np.empty_like(m_old), np.empty_like(v_old)
-    roots = np.empty(columns, np.int64)
+    rest, roots = np.empty(columns, np.int64), np.empty(columns, np.int64)
     for i in range(rows):
         for j in range(columns):
             g = widen(gradient[i, j])
             mean, variance = widen(m_old[i, j]), widen(v_old[i, j])
             m[i, j] = mean + (((g << _MEAN_BITS) - mean + 4) >> _MEAN_SHIFT)
             v[i, j] = variance + ((g * g - variance + 32) >> _VARIANCE_SHIFT)
-        for j in range(columns):
-            roots[j] = compute_isqrt_scalar(widen(v[i, j]))
+        rest[:] = v[i]
+        fill_isqrt(rest, roots)
         for j in range(columns):
             mean = widen(m[i, j])
-            capped = min((abs(mean) << 8) // (widen(roots[j]) + 1), _UPDATE_MAX)
+            quotient = np.uint64(abs(mean) << 8) // np.uint64(widen(roots[j]) + 1)
+            capped = min(widen(quotient), _UPDATE_MAX)
             size = (capped * correction) >> _CORRECTION_BITS
             update = -size if mean < 0 else size
             before = widen(w_old[i, j])

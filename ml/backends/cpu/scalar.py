@@ -7,7 +7,7 @@ from typing import SupportsInt
 
 import numpy as np
 
-from ml.arithmetic import INT32_MAX
+from ml.arithmetic import I64, INT32_MAX
 from ml.backends.cpu.kernel import kernel
 from ml.prf import GAMMA, MIX_1, MIX_2
 
@@ -49,13 +49,21 @@ def compute_bit_length_scalar(x: int) -> int:
 
 
 @kernel
-def compute_isqrt_scalar(x: int) -> int:
-    """Return floor(sqrt(x)) of 0 <= x < 2**62 without a branch, so that a loop of it becomes vector code."""
-    root = 0
-    for half in range(31):
-        bit = 1 << (60 - 2 * half)
-        trial = root + bit
-        fits = -(x >= trial)
-        x -= trial & fits
-        root = (root >> 1) + (bit & fits)
-    return root
+def fill_isqrt(rest: I64, roots: I64) -> None:
+    """Write floor(sqrt(x)) of each 0 <= x < 2**62 in `rest` (n,) to `roots` (n,); `rest` is used up.
+
+    The bits run outside and the numbers inside, without a branch, so that the inner loop becomes vector code.
+    Bits above the highest number would leave every root at zero and are skipped.
+    """
+    roots[:] = 0
+    highest = np.int64(0)
+    for i in range(rest.size):
+        highest = max(highest, rest[i])
+    halves = (compute_bit_length_scalar(widen(highest)) + 1) // 2
+    for half in range(halves):
+        bit = 1 << (2 * (halves - 1 - half))
+        for i in range(rest.size):
+            trial = roots[i] + bit
+            fits = -np.int64(rest[i] >= trial)
+            rest[i] -= trial & fits
+            roots[i] = (roots[i] >> 1) + (bit & fits)
