@@ -14,7 +14,7 @@ from chain.ledger.genesis_state import make_genesis_state
 from chain.ledger.supply import compute_holdings
 from chain.primitives import Hash, Signature
 from chain.signature import SigningKey
-from chain.transaction import Transfer
+from chain.transaction import Transaction, Transfer
 from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, LedgerChain, make_genesis, make_public_key
 
 MINERS = (ALICE, BOB, CAROL)
@@ -158,7 +158,7 @@ def test_independent_transactions_commute(order: list[int], amounts: list[int]) 
 def play(chain: LedgerChain, seed: int, moves: list[int]) -> None:
     """Append one block: some transfers, commits and proofs, honest or flawed, as `moves` say."""
     miner = MINERS[seed % 3]
-    transactions = []
+    transactions: list[Transaction] = []
     for place, move in enumerate(moves):
         key: SigningKey = (*MINERS, DAVE)[(seed + place) % 4]
         used = sum(transaction.body.sender == key.public_key for transaction in transactions)

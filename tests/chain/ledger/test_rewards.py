@@ -1,6 +1,7 @@
 """Who is paid when a round ends: locked rewards, the pot, the subsidy; threats 36, 53, 59, 60."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -51,7 +52,7 @@ def test_rewards_of_a_segment_that_never_settles_burn_with_the_fees_in_them() ->
     "change",
     [{"root_a": Hash(b"x" * 32)}, {"root_b": Hash(b"x" * 32)}, {"step": 4}, {"op": 2}, {"step": STEPS}, {"index": 1}],
 )
-def test_a_ticket_that_the_settled_trace_does_not_show_is_not_paid(change: dict[str, int]) -> None:
+def test_a_ticket_that_the_settled_trace_does_not_show_is_not_paid(change: dict[str, Any]) -> None:
     chain = LedgerChain()
     ticket = replace(chain.ticket(BOB), **change)
     chain.mine(chain.sign(BOB, chain.commit(BOB)), miner=BOB, ticket=ticket)
