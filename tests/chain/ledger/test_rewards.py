@@ -13,7 +13,7 @@ from chain.ledger.keys import SUPPLY_KEY, checkpoint_key, locked_reward_key
 from chain.ledger.subsidy import compute_issuance_bound, compute_subsidy, compute_subsidy_split
 from chain.primitives import Hash
 from chain.transaction import Transfer
-from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, PARAMETERS, STEPS, LedgerChain, settle_round
+from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, PARAMETERS, STEPS, TASK, LedgerChain, settle_round
 
 
 def total_pot(rounds: int) -> int:
@@ -72,6 +72,32 @@ def test_a_ticket_under_another_anchor_is_not_paid() -> None:
     chain.mine_to(8, miner=BOB)
     rewards = decided(chain.mine(miner=BOB).events)
     assert [reward.height for reward in rewards if reward.is_paid] == [2]
+
+
+def test_a_ticket_with_the_settled_roots_but_another_anchor_is_not_paid() -> None:
+    chain = LedgerChain()
+    chain.mine(miner=BOB)
+    chain.mine(
+        chain.sign(BOB, chain.commit(BOB)), miner=BOB, ticket=replace(chain.ticket(BOB, anchor=0), anchor_height=1)
+    )
+    chain.mine_to(4, miner=BOB)
+    chain.mine(chain.sign(BOB, chain.prove(BOB)), miner=BOB)
+    chain.mine_to(8, miner=BOB)
+    rewards = decided(chain.mine(miner=BOB).events)
+    assert [reward.height for reward in rewards if not reward.is_paid] == [2]
+
+
+def test_a_slashed_segment_unlocks_nothing_though_its_trace_shows_the_ticket() -> None:
+    chain = LedgerChain()
+    flawed = chain.training.make_sidecar(chain.segment(BOB), flaw=bytes(32))
+    root_a, root_b = chain.training.compute_operand_roots(TASK, chain.task.checkpoint_root, flawed, 3, 1)
+    ticket = replace(chain.ticket(BOB), root_a=root_a, root_b=root_b)
+    chain.mine(chain.sign(BOB, chain.commit(BOB, sidecar=flawed)), miner=BOB, ticket=ticket)
+    chain.mine_to(3, miner=BOB)
+    chain.mine(chain.sign(BOB, chain.prove(BOB)), miner=BOB)
+    chain.mine_to(8, miner=BOB)
+    assert not any(reward.is_paid for reward in decided(chain.mine(miner=BOB).events))
+    assert chain.account(BOB).balance == FUNDS - PARAMETERS.deposit
 
 
 def test_an_empty_round_keeps_its_checkpoint_and_carries_its_pot_over() -> None:

@@ -147,6 +147,16 @@ def test_a_present_key_cannot_be_shown_absent_by_any_prefix_of_its_way() -> None
                 verify_exclusion(root, key, StateProof(proof.siblings[:depth], leaf))
 
 
+def test_a_leaf_that_stands_off_the_way_is_refused_before_hashing() -> None:
+    root, nodes = build(PAIRS_PROVEN)
+    proof = prove_key(nodes, root, b"absent")
+    path = hashlib.sha256(b"absent").digest()
+    off_way = OtherLeaf(Hash(bytes([path[0] ^ 128]) + path[1:]), Hash(bytes(32)))
+    with pytest.raises(InvalidProof) as refusal:
+        verify_exclusion(root, b"absent", replace(proof, other_leaf=(off_way,)))
+    assert refusal.value.rule == "state-proof-path"
+
+
 def test_the_empty_tree_proves_absence() -> None:
     verify_exclusion(EMPTY_ROOT, b"key", StateProof((), ()))
     with pytest.raises(InvalidProof) as refusal:
