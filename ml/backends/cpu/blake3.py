@@ -85,8 +85,12 @@ def hash_chunks(
 
 
 @kernel
-def fill_streams(key_u32: U32Array, role: int, out_u8: U8Array) -> None:
-    """Fill row i of `out_u8`, C-contiguous (count, multiple of 64), with the keyed stream of role u8 || i u32 LE."""
+def fill_streams(key_u32: U32Array, role: int, first_index: int, out_u8: U8Array) -> None:
+    """Fill a keyed stream of output into every row.
+
+    Row i of `out_u8`, C-contiguous (count, multiple of 64) uint8, is the stream of the message
+    role u8 || (first_index + i) u32 LE.
+    """
     state_u32, message_u32 = np.empty(16 * LANES, np.uint32), np.empty(16 * LANES, np.uint32)
     streams_u32 = out_u8.reshape(-1).view(np.uint32)
     blocks, total = out_u8.shape[1] // 64, out_u8.size // 64
@@ -96,6 +100,7 @@ def fill_streams(key_u32: U32Array, role: int, out_u8: U8Array) -> None:
         message_u32[:] = np.uint32(0)
         for lane in range(LANES):
             row, block = divmod(first + lane, blocks)
+            row += first_index
             message_u32[lane] = np.uint32(role | row << 8)
             message_u32[LANES + lane] = np.uint32(row >> 24)
             state_u32[12 * LANES + lane] = np.uint32(block)

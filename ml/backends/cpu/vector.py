@@ -77,7 +77,8 @@ def _get_pointer(context: BaseContext, builder: ir.IRBuilder, kind: types.Type, 
 
 
 def _get_nothing(context: BaseContext) -> ir.Value:
-    return cast(Callable[[], ir.Value], context.get_dummy_value)()
+    make: Callable[[], ir.Value] = context.get_dummy_value
+    return make()
 
 
 def _get_places(builder: ir.IRBuilder, pointer: ir.Value) -> list[ir.Value]:
