@@ -16,8 +16,8 @@ from chain.ticket import PIECE_BYTES, StripOpening, Ticket, TicketOpening
 from ml.backends import reference_ticket
 from ml.lottery import Lottery
 from ml.noise import I8, OPERAND_MAX, TILE, WINDOW, MatmulShape, Place
-from ml.program import Program
-from ml.tensor_tree import DType, TensorShape, TensorTree, build_tree, open_strip, verify_strip
+from ml.program import Dtype, Program
+from ml.tensor_tree import TensorShape, TensorTree, build_tree, open_strip, verify_strip
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ def _verify_rows(
 ) -> I8:
     """Return the (32, columns of the window) int8 rows that `openings` show under `root`; raises InvalidProof."""
     (rows, shape), (tile, window) = operand, strip
-    tensor = TensorShape(rows, shape.K, DType.INT8)
+    tensor = TensorShape(rows, shape.K, Dtype.INT8)
     parts = [
         verify_strip(root, tensor, (tile, piece), opening.rows, opening.path)
         for piece, opening in zip(_get_pieces(shape, window), openings, strict=True)
