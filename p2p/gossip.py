@@ -14,15 +14,19 @@ from p2p.view import ChainView
 REJECTED_MAX = 16_384
 
 
+def validate_kind(item: Item) -> None:
+    """Refuse an item of a kind that does not exist; raises RemoteProtocolError."""
+    if item.kind not in tuple(ItemKind):
+        raise RemoteProtocolError("item-kind", f"found {item.kind}, expected at most {max(ItemKind)}")
+
+
 def has_item(chain: ChainView, item: Item) -> bool:
-    """Say whether `chain` holds `item`; raises RemoteProtocolError for a kind that does not exist."""
+    """Say whether `chain` holds `item`, whose kind was validated."""
     if item.kind == ItemKind.BLOCK:
         return chain.has_block(item.hash)
     if item.kind == ItemKind.TRANSACTION:
         return chain.has_transaction(item.hash)
-    if item.kind == ItemKind.SIDECAR:
-        return chain.has_sidecar(item.hash)
-    raise RemoteProtocolError("item-kind", f"found {item.kind}, expected at most {max(ItemKind)}")
+    return chain.has_sidecar(item.hash)
 
 
 class Gossip:
@@ -60,6 +64,7 @@ class Gossip:
         Raises RemoteProtocolError for a kind that does not exist.
         """
         for item in items:
+            validate_kind(item)
             is_held = has_item(self._chain, item) or self._assembly.holds(item)
             self.mark_known(peer, item)
             if is_held or item in self._rejected or (item.kind == ItemKind.TRANSACTION and is_behind):

@@ -42,15 +42,15 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
-    """The network that a node belongs to."""
+class NetworkId:
+    """Names the network that a node belongs to."""
 
     chain_id: Hash
     genesis_hash: Hash
 
 
 def make_session(
-    role: Role, key: SigningKey, network: Network, certificate_hash: Hash, nonce: bytes, listen_port: int
+    role: Role, key: SigningKey, network: NetworkId, certificate_hash: Hash, nonce: bytes, listen_port: int
 ) -> Session:
     """Return a session; `nonce` is 32 fresh random bytes, `listen_port` 0 for a node that does not listen."""
     hello = Hello(PROTOCOL_VERSION, network.chain_id, network.genesis_hash, key.public_key, nonce, listen_port)

@@ -10,7 +10,7 @@ from p2p.assembly import Assembly, Pending
 from p2p.content import Content, read_block, read_header_hash, read_sidecar, read_transaction
 from p2p.errors import RemoteProtocolError
 from p2p.fetch import Fetcher
-from p2p.gossip import Gossip, has_item
+from p2p.gossip import Gossip, has_item, validate_kind
 from p2p.limits import Limits
 from p2p.messages import (
     BlockMessage,
@@ -125,6 +125,7 @@ class Relay:
             self._actions.append(Serve(peer, message))
         elif isinstance(message, GetData):
             for item in message.items:
+                validate_kind(item)
                 self._gossip.mark_known(peer, item)
                 self._actions.append(Serve(peer, item))
         else:

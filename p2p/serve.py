@@ -1,6 +1,8 @@
-"""Answers to what peers ask for. It reads the chain and nothing else; when to answer is decided elsewhere."""
+"""Answers to what peers ask for: headers behind a locator, and content by hash.
 
-from p2p.errors import RemoteProtocolError
+It reads the chain and nothing else; when to answer, and how much, is decided elsewhere.
+"""
+
 from p2p.messages import (
     HEADERS_MAX,
     BlockMessage,
@@ -17,7 +19,7 @@ from p2p.view import ChainView
 
 
 def answer(chain: ChainView, question: GetHeaders | Item) -> Message:
-    """Return the answer to one question; raises RemoteProtocolError for an item kind that does not exist."""
+    """Return the answer to one question."""
     if isinstance(question, GetHeaders):
         return Headers(chain.get_headers_after(question.locator, HEADERS_MAX))
     return _get_content(chain, question) or NotFound((question,))
@@ -33,4 +35,4 @@ def _get_content(chain: ChainView, item: Item) -> Message | None:
     if item.kind == ItemKind.SIDECAR:
         sidecar = chain.get_sidecar_bytes(item.hash)
         return SidecarMessage(sidecar) if sidecar is not None else None
-    raise RemoteProtocolError("item-kind", f"found {item.kind}, expected at most {max(ItemKind)}")
+    return None

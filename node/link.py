@@ -1,0 +1,105 @@
+"""One peer's connection at work: a wire, the protocol state over it, and what waits to be sent.
+
+Reading is slowed to the peer's budget of bytes. Answers to its questions are made only when what was sent before has
+left, so a peer that asks for much and reads little costs a list of hashes, and beyond that its connection.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+
+from node.transport import Wire
+from p2p.connection import Connection, Established
+from p2p.handshake import Role, Session
+from p2p.limits import Limits, TokenBucket
+from p2p.messages import GetHeaders, Item, Message, Status
+from p2p.serve import answer
+from p2p.view import ChainView
+
+
+class Link:
+    """A connection with its queues. It ends when `receive` ends."""
+
+    def __init__(self, wire: Wire, session: Session, limits: Limits) -> None:
+        """Take a fresh wire."""
+        self.wire = wire
+        self.role = session.role
+        self.status = Status(0, 0)
+        self.established: Established | None = None
+        self.heard_ms = int(asyncio.get_running_loop().time() * 1000)
+        self.pinged_ms = 0
+        self.is_muted = False
+        self._connection = Connection(session)
+        self._limits = limits
+        self._bucket = TokenBucket(limits.receive_bytes_per_s, limits.receive_burst_bytes)
+        self._queue: deque[bytes] = deque()
+        self._queue_bytes = 0
+        self._backlog: deque[GetHeaders | Item] = deque()
+        self._wake = asyncio.Event()
+        self._is_closing = False
+
+    @property
+    def is_inbound(self) -> bool:
+        """Whether the peer opened the connection."""
+        return self.role is Role.RESPONDER
+
+    async def shake_hands(self) -> Established:
+        """Run the handshake; raises RemoteProtocolError, or OSError (TimeoutError too) when the peer is gone."""
+        async with asyncio.timeout(self._limits.handshake_ms / 1000):
+            while True:
+                for frame in self._connection.take_outgoing():
+                    await self.wire.send(frame)
+                if isinstance(event := self._connection.next_event(), Established):
+                    self.established = event
+                    return event
+                data = await self.wire.receive()
+                if data is None:
+                    raise ConnectionError("the peer closed the connection during the handshake")
+                self._connection.receive_data(data)
+
+    async def receive(self) -> AsyncIterator[Message]:
+        """Yield messages until the wire closes; raises RemoteProtocolError."""
+        loop = asyncio.get_running_loop()
+        while not self._is_closing and (data := await self.wire.receive()) is not None:
+            self.heard_ms = int(loop.time() * 1000)
+            wait_ms = self._bucket.take(len(data), self.heard_ms)
+            if wait_ms:
+                await asyncio.sleep(wait_ms / 1000)
+            self._connection.receive_data(data)
+            while (event := self._connection.next_event()) is not None:
+                assert not isinstance(event, Established)
+                yield event
+
+    def send(self, message: Message) -> bool:
+        """Queue a message; False when the peer reads too slowly and has to be dropped."""
+        frame = self._connection.send(message)
+        self._queue.append(frame)
+        self._queue_bytes += len(frame)
+        self._wake.set()
+        return self._queue_bytes <= self._limits.send_queue_bytes_max
+
+    def serve(self, question: GetHeaders | Item) -> bool:
+        """Queue a question; False when too many wait already."""
+        self._backlog.append(question)
+        self._wake.set()
+        return len(self._backlog) <= self._limits.serve_backlog_max
+
+    async def run_writer(self, chain: ChainView) -> None:
+        """Send what is queued, then answer questions, until the wire breaks."""
+        while True:
+            while not self._queue and not self._backlog:
+                self._wake.clear()
+                await self._wake.wait()
+            if not self._queue:
+                self._answer(chain)
+            frame = self._queue.popleft()
+            await self.wire.send(frame)
+            self._queue_bytes -= len(frame)
+
+    async def close(self) -> None:
+        """Close the wire; `receive` then ends."""
+        self._is_closing = True
+        await self.wire.close()
+
+    def _answer(self, chain: ChainView) -> None:
+        self.send(answer(chain, self._backlog.popleft()))
