@@ -1,8 +1,8 @@
 """The door between the RPC and the node: all that a remote call may ask of it or hand over.
 
-The node's core implements `NodeApi`; tests script it. Answers are records of the chain or plain frozen dataclasses; how they
-look in JSON is the business of `node.rpc.views`. Reads return at once from memory or LevelDB and return None for what the
-node does not know; submissions are awaited and raise the typed errors of `chain.errors`.
+The node's core implements `NodeApi`; tests script it. Answers are records of the chain or plain frozen dataclasses; how
+they look in JSON is the business of `node.rpc.views`. Reads answer at once, with None for what the node does not know;
+submissions are awaited and raise the typed errors of `chain.errors`.
 """
 
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ class TaskInfo:
 
 @dataclass(frozen=True, slots=True)
 class ContributionInfo:
-    """A contribution; `status` is the lower-case name of its state in the ledger's transition table, atoms for money."""
+    """A contribution; `status` is the lower-case name of its state in the ledger's transition table."""
 
     round: int
     miner: PublicKey
@@ -152,8 +152,8 @@ class Anchor:
 class MinerWork:
     """All that a miner needs to train and to look for tickets on the head.
 
-    `target` is the next block's. `anchors` are those a new segment may take, newest last. `contributions` are the node's own
-    of the running round. `next_index` is the first free segment index, or None when the round takes no more of them.
+    `target` is the next block's. `anchors` are those a new segment may take, newest last. `contributions` are the
+    node's own of the running round. `next_index` is the first free index, None when the round takes no more of them.
     """
 
     parent: Header

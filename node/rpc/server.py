@@ -1,0 +1,139 @@
+"""The RPC over HTTP: POST to `/`, on loopback unless told otherwise.
+
+A page of another site must not reach a node through its owner's browser: Host and Origin have allow-lists and the body
+has to be declared as JSON. Admin methods need the token of a cookie file that only the owner can read.
+It knows no method. Source: DNS rebinding and CSRF defences as in Bitcoin Core and go-ethereum.
+"""
+
+import asyncio
+import errno
+import secrets
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from node.exit_codes import CommandError, ExitCode
+from node.options import Endpoint
+from node.rpc.dispatch import Dispatcher, encode_failure
+from node.rpc.errors import ErrorCode, ErrorData, RpcError
+from node.rpc.jsontext import BODY_BYTES_MAX
+
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+REQUEST_TIMEOUT_S = 30
+CALLS_AT_ONCE_MAX = 64
+"""Requests being answered together; later ones wait their turn or time out."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Where to listen and whom to answer."""
+
+    endpoint: Endpoint
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    token: str = ""
+    """The cookie; empty refuses every admin method."""
+
+
+def make_token() -> str:
+    """Return a fresh cookie token, 256 bits of hex."""
+    return secrets.token_hex(32)
+
+
+class RpcServer:
+    """One HTTP server in front of a dispatcher."""
+
+    def __init__(self, dispatcher: Dispatcher, options: ServerOptions) -> None:
+        """Prepare to answer; `start` listens."""
+        self._dispatcher = dispatcher
+        self._options = options
+        self._hosts = LOOPBACK_HOSTS | {options.endpoint.host} | set(options.hosts)
+        self._slots = asyncio.Semaphore(CALLS_AT_ONCE_MAX)
+        application = web.Application(client_max_size=BODY_BYTES_MAX)
+        application.router.add_route("*", "/", self._on_request)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+
+    async def start(self) -> Endpoint:
+        """Listen and return where; raises CommandError when the port is taken."""
+        await self._runner.setup()
+        endpoint = self._options.endpoint
+        try:
+            await web.TCPSite(self._runner, endpoint.host, endpoint.port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            code = ExitCode.PORT_BUSY if error.errno == errno.EADDRINUSE else ExitCode.FAILURE
+            reason = "is taken by another program" if code is ExitCode.PORT_BUSY else f"cannot be opened: {error}"
+            raise CommandError(code, f"the RPC port {endpoint.text} {reason}") from None
+        return Endpoint(endpoint.host, self._runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Stop listening and let requests in progress end, for at most a second."""
+        await self._runner.cleanup()
+
+    async def _on_request(self, request: web.Request) -> web.Response:
+        refusal = self._refuse_stranger(request) or _refuse_form(request)
+        if refusal is not None:
+            return refusal
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S), self._slots:
+                body = await request.read()
+                response = await self._dispatcher.respond(body, self._is_admin(request))
+        except web.HTTPRequestEntityTooLarge:
+            return _refuse(413, ErrorCode.LIMIT, "body-size", "a longer body", f"at most {BODY_BYTES_MAX} bytes")
+        except TimeoutError:
+            return _refuse(503, ErrorCode.LIMIT, "time", f"no answer in {REQUEST_TIMEOUT_S} s", "")
+        if response is None:
+            return web.Response(status=204)
+        return self._answer(request, response)
+
+    def _answer(self, request: web.Request, response: bytes) -> web.Response:
+        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        origin = request.headers.get("Origin")
+        if origin is not None:
+            headers |= {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+        return web.Response(body=response, content_type="application/json", headers=headers)
+
+    def _refuse_stranger(self, request: web.Request) -> web.Response | None:
+        host = _get_host_name(request.headers.get("Host", ""))
+        if host not in self._hosts:
+            return _refuse(403, ErrorCode.UNAUTHORISED, "host", repr(host[:80]), "a host on the allow-list")
+        origin = request.headers.get("Origin")
+        if origin is not None and origin not in self._options.origins:
+            return _refuse(403, ErrorCode.UNAUTHORISED, "origin", repr(origin[:80]), "an origin on the allow-list")
+        return None
+
+    def _is_admin(self, request: web.Request) -> bool:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        expected = self._options.token
+        return scheme == "Bearer" and expected != "" and secrets.compare_digest(token.encode(), expected.encode())
+
+
+def _refuse_form(request: web.Request) -> web.Response | None:
+    if request.method != "POST":
+        return _refuse(405, ErrorCode.INVALID_REQUEST, "http-method", request.method[:20], "POST")
+    if request.content_type != "application/json":
+        found = repr(request.content_type[:80])
+        return _refuse(415, ErrorCode.INVALID_REQUEST, "content-type", found, "application/json")
+    length = request.content_length
+    if length is not None and length > BODY_BYTES_MAX:
+        return _refuse(413, ErrorCode.LIMIT, "body-size", f"{length} bytes", f"at most {BODY_BYTES_MAX} bytes")
+    return None
+
+
+def _refuse(status: int, code: ErrorCode, rule: str, found: str, expected: str) -> web.Response:
+    error = RpcError(code, ErrorData(rule, found=found, expected=expected or None))
+    # The rest of the body is not read, so the connection cannot be used again.
+    return web.Response(
+        status=status,
+        body=encode_failure(error, None),
+        content_type="application/json",
+        headers={"Connection": "close"},
+    )
+
+
+def _get_host_name(header: str) -> str:
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""

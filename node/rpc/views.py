@@ -1,0 +1,361 @@
+"""How the node's answers look in JSON: hashes 0x-hex, amounts decimal strings, accounts addresses, records base64.
+
+A record that somebody may want to verify comes whole in its canonical bytes (`record`); the fields beside it are for
+reading. It knows no method. Numbers are JSON integers only where 53 bits suffice.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from chain.block import Block
+from chain.codec import encode
+from chain.header import Header, compute_header_hash
+from chain.primitives import Hash
+from chain.transaction import Transaction, compute_transaction_hash
+from node.addresses import format_address
+from node.rpc.api import (
+    AccountProof,
+    CheckpointInfo,
+    ContributionInfo,
+    MinerWork,
+    PeerInfo,
+    StatusInfo,
+    SupplyInfo,
+    TaskInfo,
+    TransactionInfo,
+)
+
+# `$` alone would let a trailing newline pass.
+HashText = Annotated[str, Meta(pattern=r"^0x[0-9a-f]{64}(?!\n)$", description="32 bytes, 0x-hex")]
+HexText = Annotated[str, Meta(pattern=r"^0x([0-9a-f]{2})*(?!\n)$", description="bytes, 0x-hex")]
+Amount = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,77})(?!\n)$", description="an integer, decimal")]
+Address = Annotated[str, Meta(max_length=90, description="a public key in bech32m, mth1...")]
+Natural = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Record = Annotated[bytes, Meta(description="canonical bytes, base64")]
+
+
+class GenesisView(msgspec.Struct, frozen=True):
+    """The genesis record and the two hashes that name its network."""
+
+    chain_id: HashText
+    genesis_hash: HashText
+    network: str
+    record: Record
+
+
+class HeaderView(msgspec.Struct, frozen=True):
+    """A header; `total_work` counts expected MACs from genesis."""
+
+    hash: HashText
+    height: Natural
+    parent_hash: HashText
+    timestamp_ms: Natural
+    target: HashText
+    total_work: Amount
+    miner: Address
+    state_root: HashText
+    record: Record
+
+
+class BlockView(msgspec.Struct, frozen=True):
+    """A block."""
+
+    header: HeaderView
+    transactions: list[HashText]
+    record: Record
+
+
+class TicketView(msgspec.Struct, frozen=True):
+    """A block's ticket with the header it stands in and the strips that open it."""
+
+    header: HeaderView
+    opening: Record
+
+
+class AccountView(msgspec.Struct, frozen=True):
+    """An account under a head's state root; `value` is null when the state has no such account."""
+
+    account: Address
+    nonce: Natural
+    next_nonce: Natural
+    balance: Amount
+    header_hash: HashText
+    height: Natural
+    state_root: HashText
+    key: HexText
+    value: Record | None
+    proof: Record
+
+
+class TransactionView(msgspec.Struct, frozen=True):
+    """A transaction; `block_hash` and `height` are null while it waits."""
+
+    hash: HashText
+    sender: Address
+    nonce: Natural
+    fee: Amount
+    action: str
+    block_hash: HashText | None
+    height: Natural | None
+    record: Record
+
+
+class CheckpointView(msgspec.Struct, frozen=True):
+    """A round's checkpoint; the loss is summed over `total` examples in units of 2**-16."""
+
+    round: Natural
+    height: Natural
+    root: HashText
+    heldout_loss: Amount
+    correct: Natural
+    total: Natural
+    contributors: Natural
+    content: Record | None = None
+
+
+class TaskView(msgspec.Struct, frozen=True):
+    """The task and its running round."""
+
+    task: HashText
+    name: str
+    round: Natural
+    start_height: Natural
+    end_height: Natural
+    pot: Amount
+    checkpoint: CheckpointView
+
+
+class ContributionView(msgspec.Struct, frozen=True):
+    """A contribution of one round."""
+
+    round: Natural
+    miner: Address
+    index: Natural
+    status: str
+    anchor_height: Natural
+    commit_height: Natural
+    trace_root: HashText
+    delta_root: HashText
+    sidecar_hash: HashText
+    challenge: HashText | None
+    deposit: Amount
+    reward: Amount
+
+
+class PeerView(msgspec.Struct, frozen=True):
+    """A connected peer."""
+
+    key: Address
+    address: str
+    is_inbound: bool
+    height: Natural
+    score: int
+
+
+class SupplyView(msgspec.Struct, frozen=True):
+    """Where every atom is."""
+
+    issued: Amount
+    allocated: Amount
+    balances: Amount
+    deposits: Amount
+    locked: Amount
+    pot: Amount
+    treasury: Amount
+    burned: Amount
+
+
+class RatesView(msgspec.Struct, frozen=True):
+    """What the node's miner does a second."""
+
+    tickets: Natural
+    macs: Natural
+
+
+class StatusView(msgspec.Struct, frozen=True):
+    """The node at a glance."""
+
+    version: str
+    network: str
+    node: Address
+    head: HeaderView
+    genesis_hash: HashText
+    is_syncing: bool
+    peers: Natural
+    pool_transactions: Natural
+    pool_size_bytes: Natural
+    uptime_ms: Natural
+    task: TaskView
+    supply: SupplyView
+    rates: RatesView | None
+
+
+class AnchorView(msgspec.Struct, frozen=True):
+    """A height whose beacon may seed a segment."""
+
+    height: Natural
+    beacon: HashText
+
+
+class WorkView(msgspec.Struct, frozen=True):
+    """What a miner needs to train and to look for tickets on the head."""
+
+    parent: HeaderView
+    target: HashText
+    task: TaskView
+    miner: Address
+    anchors: list[AnchorView]
+    contributions: list[ContributionView]
+    next_index: Natural | None
+
+
+def to_hex(data: bytes) -> str:
+    """Return 0x-hex."""
+    return f"0x{data.hex()}"
+
+
+def from_hex(text: str) -> Hash:
+    """Return the bytes of 0x-hex that a pattern has already checked."""
+    return Hash(bytes.fromhex(text[2:]))
+
+
+def view_header(header: Header) -> HeaderView:
+    """Return a header as JSON shows it."""
+    foliage = header.foliage
+    return HeaderView(
+        hash=to_hex(compute_header_hash(header)),
+        height=foliage.height,
+        parent_hash=to_hex(foliage.parent_hash),
+        timestamp_ms=foliage.timestamp_ms,
+        target=to_hex(foliage.target.to_bytes(32, "big")),
+        total_work=str(header.trunk.total_work),
+        miner=format_address(foliage.miner),
+        state_root=to_hex(foliage.state_root),
+        record=encode(header),
+    )
+
+
+def view_block(block: Block) -> BlockView:
+    """Return a block as JSON shows it."""
+    hashes = [to_hex(compute_transaction_hash(transaction)) for transaction in block.transactions]
+    return BlockView(header=view_header(block.header), transactions=hashes, record=encode(block))
+
+
+def view_account(info: AccountProof, next_nonce: int) -> AccountView:
+    """Return an account with its proof as JSON shows it."""
+    return AccountView(
+        account=format_address(info.account),
+        nonce=info.nonce,
+        next_nonce=next_nonce,
+        balance=str(info.balance),
+        header_hash=to_hex(info.header_hash),
+        height=info.height,
+        state_root=to_hex(info.state_root),
+        key=to_hex(info.key),
+        value=info.value,
+        proof=info.proof,
+    )
+
+
+def view_transaction(info: TransactionInfo) -> TransactionView:
+    """Return a transaction as JSON shows it."""
+    transaction: Transaction = info.transaction
+    return TransactionView(
+        hash=to_hex(compute_transaction_hash(transaction)),
+        sender=format_address(transaction.body.sender),
+        nonce=transaction.body.nonce,
+        fee=str(transaction.body.fee),
+        action=type(transaction.body.action).__name__,
+        block_hash=None if info.block_hash is None else to_hex(info.block_hash),
+        height=info.height,
+        record=encode(transaction),
+    )
+
+
+def view_checkpoint(info: CheckpointInfo, content: bytes | None = None) -> CheckpointView:
+    """Return a checkpoint as JSON shows it."""
+    return CheckpointView(
+        round=info.round,
+        height=info.height,
+        root=to_hex(info.root),
+        heldout_loss=str(info.heldout_loss),
+        correct=info.correct,
+        total=info.total,
+        contributors=info.contributors,
+        content=content,
+    )
+
+
+def view_task(info: TaskInfo) -> TaskView:
+    """Return the task as JSON shows it."""
+    return TaskView(
+        task=to_hex(info.task),
+        name=info.name,
+        round=info.round,
+        start_height=info.start_height,
+        end_height=info.end_height,
+        pot=str(info.pot),
+        checkpoint=view_checkpoint(info.checkpoint),
+    )
+
+
+def view_contribution(info: ContributionInfo) -> ContributionView:
+    """Return a contribution as JSON shows it."""
+    return ContributionView(
+        round=info.round,
+        miner=format_address(info.miner),
+        index=info.index,
+        status=info.status,
+        anchor_height=info.anchor_height,
+        commit_height=info.commit_height,
+        trace_root=to_hex(info.trace_root),
+        delta_root=to_hex(info.delta_root),
+        sidecar_hash=to_hex(info.sidecar_hash),
+        challenge=None if info.challenge is None else to_hex(info.challenge),
+        deposit=str(info.deposit),
+        reward=str(info.reward),
+    )
+
+
+def view_peer(info: PeerInfo) -> PeerView:
+    """Return a peer as JSON shows it."""
+    return PeerView(format_address(info.key), info.address, info.is_inbound, info.height, info.score)
+
+
+def view_supply(info: SupplyInfo) -> SupplyView:
+    """Return the supply as JSON shows it."""
+    return SupplyView(**{name: str(getattr(info, name)) for name in SupplyView.__struct_fields__})
+
+
+def view_status(info: StatusInfo, head: Header, genesis_hash: Hash, task: TaskInfo) -> StatusView:
+    """Return the node at a glance as JSON shows it."""
+    return StatusView(
+        version=info.version,
+        network=info.network,
+        node=format_address(info.node),
+        head=view_header(head),
+        genesis_hash=to_hex(genesis_hash),
+        is_syncing=info.is_syncing,
+        peers=info.peers,
+        pool_transactions=info.pool_transactions,
+        pool_size_bytes=info.pool_size_bytes,
+        uptime_ms=info.uptime_ms,
+        task=view_task(task),
+        supply=view_supply(info.supply),
+        rates=None if info.rates is None else RatesView(info.rates.tickets, info.rates.macs),
+    )
+
+
+def view_work(work: MinerWork) -> WorkView:
+    """Return a miner's work as JSON shows it."""
+    return WorkView(
+        parent=view_header(work.parent),
+        target=to_hex(work.target.to_bytes(32, "big")),
+        task=view_task(work.task),
+        miner=format_address(work.miner),
+        anchors=[AnchorView(anchor.height, to_hex(anchor.beacon)) for anchor in work.anchors],
+        contributions=[view_contribution(info) for info in work.contributions],
+        next_index=work.next_index,
+    )
