@@ -1,0 +1,56 @@
+"""`python -m ml.backends.warm`: compile every kernel once into the cache, saying how long each part took.
+
+Each part runs the real code on a small input of the types that are used later, so that nothing compiles while a node
+runs. A room that owns kernels adds a line to `PARTS`. Nothing imports this module.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from ml.backends import get_backend
+from ml.backends.cpu.tensor_hash import compute_tensor_roots
+from ml.checkpoint import compute_initial_checkpoint, decode_checkpoint, encode_checkpoint
+from ml.dataset import load_digits
+from ml.program import build_program
+from ml.segment import run_segment
+from ml.settlement import compute_evaluation
+from ml.spec import DIGITS
+
+
+def warm_training() -> None:
+    """Compile the ops of a segment and of an evaluation."""
+    program = build_program(replace(DIGITS, segment_steps=2, warmup_steps=0, decay_steps=0))
+    checkpoint = decode_checkpoint(program, encode_checkpoint(compute_initial_checkpoint(program)))
+    dataset, backend = load_digits(DIGITS.heldout), get_backend("cpu")
+    run_segment(program, backend, checkpoint, dataset, bytes(32))
+    compute_evaluation(program, backend, checkpoint, dataset)
+
+
+def warm_hashing() -> None:
+    """Compile the hashing of tensors of every element type."""
+    compute_tensor_roots([np.ones((33, 5), np.int8), np.ones((33, 5), np.int32), np.ones((33, 5), np.int64)])
+
+
+PARTS: tuple[tuple[str, Callable[[], None]], ...] = (
+    ("training", warm_training),
+    ("tensor hashing", warm_hashing),
+)
+"""What is compiled, in order: a name for the progress line and the function that runs it."""
+
+
+def main() -> int:
+    """Compile all parts, one progress line each; return the exit code."""
+    for number, (name, warm) in enumerate(PARTS, start=1):
+        start_ns = time.monotonic_ns()
+        warm()
+        took_ms = (time.monotonic_ns() - start_ns) // 1_000_000
+        print(f"kernels {number}/{len(PARTS)}: {name}, {took_ms} ms", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
