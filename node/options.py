@@ -1,7 +1,7 @@
 """What a person chose on the command line, as plain frozen records that the long-running programs take.
 
-`node.devnet.run`, `node.run.run` and `node.miner.run` each take one of these and return an exit code of `node.exit_codes`.
-It knows no default of the protocol (those stand in `chain.genesis`) and imports nothing heavy, so that `--help` is fast.
+`node.devnet.run`, `node.run.run` and `node.miner.run` each take one of these and return a code of `node.exit_codes`.
+It knows no default of the protocol (those stand in `chain.genesis`) and imports nothing heavy: `--help` is fast.
 """
 
 from dataclasses import dataclass, field
