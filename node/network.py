@@ -2,7 +2,7 @@
 
 Everything happens on one event loop. What peers send is judged one piece at a time by one task; what the relay wants
 done is done right after every event. It knows no rule of the chain. A failure inside the chain is ours, not a peer's:
-it stops the judging task and comes out of `wait_failed`.
+it ends the judging and comes out of `wait_failed`.
 """
 
 import asyncio
@@ -71,24 +71,24 @@ class Network:
         self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
         self._listener = Listener(self._limits.handshake_ms / 1000)
         self._dialler = Dialler()
-        self._judge: asyncio.Task[None] | None = None
+        self._failed: asyncio.Future[None] | None = None
         self._port = 0
 
     async def start(self, host: str, port: int, seeds: tuple[Endpoint, ...]) -> int:
         """Listen, keep dialling the seeds, and return the port; raises OSError when it is taken."""
         self._port = await self._listener.start(host, port, self._on_inbound)
-        self._judge = asyncio.create_task(self._run_judge())
-        self._spawn(self._run_ticks())
+        self._failed = asyncio.get_running_loop().create_future()
+        for vital in (self._run_judge(), self._run_ticks()):
+            self._spawn(vital).add_done_callback(self._on_vital_done)
         for seed in seeds[: self._limits.outbound_max]:
             self._spawn(self._run_seed(seed))
         return self._port
 
     async def stop(self) -> None:
         """Close every connection and end every task."""
-        if self._judge is not None:
-            self._judge.cancel()
-            await asyncio.wait([self._judge])
-        for task in self._tasks:
+        if self._failed is not None:
+            self._failed.cancel()
+        for task in list(self._tasks):
             task.cancel()
         # Ending links spawns tasks that close them.
         while self._tasks:
@@ -97,11 +97,11 @@ class Network:
         await self._dialler.stop()
 
     async def wait_failed(self) -> None:
-        """Wait for a failure of the chain and raise it; returns only after `stop`."""
-        if self._judge is not None:
-            await asyncio.wait([self._judge])
-            if not self._judge.cancelled():
-                self._judge.result()
+        """Wait for a failure of the chain and raise it; returns after `stop`."""
+        assert self._failed is not None, "not started"
+        await asyncio.wait([self._failed])
+        if not self._failed.cancelled():
+            self._failed.result()
 
     def announce_block(self, block_hash: Hash) -> None:
         """Tell every peer of a new head that the chain already has."""
@@ -126,8 +126,18 @@ class Network:
     def _spawn(self, work: Coroutine[object, object, object]) -> asyncio.Task[object]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._on_done)
         return task
+
+    def _on_done(self, task: asyncio.Task[object]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of the network failed", exc_info=error)
+
+    def _on_vital_done(self, task: asyncio.Task[object]) -> None:
+        assert self._failed is not None
+        if not task.cancelled() and (error := task.exception()) is not None and not self._failed.done():
+            self._failed.set_exception(error)
 
     async def _on_inbound(self, wire: Wire) -> None:
         visit = self._doorman.admit(wire.address, _now_ms())

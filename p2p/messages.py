@@ -6,7 +6,6 @@ or order.
 """
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Annotated
 
 from chain.block import BLOCK_BYTES_MAX
@@ -29,12 +28,16 @@ SIDECAR_ENCODED_BYTES_MAX = SIDECAR_BYTES_MAX + 16
 """An encoded sidecar: its two byte strings share the limit of one."""
 
 
-class ItemKind(IntEnum):
+class ItemKind:
     """What a hash in an inventory names."""
 
     BLOCK = 0
     TRANSACTION = 1
     SIDECAR = 2
+
+
+ITEM_NAMES = ("block", "transaction", "sidecar")
+"""What each kind is called, by its number."""
 
 
 @dataclass(frozen=True, slots=True)

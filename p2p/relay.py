@@ -13,6 +13,7 @@ from p2p.fetch import Fetcher
 from p2p.gossip import Gossip, has_item, validate_kind
 from p2p.limits import Limits
 from p2p.messages import (
+    ITEM_NAMES,
     BlockMessage,
     GetData,
     GetHeaders,
@@ -182,7 +183,7 @@ class Relay:
     def _is_expected(self, peer: Peer, item: Item, now_ms: int) -> bool:
         is_expected = self._fetcher.on_received(peer, item, now_ms)
         if not is_expected:
-            reason = f"{ItemKind(item.kind).name} {item.hash.hex()} that was not asked for"
+            reason = f"{ITEM_NAMES[item.kind]} {item.hash.hex()} that was not asked for"
             self._actions.append(Charge(peer, Fault.UNSOLICITED, reason))
         return is_expected
 
