@@ -1,0 +1,247 @@
+"""Fetching, assembly, scores and limits, driven by hand on a clock of integers."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chain.codec import encode
+from chain.primitives import Hash, PublicKey
+from chain.transaction import Sidecar, compute_sidecar_hash
+from p2p.actions import Action, Charge, DeliverBlock, DeliverHeaders, DeliverTransaction, Send
+from p2p.fetch import Fetcher
+from p2p.limits import BoundedSet, Limits, TokenBucket
+from p2p.messages import (
+    BlockMessage,
+    GetData,
+    GetHeaders,
+    Headers,
+    Inventory,
+    Item,
+    ItemKind,
+    NotFound,
+    SidecarMessage,
+    Status,
+    TransactionMessage,
+)
+from p2p.relay import Relay
+from p2p.score import RECOVERY_MS, Fault, ScoreBoard, Standing
+from p2p.view import Outcome, SubmitResult
+from tests.support.scripted_chain import GENESIS, ScriptedChain, make_block, make_commit, make_transfer
+
+ANN, BEN = PublicKey(b"a" * 32), PublicKey(b"b" * 32)
+LIMITS = Limits()
+
+
+def block_item(number: int) -> Item:
+    return Item(ItemKind.BLOCK, Hash(number.to_bytes(32, "big")))
+
+
+def make_relay(*peers: PublicKey) -> tuple[ScriptedChain, Relay]:
+    chain = ScriptedChain()
+    relay = Relay(chain, LIMITS)
+    for peer in peers:
+        relay.on_established(peer)
+    relay.poll(0)
+    return chain, relay
+
+
+def get_faults(actions: list[Action]) -> list[tuple[PublicKey, Fault]]:
+    return [(action.peer, action.fault) for action in actions if isinstance(action, Charge)]
+
+
+def test_a_stalled_peer_is_charged_once_and_others_are_asked() -> None:
+    fetcher = Fetcher(LIMITS)
+    fetcher.add_peer(ANN)
+    for number in range(20):
+        fetcher.want(block_item(number), ANN)
+    (ask,) = fetcher.poll(0)
+    assert isinstance(ask, Send)
+    assert isinstance(ask.message, GetData)
+    assert len(ask.message.items) == LIMITS.in_flight_max
+    fetcher.add_peer(BEN)
+    for number in range(20):
+        fetcher.want(block_item(number), BEN)
+    (ask,) = fetcher.poll(100)
+    assert ask == Send(BEN, GetData(tuple(block_item(n) for n in range(16, 20))))
+    fetcher.on_received(BEN, block_item(16), 1900)
+    actions = fetcher.poll(2000)
+    assert get_faults(actions) == [(ANN, Fault.TIMEOUT)]
+    assert {action.peer for action in actions if isinstance(action, Send)} == {BEN}
+    assert fetcher.on_received(ANN, block_item(0), 2001), "late, but it was asked for"
+    assert not fetcher.on_received(ANN, block_item(0), 2002), "only once"
+    assert not fetcher.on_received(ANN, block_item(16), 2002), "never asked of this peer"
+
+
+@given(st.lists(st.tuples(st.sampled_from(["want", "got", "none", "drop", "add", "time"]), st.integers(0, 7))))
+def test_fetching_keeps_its_books(steps: list[tuple[str, int]]) -> None:
+    fetcher, now_ms = Fetcher(LIMITS), 0
+    for step, number in steps:
+        peer, item = (ANN, BEN)[number % 2], block_item(number // 2)
+        if step == "want":
+            fetcher.want(item, peer)
+        elif step == "got":
+            fetcher.on_received(peer, item, now_ms)
+        elif step == "none":
+            fetcher.on_not_found(peer, (item,), now_ms)
+        elif step == "drop":
+            fetcher.drop_peer(peer)
+        elif step == "add":
+            fetcher.drop_peer(peer)
+            fetcher.add_peer(peer)
+        now_ms += 700 * number
+        fetcher.poll(now_ms)
+        for load_peer, load in fetcher._loads.items():
+            owners = [w for w in fetcher._wants.values() if load_peer in w.candidates]
+            assert load.named == len(owners)
+            assert all(fetcher._wants[i].asked == load_peer for i in load.asked)
+        assert all(want.candidates for want in fetcher._wants.values())
+
+
+def test_blocks_wait_for_parents_and_sidecars() -> None:
+    chain, relay = make_relay(ANN)
+    sidecar = Sidecar(b"\x01" * 32, b"\x02" * 10)
+    first = make_block(GENESIS, 1, (make_commit(sidecar),))
+    helper = ScriptedChain()
+    second = make_block(helper.add(first), 2)
+    second_hash = helper.add(second)
+    first_hash = second.header.foliage.parent_hash
+    items = tuple(Item(ItemKind.BLOCK, block_hash) for block_hash in (second_hash, first_hash))
+    relay.on_message(ANN, Inventory(items), 0)
+    relay.poll(1)
+    relay.on_message(ANN, BlockMessage(encode(second)), 2)
+    relay.on_message(ANN, BlockMessage(encode(first)), 3)
+    actions = relay.poll(3)
+    assert not [action for action in actions if isinstance(action, DeliverBlock)]
+    wanted = Item(ItemKind.SIDECAR, compute_sidecar_hash(sidecar))
+    assert Send(ANN, GetData((wanted,))) in actions
+    relay.on_message(ANN, SidecarMessage(encode(sidecar)), 4)
+    (delivery,) = relay.poll(4)
+    assert isinstance(delivery, DeliverBlock)
+    assert delivery.sidecars == (encode(sidecar),)
+    chain.add(first)
+    relay.on_block_outcome(ANN, delivery.hash, SubmitResult(Outcome.ACCEPTED), 5)
+    assert [action.hash for action in relay.poll(5) if isinstance(action, DeliverBlock)] == [second_hash]
+
+
+def test_an_unknown_parent_asks_for_headers() -> None:
+    _, relay = make_relay(ANN)
+    helper = ScriptedChain()
+    helper.extend(5)
+    relay.on_message(ANN, Inventory((Item(ItemKind.BLOCK, helper.tip.hash),)), 0)
+    relay.poll(0)
+    relay.on_message(ANN, BlockMessage(helper.blocks[helper.tip.hash]), 1)
+    asked = [action.message for action in relay.poll(1) if isinstance(action, Send)]
+    assert GetHeaders((GENESIS,)) in asked
+    relay.on_message(ANN, Headers(helper.get_headers_after((), 2000)), 2)
+    assert [type(action) for action in relay.poll(2)] == [DeliverHeaders]
+
+
+def test_false_claims_pause_and_silence_is_charged() -> None:
+    _, relay = make_relay(ANN, BEN)
+    relay.on_message(ANN, Status(10, 1000), 0)
+    (ask,) = relay.poll(0)
+    assert ask == Send(ANN, GetHeaders((GENESIS,)))
+    relay.on_message(ANN, Headers(()), 1)
+    assert relay.poll(1) == []
+    relay.on_message(BEN, Status(10, 500), 2)
+    assert relay.poll(2) == [Send(BEN, GetHeaders((GENESIS,)))]
+    actions = relay.poll(2 + LIMITS.headers_ms)
+    assert get_faults(actions) == [(BEN, Fault.TIMEOUT)]
+    assert Send(ANN, GetHeaders((GENESIS,))) in actions
+
+
+def test_what_was_not_asked_for_is_charged() -> None:
+    _, relay = make_relay(ANN)
+    block = make_block(GENESIS, 1)
+    for message in (
+        BlockMessage(encode(block)),
+        TransactionMessage(encode(make_transfer(0))),
+        SidecarMessage(b"\x00"),
+        Headers(()),
+    ):
+        relay.on_message(ANN, message, 0)
+        assert get_faults(relay.poll(0)) == [(ANN, Fault.UNSOLICITED)]
+    for bad in (Inventory((Item(9, GENESIS),)), GetData((Item(3, GENESIS),))):
+        relay.on_message(ANN, bad, 0)
+        assert get_faults(relay.poll(0)) == [(ANN, Fault.PROTOCOL)]
+
+
+def test_other_transactions_under_a_good_hash_are_a_protocol_fault() -> None:
+    _, relay = make_relay(ANN)
+    good = make_block(GENESIS, 1)
+    swapped = type(good)(good.header, good.opening, (make_transfer(0),))
+    helper = ScriptedChain()
+    relay.on_message(ANN, Inventory((Item(ItemKind.BLOCK, helper.add(good)),)), 0)
+    relay.poll(0)
+    relay.on_message(ANN, BlockMessage(encode(swapped)), 1)
+    assert get_faults(relay.poll(1)) == [(ANN, Fault.PROTOCOL)]
+
+
+def test_a_transaction_travels_once_and_its_judgement_is_remembered() -> None:
+    _chain, relay = make_relay(ANN, BEN)
+    transaction = make_transfer(0)
+    item = Item(ItemKind.TRANSACTION, ScriptedChain().add_transaction(transaction))
+    relay.on_message(ANN, Inventory((item,)), 0)
+    relay.on_message(BEN, Inventory((item,)), 0)
+    assert relay.poll(0) == [Send(ANN, GetData((item,)))]
+    relay.on_message(ANN, TransactionMessage(encode(transaction)), 1)
+    assert relay.poll(1) == [DeliverTransaction(ANN, item.hash, encode(transaction), None)]
+    relay.on_transaction_outcome(ANN, item.hash, SubmitResult(Outcome.INVALID, "signature"))
+    assert get_faults(relay.poll(2)) == [(ANN, Fault.INVALID_TRANSACTION)]
+    relay.on_message(BEN, Inventory((item,)), 3)
+    assert relay.poll(3) == []
+
+
+def test_a_sidecar_nobody_has_lets_the_block_go() -> None:
+    _, relay = make_relay(ANN)
+    sidecar = Sidecar(b"\x01" * 32, b"\x02")
+    block = make_block(GENESIS, 1, (make_commit(sidecar),))
+    item = Item(ItemKind.BLOCK, ScriptedChain().add(block))
+    relay.on_message(ANN, Inventory((item,)), 0)
+    relay.poll(0)
+    relay.on_message(ANN, BlockMessage(encode(block)), 1)
+    relay.poll(1)
+    relay.on_message(ANN, NotFound((Item(ItemKind.SIDECAR, compute_sidecar_hash(sidecar)),)), 2)
+    relay.poll(2)
+    relay.on_message(ANN, Inventory((item,)), 3)
+    assert relay.poll(3) == [Send(ANN, GetData((item,)))], "it is fetched anew"
+
+
+def test_pending_blocks_are_bounded() -> None:
+    _, relay = make_relay(ANN)
+    blocks = [make_block(Hash(n.to_bytes(32, "big")), 9, salt=n) for n in range(1, 300)]
+    helper = ScriptedChain()
+    for block in blocks:
+        item = Item(ItemKind.BLOCK, helper._add_header(block.header))
+        relay.on_message(ANN, Inventory((item,)), 0)
+        relay.poll(0)
+        relay.on_message(ANN, BlockMessage(encode(block)), 0)
+        relay.poll(0)
+    assert len(relay._assembly._pending) <= LIMITS.orphans_max
+
+
+@given(st.lists(st.tuples(st.integers(0, 1 << 21), st.integers(0, 3_000)), max_size=60))
+def test_a_bucket_never_lets_through_more_than_burst_and_rate(takes: list[tuple[int, int]]) -> None:
+    bucket, now_ms, start_ms, total = TokenBucket(1000, 5000), 10, 10, 0
+    for size, pause_ms in takes:
+        now_ms += pause_ms
+        now_ms += bucket.take(size, now_ms)
+        total += size
+        assert total <= 5000 + (now_ms - start_ms) * 1000 // 1000
+
+
+def test_bounded_set_forgets_the_oldest() -> None:
+    members: BoundedSet[int] = BoundedSet(2)
+    for member in (1, 2, 1, 3):
+        members.add(member)
+    assert (1 in members, 2 in members, 3 in members, len(members)) == (True, False, True, 2)
+
+
+def test_scores_ignore_ban_and_recover() -> None:
+    board = ScoreBoard()
+    standings = [board.add(ANN, Fault.INVALID_TRANSACTION, 0) for _ in range(10)]
+    assert standings == [Standing.GOOD] * 4 + [Standing.IGNORED] * 5 + [Standing.BANNED]
+    assert board.get_standing(ANN, 10 * RECOVERY_MS) is Standing.BANNED, "points return, the ban stays"
+    assert board.get_standing(ANN, 24 * 3600 * 1000) is Standing.GOOD
+    board.add(BEN, Fault.TIMEOUT, 0)
+    assert (board.get_points(BEN, 0), board.get_points(BEN, 2 * RECOVERY_MS)) == (-5, -3)
+    assert board.add(BEN, Fault.INVALID_BLOCK, 0) is Standing.BANNED
