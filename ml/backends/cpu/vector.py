@@ -31,7 +31,7 @@ _I64 = ir.IntType(64)
 
 _Words = list[ir.Value]
 _Generator = Callable[[BaseContext, ir.IRBuilder, Signature, Sequence[ir.Value]], ir.Value]
-_Typed = tuple[Signature, _Generator]
+TypedIntrinsic = tuple[Signature, _Generator]
 
 
 def _emit_rotation(builder: ir.IRBuilder, value: ir.Value, bits: int) -> ir.Value:
@@ -71,12 +71,14 @@ def _emit_transposition(builder: ir.IRBuilder, rows: _Words) -> _Words:
     return rows
 
 
-def _get_pointer(context: BaseContext, builder: ir.IRBuilder, kind: types.Type, value: ir.Value) -> ir.Value:
+def get_pointer(context: BaseContext, builder: ir.IRBuilder, kind: types.Type, value: ir.Value) -> ir.Value:
+    """Return the address of an array's first element."""
     make = cast(Callable[[types.Type], Callable[..., ir.Value]], cgutils.create_struct_proxy)
     return make(kind)(context, builder, value=value).data
 
 
-def _get_nothing(context: BaseContext) -> ir.Value:
+def get_nothing(context: BaseContext) -> ir.Value:
+    """Return what an intrinsic without a result returns."""
     make: Callable[[], ir.Value] = context.get_dummy_value
     return make()
 
@@ -92,45 +94,45 @@ def _store(builder: ir.IRBuilder, places: list[ir.Value], words: _Words) -> None
         builder.store(word, place, align=4)
 
 
-def _type_compress(typing: object, state: types.Array, message: types.Array) -> _Typed:
+def _type_compress(typing: object, state: types.Array, message: types.Array) -> TypedIntrinsic:
     del typing
 
     def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
-        pointers = [_get_pointer(context, builder, kind, v) for kind, v in zip(sig.args, values, strict=True)]
+        pointers = [get_pointer(context, builder, kind, v) for kind, v in zip(sig.args, values, strict=True)]
         places = [_get_places(builder, pointer) for pointer in pointers]
         words = [[builder.load(place, align=4) for place in row] for row in places]
         _store(builder, places[0], _emit_compression(builder, words[0], words[1]))
-        return _get_nothing(context)
+        return get_nothing(context)
 
     return types.void(state, message), generate
 
 
 def _type_load_blocks(
     typing: object, data: types.Array, starts: types.Array, offset: types.Integer, message: types.Array
-) -> _Typed:
+) -> TypedIntrinsic:
     del typing, offset
 
     def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
-        source, places, target = (_get_pointer(context, builder, sig.args[i], values[i]) for i in (0, 1, 3))
+        source, places, target = (get_pointer(context, builder, sig.args[i], values[i]) for i in (0, 1, 3))
         rows = []
         for lane in range(LANES):
             start = builder.add(builder.load(builder.gep(places, [ir.Constant(_I64, lane)])), values[2])
             address = builder.bitcast(builder.gep(source, [start]), _VECTOR.as_pointer())
             rows.append(builder.load(address, align=1))
         _store(builder, _get_places(builder, target), _emit_transposition(builder, rows))
-        return _get_nothing(context)
+        return get_nothing(context)
 
     return types.void(data, starts, types.int64, message), generate
 
 
-def _type_store_lanes(typing: object, state: types.Array, lanes: types.Array) -> _Typed:
+def _type_store_lanes(typing: object, state: types.Array, lanes: types.Array) -> TypedIntrinsic:
     del typing
 
     def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
-        source, target = (_get_places(builder, _get_pointer(context, builder, sig.args[i], values[i])) for i in (0, 1))
+        source, target = (_get_places(builder, get_pointer(context, builder, sig.args[i], values[i])) for i in (0, 1))
         words = [builder.load(place, align=4) for place in source]
         _store(builder, target, _emit_transposition(builder, words))
-        return _get_nothing(context)
+        return get_nothing(context)
 
     return types.void(state, lanes), generate
 

@@ -1,0 +1,37 @@
+"""One interface to the lottery's matmul, and the two implementations of it, byte for byte alike.
+
+`reference` needs NumPy and BLAKE3 alone; `cpu` is compiled and imported only when it is asked for. Neither knows the
+chain: seeds, thresholds and places are given.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from chain.primitives import Hash
+from ml.noise import I8, I32, FoundTicket, MatmulShape, Place
+
+
+class Lottery(Protocol):
+    """What mining and verifying need of a matmul C (M, N) = a (M, K) x bt (N, K) transposed, int8 in [-63, 63]."""
+
+    def mine_matmul(self, seed: Hash, a: I8, bt: I8, thresholds: Sequence[int]) -> tuple[tuple[FoundTicket, ...], I32]:
+        """Return the winning tickets in order of place and the noised product C' (M, N) int32."""
+
+    def denoise_product(self, seed: Hash, a: I8, bt: I8, noised_product: I32) -> I32:
+        """Return C (M, N) int32 from C', exact."""
+
+    def compute_ticket_digest(self, seed: Hash, shape: MatmulShape, place: Place, rows_a: I8, rows_b: I8) -> Hash:
+        """Return the digest at `place` from the raw rows of its tile, (32, columns of the window) int8 each."""
+
+
+def get_lottery(name: str) -> Lottery:
+    """Return the implementation called "reference" or "cpu"; raises ValueError for another name."""
+    if name == "reference":
+        from ml.backends import reference_ticket  # noqa: PLC0415 - a verifier loads only what it runs
+
+        return reference_ticket
+    if name == "cpu":
+        from ml.backends.cpu import ticket  # noqa: PLC0415 - a light client has no Numba
+
+        return ticket
+    raise ValueError(f"found lottery {name!r}, expected 'reference' or 'cpu'")
