@@ -19,7 +19,7 @@ from node.transport import Dialler
 from p2p.errors import RemoteProtocolError
 from p2p.handshake import NetworkId, Role, make_session
 from p2p.limits import Limits
-from p2p.messages import BlockMessage, GetData, Item, ItemKind, TransactionMessage
+from p2p.messages import GetData, Inventory, Item, ItemKind, Message, TransactionMessage
 from tests.support.scripted_chain import GENESIS, ScriptedChain, make_block, make_commit, make_transfer
 
 NETWORK = NetworkId(tagged_hash("test.chain"), GENESIS)
@@ -71,7 +71,7 @@ async def open_link(port: int, secret: int, limits: Limits | None = None) -> tup
     return dialler, link
 
 
-async def send_raw(link: Link, message: TransactionMessage | BlockMessage | GetData) -> None:
+async def send_raw(link: Link, message: Message) -> None:
     await link.wire.send(link._connection.send(message))
 
 
@@ -195,7 +195,7 @@ async def test_flood_is_slowed_to_the_budget(nodes: Nodes) -> None:
     network, port = await nodes.start(ScriptedChain(), 1, limits=limits)
     dialler, link = await open_link(port, 9)
     await wait_until(lambda: bool(network.get_peers()))
-    question = GetData(tuple(Item(ItemKind.BLOCK, Hash(bytes([i % 256]) * 32)) for i in range(1000)))
+    question = Inventory(tuple(Item(ItemKind.SIDECAR, Hash(bytes([i % 256]) * 32)) for i in range(1000)))
 
     async def flood() -> None:
         while True:

@@ -71,9 +71,13 @@ def test_a_stalled_peer_is_charged_once_and_others_are_asked() -> None:
     assert not fetcher.on_received(ANN, block_item(16), 2002), "never asked of this peer"
 
 
-@given(st.lists(st.tuples(st.sampled_from(["want", "got", "none", "drop", "add", "time"]), st.integers(0, 7))))
+@given(
+    st.lists(st.tuples(st.sampled_from(["want", "got", "none", "drop", "add", "time"]), st.integers(0, 7)), min_size=8)
+)
 def test_fetching_keeps_its_books(steps: list[tuple[str, int]]) -> None:
     fetcher, now_ms = Fetcher(LIMITS), 0
+    fetcher.add_peer(ANN)
+    fetcher.add_peer(BEN)
     for step, number in steps:
         peer, item = (ANN, BEN)[number % 2], block_item(number // 2)
         if step == "want":
