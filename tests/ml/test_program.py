@@ -1,4 +1,4 @@
-"""The program of a step: every tensor made before it is read, every bound of the spec refused, a split that is fixed."""
+"""The program of a step: every tensor made before it is read, every bound of the spec refused, a fixed split."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -102,7 +102,7 @@ def test_the_digits_are_split_once_and_for_all() -> None:
     digits = load_digits(360)
     assert digits.x.shape == (1437, 64)
     assert digits.heldout_x.shape == (360, 64)
-    assert (digits.x.dtype, digits.labels.dtype) == (np.int32, np.int32)
+    assert {digits.x.dtype, digits.labels.dtype} == {np.dtype(np.int32)}
     assert (int(digits.x.min()), int(digits.x.max())) == (-65536, 65536)
     assert np.bincount(digits.heldout_labels[:, 0]).min() > 20
     assert load_digits(359).root != digits.root

@@ -21,7 +21,7 @@ from ml.checkpoint import (
 )
 from ml.dataset import load_digits
 from ml.program import Matmul, build_program
-from ml.segment import Runner, StepTensors, compute_rates, run_segment, run_step, run_steps
+from ml.segment import Runner, StepTensors, compute_initial_state, compute_rates, run_segment, run_step, run_steps
 from ml.settlement import Delta, compute_evaluation, compute_mean_delta, compute_next_checkpoint
 from ml.spec import DIGITS
 
@@ -66,7 +66,7 @@ def test_a_segment_of_the_digits_is_the_published_one(name: str) -> None:
 
 
 def test_the_tensors_of_a_step_have_the_shapes_of_the_program() -> None:
-    state = (*START.weights, *[np.zeros_like(part, np.int64) for _ in range(2) for part in START.weights])
+    state = compute_initial_state(PROGRAM, START)
     tensors = run_step(Runner(PROGRAM, CPU, DATASET, bytes(32), START), PROGRAM.steps - 1, state)
     assert sorted(tensors) == [tensor.id for tensor in PROGRAM.tensors]
     for tensor in PROGRAM.tensors:
