@@ -1,0 +1,88 @@
+"""`python -m benchmarks.openings`: time and size of one opening check by kind of op, and the cost of a step's trace.
+
+Digits at full size; the medians of repeated runs on the machine it runs on. It writes nothing.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+from chain.hashing import tagged_hash
+from ml.backends import get_backend
+from ml.backends.cpu.tensor_hash import compute_tensor_roots
+from ml.checkpoint import compute_initial_checkpoint
+from ml.checks import CheckContext
+from ml.dataset import load_digits
+from ml.openings import Place
+from ml.program import Op, OpKind, Program, build_program
+from ml.proving import open_place, prove_segment, verify_opening, verify_openings
+from ml.segment import Runner, StepTensors, run_steps
+from ml.spec import DIGITS
+from ml.tensor_tree import compute_tensor_root
+from ml.trace import Trace, compute_step_roots, compute_trace_root
+
+REPEATS = 41
+PLACES = 8
+
+
+def measure_us(function: Callable[[], object], repeats: int = REPEATS) -> float:
+    """Return the median microseconds of one call."""
+    function()
+    samples = []
+    for _ in range(repeats):
+        start_ns = time.perf_counter_ns()
+        function()
+        samples.append(time.perf_counter_ns() - start_ns)
+    return statistics.median(samples) / 1000
+
+
+def pick_largest(program: Program, kind: OpKind) -> Op:
+    """Return the op of `kind` whose inputs and outputs have the most bytes."""
+    ops = [op for op in program.ops + program.delta_ops if op.kind is kind]
+    return max(ops, key=lambda op: sum(program.tensors[t].size_bytes for t in op.inputs + op.outputs))
+
+
+def main() -> None:
+    """Print the tables."""
+    program, dataset = build_program(DIGITS), load_digits(DIGITS.heldout)
+    checkpoint = compute_initial_checkpoint(program)
+    runner = Runner(program, get_backend("cpu"), dataset, tagged_hash("benchmark", b"openings"), checkpoint)
+    roots: list[bytes] = []
+    last: list[StepTensors] = []
+
+    def on_step(step: int, tensors: StepTensors) -> None:
+        roots.append(compute_step_roots(program, step, tensors, compute_tensor_roots))
+        last[:] = [tensors]
+
+    run_steps(runner, on_step)
+    trace = Trace(program, tuple(map(compute_tensor_root, checkpoint.weights)), b"".join(roots))
+    context = CheckContext(program, dataset, runner.segment_seed)
+    print(f"{'op':24}{'check us':>10}{'opening bytes':>16}")
+    for kind in OpKind:
+        op = pick_largest(program, kind)
+        output = program.tensors[op.outputs[0]]
+        place = Place(program.steps - 1, op.index, output.rows // 2, output.columns // 2, 3)
+        data = open_place(context, place, last[0])
+        check_us = measure_us(partial(verify_opening, context, trace, place, data))
+        print(f"{kind.name:24}{check_us:>10.0f}{len(data):>16,}")
+    print_segment(runner, trace, last[0])
+
+
+def print_segment(runner: Runner, trace: Trace, tensors: StepTensors) -> None:
+    """Print what a whole segment's trace and proof cost."""
+    context = CheckContext(runner.program, runner.dataset, runner.segment_seed)
+    challenge = tagged_hash("benchmark", b"challenge")
+    openings = prove_segment(runner, challenge, PLACES)
+    size_bytes = sum(map(len, openings))
+    step_us = measure_us(lambda: compute_step_roots(runner.program, 0, tensors, compute_tensor_roots))
+    prove_us = measure_us(lambda: prove_segment(runner, challenge, PLACES), 5)
+    check_us = measure_us(lambda: verify_openings(context, trace, challenge, PLACES, openings))
+    print(f"output roots of one step: {step_us:,.0f} us")
+    print(f"plain segment of {runner.program.steps} steps: {measure_us(lambda: run_steps(runner), 5):,.0f} us")
+    print(f"trace root of a segment: {measure_us(lambda: compute_trace_root(trace)):,.0f} us")
+    print(f"prove {PLACES} places: {prove_us:,.0f} us; verify: {check_us:,.0f} us; {size_bytes:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
