@@ -99,6 +99,13 @@ def validate_place(shape: MatmulShape, place: Place) -> None:
             raise InvalidProof(rule, f"found {found}, expected one below {count}")
 
 
+def compute_ticket_macs(program: Program, ticket: Ticket) -> int:
+    """Return the multiply-accumulates at a ticket's place; raises InvalidProof when `program` has no such place."""
+    shape, place = compute_ticket_shape(program, ticket.step, ticket.op), get_place(ticket)
+    validate_place(shape, place)
+    return shape.get_ticket_macs(place.window)
+
+
 def open_ticket(ticket: Ticket, a: I8, bt: I8) -> TicketOpening:
     """Return the strips of a (M, K) int8 and bt (N, K) int8 that the ticket's window reads."""
     shape, place = MatmulShape(a.shape[0], bt.shape[0], a.shape[1]), get_place(ticket)

@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from chain.errors import MathesisError
+from node.exit_codes import CommandError, ExitCode
 from node.rpc.errors import ErrorData
 from node.rpc.jsontext import Json
 from node.rpc.registry import Method
@@ -29,8 +30,12 @@ RESPONSE_BYTES_MAX = 64 * 1024 * 1024
 TIMEOUT_S = 30
 
 
-class NodeUnreachable(MathesisError):
+class NodeUnreachable(CommandError):
     """No node answers at the address."""
+
+    def __init__(self, message: str) -> None:
+        """Say where nobody answers, and why."""
+        super().__init__(ExitCode.NODE_UNREACHABLE, message)
 
 
 class BadAnswer(MathesisError):

@@ -1,0 +1,116 @@
+"""The commands that stay: `devnet`, `node` and `mine`. They turn flags into options and hand over."""
+
+from pathlib import Path
+
+import click
+
+from node.cli.output import EndpointType, directory_option, json_option, make_output, rpc_option
+from node.options import LOOPBACK, P2P_PORT, RPC_PORT, DevnetOptions, Endpoint, MineOptions, NodeOptions
+
+_ENDPOINT = EndpointType()
+
+
+@click.command()
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".devnet"),
+    envvar="MATHESIS_DEVNET_DIR",
+    show_default=True,
+    help="Where the network keeps its files.",
+)
+@click.option("--nodes", type=click.IntRange(1, 16), default=3, show_default=True, help="Number of nodes.")
+@click.option("--miners", type=click.IntRange(1, 16), default=2, show_default=True, help="How many of them mine.")
+@click.option("--blocks", type=click.IntRange(1), help="Stop at this height; run until Ctrl-C otherwise.")
+@click.option("--fresh", is_flag=True, help="Start from genesis, deleting what an earlier run left.")
+@click.option("--plain", is_flag=True, help="Print lines, no live view.")
+@json_option
+@click.option(
+    "--base-port",
+    type=click.IntRange(1024, 65_000),
+    default=P2P_PORT,
+    show_default=True,
+    help="Node i takes this port + 2i for peers and the next one for RPC.",
+)
+def devnet(directory: Path, blocks: int | None, is_json: bool, *, plain: bool, **flags: int) -> int:
+    """Run a development network that trains and mines on this machine."""
+    from node.devnet.run import run
+
+    if flags["miners"] > flags["nodes"]:
+        raise click.UsageError(f"found --miners {flags['miners']}, expected at most --nodes {flags['nodes']}")
+    options = DevnetOptions(
+        directory=directory.expanduser(),
+        nodes=flags["nodes"],
+        miners=flags["miners"],
+        blocks=blocks,
+        fresh=bool(flags["fresh"]),
+        base_port=flags["base_port"],
+        output=make_output(is_json, plain),
+    )
+    return run(options)
+
+
+@click.command()
+@directory_option
+@click.option("--p2p", type=_ENDPOINT, default=f"{LOOPBACK}:{P2P_PORT}", show_default=True, help="Listen for peers.")
+@click.option("--rpc", type=_ENDPOINT, default=f"{LOOPBACK}:{RPC_PORT}", show_default=True, help="Listen for RPC.")
+@click.option("--seed", "seeds", type=_ENDPOINT, multiple=True, help="A peer to connect to; may be repeated.")
+@click.option(
+    "--genesis",
+    "genesis_path",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Genesis record for an empty directory.",
+)
+@click.option("--rpc-host", "rpc_hosts", multiple=True, help="A further name that RPC requests may use.")
+@click.option("--rpc-origin", "rpc_origins", multiple=True, help="An origin of web pages that may call the RPC.")
+@click.option(
+    "--passphrase", envvar="MATHESIS_PASSPHRASE", default="", help="Opens the node's key (or MATHESIS_PASSPHRASE)."
+)
+@json_option
+def node(
+    directory: Path,
+    p2p: Endpoint,
+    rpc: Endpoint,
+    seeds: tuple[Endpoint, ...],
+    genesis_path: Path | None,
+    rpc_hosts: tuple[str, ...],
+    rpc_origins: tuple[str, ...],
+    passphrase: str,
+    is_json: bool,
+) -> int:
+    """Run a validator node."""
+    from node.run import run
+
+    options = NodeOptions(
+        directory=directory.expanduser(),
+        p2p=p2p,
+        rpc=rpc,
+        seeds=seeds,
+        genesis_path=genesis_path,
+        rpc_hosts=rpc_hosts,
+        rpc_origins=rpc_origins,
+        passphrase=passphrase,
+        output=make_output(is_json),
+    )
+    return run(options)
+
+
+@click.command()
+@directory_option
+@rpc_option
+@click.option("--backend", type=click.Choice(["cpu", "reference"]), default="cpu", show_default=True, help="Kernels.")
+@click.option("--sabotage", is_flag=True, hidden=True, help="Forge every segment, to show what becomes of it.")
+@json_option
+def mine(directory: Path, url: str, backend: str, *, sabotage: bool, is_json: bool) -> int:
+    """Train and mine for a running node."""
+    from node.miner.run import run
+
+    options = MineOptions(
+        directory=directory.expanduser(),
+        rpc_url=url,
+        backend=backend,
+        is_sabotaging=sabotage,
+        output=make_output(is_json),
+    )
+    return run(options)

@@ -1,0 +1,60 @@
+"""`mathesis status`: a running node at a glance, once or again and again."""
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from node.cli.output import Fields, format_coins, json_option, print_record, rpc_option
+
+if TYPE_CHECKING:
+    from node.rpc.client import RpcClient
+
+
+@click.command()
+@rpc_option
+@click.option("--watch", is_flag=True, help="Repeat until Ctrl-C.")
+@click.option("--every", "every_s", type=click.FloatRange(0.1, 3600), default=2.0, show_default=True, help="Seconds.")
+@json_option
+def status(url: str, watch: bool, every_s: float, is_json: bool) -> None:
+    """Show a running node at a glance."""
+    from node.rpc.client import RpcClient
+
+    client = RpcClient(url)
+    while True:
+        record = _get_record(client)
+        if watch and not is_json:
+            click.clear()
+        print_record(record, is_json)
+        if not watch:
+            return
+        time.sleep(every_s)
+
+
+def _get_record(client: "RpcClient") -> Fields:
+    from node.rpc.methods import GET_STATUS
+    from node.rpc.registry import Params
+
+    found = client.call(GET_STATUS, Params())
+    checkpoint, rates = found.task.checkpoint, found.rates
+    return {
+        "network": found.network,
+        "version": found.version,
+        "node": found.node,
+        "genesis": found.genesis_hash,
+        "height": found.head.height,
+        "head": found.head.hash,
+        "is_syncing": found.is_syncing,
+        "expected_macs": found.head.total_work,
+        "peers": found.peers,
+        "waiting_transactions": found.pool_transactions,
+        "task": found.task.name,
+        "round": found.task.round,
+        "round_ends_at_height": found.task.end_height,
+        "heldout_correct": f"{checkpoint.correct} of {checkpoint.total}" if checkpoint.total else None,
+        "tickets_per_second": rates.tickets if rates else None,
+        "macs_per_second": rates.macs if rates else None,
+        "coins_issued": format_coins(int(found.supply.issued)),
+        "coins_burned": format_coins(int(found.supply.burned)),
+        "coins_in_pot": format_coins(int(found.supply.pot)),
+    }
