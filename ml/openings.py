@@ -88,7 +88,9 @@ class TensorReader:
     tensors: Mapping[TensorId, IntArray]
     trees: dict[TensorId, TensorTree]
     """Kept by the caller for all openings of one step; filled as trees are needed."""
-    pieces: dict[tuple[TensorId, int, int], PieceOpening] = field(default_factory=dict)
+    pieces: list[PieceOpening] = field(default_factory=list)
+    opened: set[tuple[TensorId, int, int]] = field(default_factory=set)
+    """Tensor, row and window of every piece that was written down."""
     witnesses: list[int] = field(default_factory=list)
 
     def read(self, tensor: TensorId, row: int, start: int, stop: int) -> IntArray:
@@ -97,8 +99,9 @@ class TensorReader:
             self.trees[tensor] = build_tree(self.tensors[tensor])
         tree = self.trees[tensor]
         for window in range(start // tree.shape.window_columns, (stop - 1) // tree.shape.window_columns + 1):
-            if (tensor, row, window) not in self.pieces:
-                self.pieces[tensor, row, window] = open_piece(tree, row, window)
+            if (tensor, row, window) not in self.opened:
+                self.opened.add((tensor, row, window))
+                self.pieces.append(open_piece(tree, row, window))
         part: IntArray = self.tensors[tensor][row, start:stop]
         return part
 
@@ -110,8 +113,7 @@ class TensorReader:
 
     def encode(self) -> bytes:
         """Return the canonical bytes of the opening of all that was read."""
-        # A dict keeps the order of its first insertions, which is the order of the check's reads.
-        return encode(Opening(tuple(self.pieces.values()), tuple(self.witnesses)))
+        return encode(Opening(tuple(self.pieces), tuple(self.witnesses)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,13 +27,13 @@ def compute_tensor_roots(arrays: Sequence[IntArray]) -> tuple[Hash, ...]:
     for root_u8, array in zip(roots_u8, arrays, strict=True):
         shape = get_shape(array)
         data_u8 = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        hash_tensor(data_u8, shape.rows, shape.columns, int(shape.dtype), _KEYS_U32, root_u8)
+        _hash_tensor(data_u8, shape.rows, shape.columns, int(shape.dtype), _KEYS_U32, root_u8)
     data = roots_u8.tobytes()
     return tuple(Hash(data[start : start + DIGEST_BYTES]) for start in range(0, len(data), DIGEST_BYTES))
 
 
 @kernel
-def hash_tensor(data_u8: U8Array, rows: int, columns: int, code: int, keys_u32: U32Array, root_u8: U8Array) -> None:
+def _hash_tensor(data_u8: U8Array, rows: int, columns: int, code: int, keys_u32: U32Array, root_u8: U8Array) -> None:
     """Write the root of the tensor whose row-major bytes are `data_u8` (flat) into `root_u8` (32,)."""
     row_bytes = data_u8.size // rows
     pieces_u8 = _hash_pieces(data_u8, rows, row_bytes, keys_u32[_PIECE])
