@@ -11,10 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from chain.primitives import Hash
 from ml.backends import get_backend
+from ml.backends.cpu import ticket
 from ml.backends.cpu.tensor_hash import compute_tensor_roots
 from ml.checkpoint import compute_initial_checkpoint, decode_checkpoint, encode_checkpoint
 from ml.dataset import load_digits
+from ml.noise import MatmulShape, Place
 from ml.program import build_program
 from ml.segment import run_segment
 from ml.settlement import compute_evaluation
@@ -35,9 +38,18 @@ def warm_hashing() -> None:
     compute_tensor_roots([np.ones((33, 5), np.int8), np.ones((33, 5), np.int32), np.ones((33, 5), np.int64)])
 
 
+def warm_lottery() -> None:
+    """Compile the mining, opening and verifying of a matmul."""
+    operand_i8, shape, seed = np.ones((32, 64), np.int8), MatmulShape(32, 32, 64), Hash(bytes(32))
+    _, noised_i32 = ticket.mine_matmul(seed, operand_i8, operand_i8, (0,))
+    ticket.denoise_product(seed, operand_i8, operand_i8, noised_i32)
+    ticket.compute_ticket_digest(seed, shape, Place(0, 0, 0), operand_i8, operand_i8)
+
+
 PARTS: tuple[tuple[str, Callable[[], None]], ...] = (
     ("training", warm_training),
     ("tensor hashing", warm_hashing),
+    ("lottery", warm_lottery),
 )
 """What is compiled, in order: a name for the progress line and the function that runs it."""
 

@@ -43,6 +43,11 @@ def _emit_pair_product(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Va
     return builder.add(builder.shuffle_vector(product, product, even), builder.shuffle_vector(product, product, odd))
 
 
+def _emit_slot(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    make = cast(Callable[[ir.IRBuilder, ir.Value], ir.Value], cgutils.alloca_once_value)
+    return make(builder, value)
+
+
 def _emit_rows(
     builder: ir.IRBuilder, first: int, left: tuple[ir.Value, ir.Value], right: ir.Value, pairs: ir.Value, sums: ir.Value
 ) -> None:
@@ -52,7 +57,7 @@ def _emit_rows(
         [_get_vector(builder, sums, ir.Constant(_I64, (first + row) * TILE + half * LANES), _SUMS) for half in range(2)]
         for row in range(ROWS_AT_ONCE)
     ]
-    slots = [[cgutils.alloca_once_value(builder, builder.load(p, align=4)) for p in row] for row in places]
+    slots = [[_emit_slot(builder, builder.load(p, align=4)) for p in row] for row in places]
     starts = [builder.mul(ir.Constant(_I64, first + row), stride) for row in range(ROWS_AT_ONCE)]
     with cgutils.for_range(builder, pairs) as loop:
         at = builder.mul(loop.index, ir.Constant(_I64, 2 * TILE))
@@ -80,8 +85,10 @@ def _type_add_product(
     b_place: types.UniTuple,
     sums: types.Array,
 ) -> TypedIntrinsic:
-    del typing, a_place, b_place
-    place = types.UniTuple(types.int64, 2)
+    del typing
+    place = cast(Callable[[types.Type, int], types.Type], types.UniTuple)(types.int64, 2)
+    assert a_place == place
+    assert b_place == place
 
     def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
         left, right, target = (get_pointer(context, builder, sig.args[i], values[i]) for i in (0, 2, 4))
