@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 @click.option("--admin", is_flag=True, help="Present the cookie of the data directory's node.")
 @click.option("--list", "is_list", is_flag=True, help="List the methods and their parameters.")
 def rpc(method: str | None, params: tuple[str, ...], url: str, directory: Path, *, admin: bool, is_list: bool) -> None:
-    """Call METHOD of a node and print its result as JSON.
+    """Call any method of a node.
 
-    A VALUE is JSON where it reads as JSON, text otherwise: `mathesis rpc chain_getBlock block=5`.
+    Prints the result as JSON. A VALUE is JSON where it reads as JSON, text otherwise: `mathesis rpc chain_getBlock block=5`.
     """
     from node.data_directory import DataDirectory
     from node.rpc.client import RpcClient, read_token

@@ -109,7 +109,9 @@ def parse_params(cls: type[P], params: Json) -> P:
 def make_openrpc(registry: Registry, version: str) -> dict[str, object]:
     """Return the OpenRPC document of a registry."""
     shapes = [shape for method in registry for shape in (*_get_field_types(method), method.result)]
-    described, components = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
+    described, components = msgspec.json.schema_components(
+        shapes, schema_hook=_describe_any, ref_template="#/components/schemas/{name}"
+    )
     schemas: Iterator[object] = iter(described)
     methods = []
     for method in registry:
@@ -134,6 +136,11 @@ def make_docs_table(registry: Registry) -> str:
         params = ", ".join(field.name if field.required else f"[{field.name}]" for field in fields)
         lines.append(f"| `{method.name}` | {params} | {'cookie' if method.is_admin else 'open'} | {method.summary} |")
     return "\n".join(lines) + "\n"
+
+
+def _describe_any(kind: type) -> dict[str, object]:
+    assert kind is object
+    return {"description": "any JSON value"}
 
 
 def _get_field_types(method: AnyMethod) -> list[type[object]]:

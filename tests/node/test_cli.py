@@ -1,0 +1,159 @@
+"""The command line as a person meets it: help, wrong flags, exit codes, start time."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from chain.errors import StorageError
+from node.cli import main
+from node.cli.main import COMMANDS, cli, get_exit_code
+from node.cli.output import format_coins, parse_coins
+from node.exit_codes import CommandError, ExitCode
+
+NOBODY = "http://127.0.0.1:9"
+
+
+def collect_commands(command: click.Command, path: tuple[str, ...]) -> list[tuple[str, ...]]:
+    if not isinstance(command, click.Group):
+        return [path]
+    context = click.Context(command)
+    children = [(name, command.get_command(context, name)) for name in command.list_commands(context)]
+    return [path, *(found for name, child in children if child for found in collect_commands(child, (*path, name)))]
+
+
+ALL_COMMANDS = collect_commands(cli, ())
+
+
+@pytest.mark.parametrize("path", ALL_COMMANDS, ids=" ".join)
+def test_every_command_has_help(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*path, "--help"]) == ExitCode.OK
+    output = capsys.readouterr().out
+    assert f"Usage: {' '.join(('mathesis', *path))}" in output
+
+
+@pytest.mark.parametrize("path", ALL_COMMANDS, ids=" ".join)
+def test_a_wrong_flag_is_a_usage_error(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*path, "--no-such-flag"]) == ExitCode.USAGE
+    assert "--no-such-flag" in capsys.readouterr().err
+
+
+def test_the_table_of_commands_says_what_each_says_of_itself() -> None:
+    context = click.Context(cli)
+    for name, (_, summary) in COMMANDS.items():
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert (command.help or "").splitlines()[0] == summary
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["wallet", "balance", "mth1x"], ["rpc", "node_status"]])
+def test_nobody_at_the_address_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code = main([*arguments, "--rpc", NOBODY])
+    lines = capsys.readouterr().err.splitlines()
+    assert code == (ExitCode.FAILURE if "mth1x" in arguments else ExitCode.NODE_UNREACHABLE)
+    assert len(lines) == 1
+    assert lines[0].startswith("mathesis: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["devnet", "--nodes", "0"],
+        ["devnet", "--nodes", "1", "--miners", "2"],
+        ["devnet", "--blocks", "x"],
+        ["node", "--rpc", "127.0.0.1:99999"],
+        ["node", "--seed", "nowhere"],
+        ["mine", "--backend", "abacus"],
+        ["light", "verify"],
+        ["light", "verify", "--genesis", "0x12"],
+        ["light", "verify", "--genesis", "0x" + "00" * 32, "--account", "mth1x"],
+        ["rpc", "no_method"],
+        ["rpc", "chain_getBlock", "five"],
+        ["wallet", "new", "../escape"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_arguments_are_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == ExitCode.USAGE
+    assert capsys.readouterr().err
+
+
+def test_keys_are_made_and_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["wallet", "new", "me", "--dir", str(tmp_path), "--development", "--json"]) == ExitCode.OK
+    made = json.loads(capsys.readouterr().out)
+    assert main(["wallet", "list", "--dir", str(tmp_path), "--json"]) == ExitCode.OK
+    assert json.loads(capsys.readouterr().out) == {"name": "me", "address": made["address"]}
+    assert main(["wallet", "new", "me", "--dir", str(tmp_path), "--development"]) == ExitCode.FAILURE
+    assert "never overwritten" in capsys.readouterr().err
+
+
+def test_the_method_table_comes_from_the_registry(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rpc", "--list"]) == ExitCode.OK
+    assert "| `chain_getHeaders` | start, count | open |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CommandError(ExitCode.PORT_BUSY, "x"), ExitCode.PORT_BUSY),
+        (OSError(28, "No space left on device"), ExitCode.DISK_FULL),
+        (OSError(98, "Address already in use"), ExitCode.PORT_BUSY),
+        (StorageError("cannot write x: No space left on device"), ExitCode.DISK_FULL),
+        (StorageError("other"), ExitCode.FAILURE),
+    ],
+)
+def test_errors_end_in_their_documented_codes(error: Exception, code: ExitCode) -> None:
+    assert get_exit_code(error) is code
+
+
+@pytest.mark.parametrize(("text", "atoms"), [("1", 10**9), ("0.000000001", 1), ("12.50", 12_500_000_000)])
+def test_coins_are_exact(text: str, atoms: int) -> None:
+    assert parse_coins(text) == atoms
+    assert parse_coins(format_coins(atoms)) == atoms
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.", ".5", "1e3", "0.0000000001", "١", "99999999999", "1,5", "nan"])
+def test_what_is_no_amount_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        parse_coins(text)
+
+
+def run_python(code: str) -> str:
+    environment = {**os.environ, "NO_COLOR": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment, timeout=60
+    )
+    return result.stdout
+
+
+def test_help_imports_nothing_heavy_and_starts_fast() -> None:
+    heavy = ("torch", "numba", "numpy", "aiohttp", "asyncio", "rich", "plyvel", "msgspec", "cryptography")
+    code = f"""
+import sys
+from node.cli import main
+main(["--help"])
+print("LOADED", [name for name in {heavy!r} if name in sys.modules])
+"""
+    assert "LOADED []" in run_python(code)
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        run_python("from node.cli import main; main(['--help'])")
+        times.append(time.perf_counter() - started)
+    # The target of 0.3 s holds on an idle machine; the margin is for one that runs other tests beside.
+    assert min(times) < 0.9
+
+
+def test_the_light_client_loads_neither_torch_nor_numba() -> None:
+    code = """
+import sys
+import node.light, node.cli.light
+print("LOADED", [name for name in ("torch", "numba", "plyvel", "aiohttp") if name in sys.modules])
+"""
+    assert "LOADED []" in run_python(code)
