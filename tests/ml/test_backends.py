@@ -1,6 +1,7 @@
 """The compiled backend equals the reference byte for byte, op by op, at the ends of every range."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from ml.arithmetic import I8, I32, INT32_MAX, IntArray
 from ml.backends import get_backend
 from ml.backends.cpu import matmul
+from ml.backends.cpu.kernel import compute_cache_name, get_sources
 
 REFERENCE, CPU = get_backend("reference"), get_backend("cpu")
 KEYS = st.one_of(st.none(), st.integers(0, 2**64 - 1))
@@ -180,6 +182,15 @@ def test_adam_at_the_bound_of_its_moments() -> None:
     assert results[0][2].tolist() == [[int(top * top)] * 2]
 
 
+def test_adam_moves_no_weight_further_than_its_cap() -> None:
+    w, g = np.zeros((1, 2), np.int32), np.zeros((1, 2), np.int32)
+    state = (w, np.array([[1 << 30, -(1 << 30)]]), np.zeros((1, 2), np.int64))
+    for backend in (REFERENCE, CPU):
+        moved, _, _ = backend.update_adam(state, g, 0, 1 << 28, 0)
+        # 10 times the rate of 2**-4, in F24.
+        assert moved.tolist() == [[-10 << 20, 10 << 20]]
+
+
 @given(int32s(), st.integers(0, 2**64 - 1), st.integers(1, 50))
 def test_batches(x: I32, key: int, batch: int) -> None:
     labels = np.arange(len(x), dtype=np.int32)[:, None]
@@ -191,3 +202,16 @@ def test_batches(x: I32, key: int, batch: int) -> None:
 def test_an_unknown_backend_is_refused() -> None:
     with pytest.raises(ValueError, match="found backend 'gpu'"):
         get_backend("gpu")
+
+
+def test_a_change_in_any_source_renames_the_cache_of_kernels(tmp_path: Path) -> None:
+    sources = get_sources()
+    assert {"scalar.py", "elementwise.py", "arithmetic.py", "prf.py"} <= {file.name for file in sources}
+    copies = [tmp_path / f"{number}.py" for number in range(len(sources))]
+    for copy, source in zip(copies, sources, strict=True):
+        copy.write_bytes(source.read_bytes())
+    names = {compute_cache_name(copies)}
+    for copy in copies:
+        copy.write_bytes(copy.read_bytes() + b"#")
+        names.add(compute_cache_name(copies))
+    assert len(names) == len(copies) + 1
