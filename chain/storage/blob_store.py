@@ -12,6 +12,9 @@ from blake3 import blake3
 from chain.errors import StorageError
 from chain.primitives import Hash
 
+BLOB_BYTES_MAX = 256 * 1024 * 1024
+"""No file larger than this is written or read into memory."""
+
 _DIGEST_BYTES = 32
 
 
@@ -23,6 +26,9 @@ class BlobStore:
         self._root = root
         try:
             root.mkdir(parents=True, exist_ok=True)
+            # What a crash left half written was never named, and nobody waits for it.
+            for leftover in root.glob("*/.*"):
+                leftover.unlink()
         except OSError as error:
             raise StorageError(f"cannot make {root}: {error.strerror}") from None
 
@@ -34,7 +40,8 @@ class BlobStore:
         """Return a blob's bytes, or None when it is not held; raises StorageError when the file is damaged."""
         path = self._path(name)
         try:
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                data = file.read(_DIGEST_BYTES + BLOB_BYTES_MAX + 1)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -45,12 +52,15 @@ class BlobStore:
 
     def put(self, name: Hash, data: bytes) -> None:
         """Keep `data` under `name`, on disk before this returns; raises StorageError."""
+        assert len(data) <= BLOB_BYTES_MAX
         path = self._path(name)
         if path.exists():
             return
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            path.parent.mkdir(exist_ok=True)
+            if not path.parent.exists():
+                path.parent.mkdir(exist_ok=True)
+                _sync_directory(self._root)
             with temporary.open("wb") as file:
                 file.write(blake3(data).digest() + data)
                 file.flush()

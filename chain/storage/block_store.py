@@ -1,30 +1,33 @@
 """LevelDB behind the chain: headers, blocks, indexes and state nodes, one synchronous batch for each change of head.
 
 State nodes are named by their content, so an older head needs no undo record: its root is in its header and its nodes
-are still here. Opening checks the tip, its root and the links of the last blocks. It decides no rule. A damaged or
-foreign database is refused, never repaired. Source: LevelDB documentation (write batches, paranoid checks).
+are still here. Every commit leaves a row with its number, so a batch that LevelDB lost without a word (a cut manifest
+does that) shows as a gap. A damaged or foreign database is refused, never repaired. It decides no rule of the chain.
+Source: LevelDB documentation (write batches, paranoid checks).
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import plyvel
 
-from chain.block import BLOCK_BYTES_MAX, Block
+from chain.block import BLOCK_BYTES_MAX, Block, compute_transactions_root
 from chain.codec import decode, encode
 from chain.errors import DecodeError, StorageError
 from chain.hashing import sha256
 from chain.header import HEADER_BYTES_MAX, Header, compute_header_hash
 from chain.primitives import Hash
+from chain.state.tree import load_node
 from chain.transaction import compute_transaction_hash
 
 CHECKED_BLOCKS = 288
 """Links that are verified at every start."""
 
 _TIP, _CHAIN = b"tip", b"chain"
-_HEADER, _BLOCK, _HEIGHT, _TRANSACTION, _NODE = b"h", b"b", b"n", b"t", b"s"
+_HEADER, _BLOCK, _HEIGHT, _TRANSACTION, _NODE, _GENERATION = b"h", b"b", b"n", b"t", b"s", b"g"
 _CHECKSUM_BYTES = 4
 
 T = TypeVar("T")
@@ -52,6 +55,22 @@ class Connected:
     new_nodes: dict[Hash, bytes]
 
 
+class WriteBatch(Protocol):
+    """What plyvel's batches offer; the library ships no types."""
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set a key when the batch is written."""
+
+    def delete(self, key: bytes) -> None:
+        """Remove a key when the batch is written."""
+
+    def clear(self) -> None:
+        """Forget everything."""
+
+    def write(self) -> None:
+        """Write everything."""
+
+
 class BlockStore:
     """One network's headers, blocks and state nodes on disk."""
 
@@ -59,6 +78,7 @@ class BlockStore:
         """Use `open_block_store`."""
         self._database = database
         self._path = path
+        self._is_torn = False
 
     def __enter__(self) -> Self:
         return self
@@ -106,10 +126,15 @@ class BlockStore:
         return self._get(_NODE + node_hash)
 
     def iter_headers(self) -> Iterator[Header]:
-        """Yield every stored header above genesis, lower heights first; raises StorageError."""
-        with self._database.iterator(prefix=_HEADER) as rows:
-            headers = [self._decode(Header, self._unseal(key, value), HEADER_BYTES_MAX) for key, value in rows]
-        yield from sorted((header for header in headers if header.height > 0), key=lambda header: header.height)
+        """Yield every stored header above genesis, each behind its parent; raises StorageError."""
+        rows = self._iter_rows(_HEADER)
+        headers = sorted((self._decode(Header, row, HEADER_BYTES_MAX) for _, row in rows), key=lambda h: h.height)
+        known = {compute_header_hash(header) for header in headers[:1]}
+        for header in headers[1:]:
+            if header.foliage.parent_hash not in known:
+                raise CorruptDatabase(f"{self._path}: the parent of a header at height {header.height} is missing")
+            known.add(compute_header_hash(header))
+            yield header
 
     def put_block(self, block_hash: Hash, block: Block) -> None:
         """Keep a block of a side branch; raises StorageError."""
@@ -149,38 +174,76 @@ class BlockStore:
         return next(self._database.iterator(include_value=False), None) is None
 
     def validate(self, chain_id: Hash) -> None:
-        """Check the network, the tip, its state root and the links of the last blocks; raises CorruptDatabase."""
+        """Check the network, that no commit is lost, and the last blocks with their states; raises CorruptDatabase."""
         found = self._get(_CHAIN)
         if found != chain_id:
             shown = "none" if found is None else found.hex()
             raise CorruptDatabase(f"{self._path}: found network {shown}, expected {chain_id.hex()}")
         tip = self.get_tip()
-        block_hash, height = tip.hash, tip.height
-        for _ in range(CHECKED_BLOCKS):
+        self._validate_generations(tip)
+        block_hash = tip.hash
+        for height in range(tip.height, max(-1, tip.height - CHECKED_BLOCKS), -1):
             header = self.get_header(block_hash)
             if header is None or compute_header_hash(header) != block_hash or header.height != height:
                 raise CorruptDatabase(f"{self._path}: the header at height {height} is missing or damaged")
             if self.get_hash_at_height(height) != block_hash:
                 raise CorruptDatabase(f"{self._path}: the index of height {height} does not name its block")
-            if self.get_state_node(header.foliage.state_root) is None:
-                raise CorruptDatabase(f"{self._path}: the state of height {height} is missing")
-            if height == 0:
-                return
-            if not self.has_block(block_hash):
-                raise CorruptDatabase(f"{self._path}: the block at height {height} is missing")
-            block_hash, height = header.foliage.parent_hash, height - 1
+            self._validate_content(block_hash, header)
+            block_hash = header.foliage.parent_hash
 
-    def _batch(self) -> "_Batch":
-        return _Batch(self._database, self._path)
+    def _validate_generations(self, tip: Tip) -> None:
+        count, last_hash = 0, b""
+        for key, block_hash in self._iter_rows(_GENERATION):
+            if key != _generation_key(count):
+                raise CorruptDatabase(f"{self._path}: commit {count} is lost")
+            count, last_hash = count + 1, block_hash
+        if count != tip.generation + 1 or last_hash != tip.hash:
+            raise CorruptDatabase(f"{self._path}: found {count} commits, expected {tip.generation + 1} up to the tip")
+
+    def _validate_content(self, block_hash: Hash, header: Header) -> None:
+        try:
+            load_node(self, header.foliage.state_root)
+        except StorageError as error:
+            raise CorruptDatabase(f"{self._path}: the state of height {header.height}: {error}") from None
+        if header.height == 0:
+            return
+        block = self.get_block(block_hash)
+        if block is None:
+            raise CorruptDatabase(f"{self._path}: the block at height {header.height} is missing")
+        content = compute_transactions_root(block.transactions)
+        if block.header != header or content != header.foliage.transactions_root:
+            raise CorruptDatabase(f"{self._path}: the block at height {header.height} is not its header's")
+
+    @contextmanager
+    def _batch(self) -> Iterator[plyvel.WriteBatch]:
+        """Give a batch of which all reaches the disk at the end, or nothing and StorageError."""
+        if self._is_torn:
+            raise StorageError(f"{self._path}: an earlier write failed; nothing is written until a restart")
+        batch = self._database.write_batch(sync=True)
+        yield batch
+        try:
+            batch.write()
+        except (plyvel.Error, OSError) as error:
+            # LevelDB would append behind the torn record, and the log would be damaged in its middle.
+            self._is_torn = True
+            raise StorageError(f"{self._path}: cannot be written: {_describe(error)}") from None
+
+    def _iter_rows(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        try:
+            with self._database.iterator(prefix=prefix, verify_checksums=True) as rows:
+                for key, value in rows:
+                    yield key, self._unseal(key, value)
+        except (plyvel.Error, OSError) as error:
+            raise CorruptDatabase(f"{self._path}: cannot be read: {_describe(error)}") from None
 
     def _get(self, key: bytes) -> bytes | None:
         try:
             value: bytes | None = self._database.get(key, verify_checksums=True)
         except (plyvel.Error, OSError) as error:
-            raise CorruptDatabase(f"{self._path}: cannot be read: {error}") from None
+            raise CorruptDatabase(f"{self._path}: cannot be read: {_describe(error)}") from None
         return None if value is None else self._unseal(key, value)
 
-    def _put(self, batch: plyvel.WriteBatch, key: bytes, value: bytes) -> None:
+    def _put(self, batch: WriteBatch, key: bytes, value: bytes) -> None:
         # LevelDB's own checksums can be lost with a rewritten table; this one is bound to key and value.
         batch.put(key, sha256(key, value)[:_CHECKSUM_BYTES] + value)
 
@@ -195,46 +258,39 @@ class BlockStore:
         except DecodeError as error:
             raise CorruptDatabase(f"{self._path}: {error}") from None
 
-    def _put_block(self, batch: plyvel.WriteBatch, block_hash: Hash, block: Block) -> None:
+    def _put_block(self, batch: WriteBatch, block_hash: Hash, block: Block) -> None:
         self._put(batch, _HEADER + block_hash, encode(block.header))
         self._put(batch, _BLOCK + block_hash, encode(block))
 
-    def _put_nodes(self, batch: plyvel.WriteBatch, nodes: dict[Hash, bytes]) -> None:
+    def _put_nodes(self, batch: WriteBatch, nodes: dict[Hash, bytes]) -> None:
         for node_hash, data in nodes.items():
             self._put(batch, _NODE + node_hash, data)
 
-    def _put_tip(self, batch: plyvel.WriteBatch, tip: Tip) -> None:
+    def _put_tip(self, batch: WriteBatch, tip: Tip) -> None:
+        self._put(batch, _generation_key(tip.generation), tip.hash)
         self._put(batch, _TIP, tip.hash + tip.height.to_bytes(8, "big") + tip.generation.to_bytes(8, "big"))
 
 
-class _Batch:
-    """A synchronous write batch whose failures are ours: all of it reaches the disk, or StorageError."""
+def _generation_key(generation: int) -> bytes:
+    return _GENERATION + generation.to_bytes(8, "big")
 
-    def __init__(self, database: plyvel.DB, path: Path) -> None:
-        self._batch = database.write_batch(sync=True)
-        self._path = path
 
-    def __enter__(self) -> plyvel.WriteBatch:
-        return self._batch
-
-    def __exit__(self, error_type: object, *_error: object) -> None:
-        if error_type is not None:
-            self._batch.clear()
-            return
-        try:
-            self._batch.write()
-        except (plyvel.Error, OSError) as error:
-            raise StorageError(f"{self._path}: cannot be written: {error}") from None
+def _describe(error: Exception) -> str:
+    detail = error.args[0] if error.args else error
+    return detail.decode("utf-8", "replace") if isinstance(detail, bytes) else str(detail)
 
 
 def open_block_store(path: Path) -> BlockStore:
     """Open or create the database at `path`; raises StorageError when it is held, damaged or out of reach."""
     try:
-        database = plyvel.DB(str(path), create_if_missing=True, paranoid_checks=True)
+        # LevelDB takes a folder without CURRENT for a new one, and would start over on top of the old files.
+        if path.is_dir() and not (path / "CURRENT").exists() and any(path.glob("MANIFEST-*")):
+            raise CorruptDatabase(f"{path}: the file CURRENT is missing")
+        database = plyvel.DB(str(path), create_if_missing=True, paranoid_checks=True, bloom_filter_bits=10)
     except plyvel.CorruptionError as error:
-        raise CorruptDatabase(f"{path}: {error}") from None
+        raise CorruptDatabase(f"{path}: {_describe(error)}") from None
     except (plyvel.Error, OSError) as error:
-        if "lock" in str(error).lower():
+        if "IO error: lock " in _describe(error):
             raise StorageError(f"{path} is in use by another process") from None
-        raise StorageError(f"{path}: {error}") from None
+        raise StorageError(f"{path}: {_describe(error)}") from None
     return BlockStore(database, path)

@@ -1,0 +1,81 @@
+"""The members of a development network: their directories, keys, ports and command lines."""
+
+import shutil
+import time
+from dataclasses import dataclass
+
+from chain.errors import StorageError
+from node.data_directory import DataDirectory
+from node.devnet.genesis import Members, make_devnet_genesis
+from node.devnet.processes import Child, start_child
+from node.keystore import load_key, make_key, write_key
+from node.options import LOOPBACK, DevnetOptions, Endpoint
+
+MINER_NICENESS = 5
+"""Miners yield to the nodes that share their cores; blocks would wait for mining otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One node of the network, `number` from 0."""
+
+    number: int
+    directory: DataDirectory
+    p2p: Endpoint
+    rpc: Endpoint
+
+    @property
+    def name(self) -> str:
+        """What people call it: the first node is node 1."""
+        return f"node {self.number + 1}"
+
+
+def make_members(options: DevnetOptions) -> tuple[Member, ...]:
+    """Return the network's members with directories, keys and one genesis; raises StorageError, KeystoreError."""
+    if options.fresh and options.directory.exists():
+        shutil.rmtree(options.directory)
+    members = tuple(_make_member(options, number) for number in range(options.nodes))
+    for member in members:
+        member.directory.create()
+        if not member.directory.key_path.exists():
+            write_key(member.directory.key_path, make_key(), "", is_development=True)
+    _share_genesis(options, members)
+    return members
+
+
+def _make_member(options: DevnetOptions, number: int) -> Member:
+    port = options.base_port + 2 * number
+    directory = DataDirectory(options.directory / f"node{number + 1}")
+    return Member(number, directory, Endpoint(LOOPBACK, port), Endpoint(LOOPBACK, port + 1))
+
+
+def _share_genesis(options: DevnetOptions, members: tuple[Member, ...]) -> None:
+    held = [member for member in members if member.directory.genesis_path.exists()]
+    if held:
+        genesis = held[0].directory.read_genesis()
+    else:
+        accounts = tuple(load_key(member.directory.key_path, "").public_key for member in members)
+        genesis = make_devnet_genesis(Members(accounts, options.miners), time.time_ns() // 1_000_000)
+    for member in members:
+        if member not in held:
+            if member.directory.database_path.exists():
+                raise StorageError(f"{member.directory.root} holds a database but no genesis; start with --fresh")
+            member.directory.write_genesis(genesis)
+
+
+async def start_node(member: Member, members: tuple[Member, ...]) -> Child:
+    """Start a member's node, with every other member as a seed."""
+    arguments = ["node", "--dir", str(member.directory.root), "--p2p", member.p2p.text, "--rpc", member.rpc.text]
+    for other in members:
+        if other is not member:
+            arguments += ["--seed", other.p2p.text]
+    return await start_child(member.name, arguments, member.directory.log_path)
+
+
+async def start_miner(member: Member, *, is_sabotaging: bool = False) -> Child:
+    """Start a miner for a member's node."""
+    arguments = ["mine", "--dir", str(member.directory.root), "--rpc", member.rpc.url]
+    arguments += ["--sabotage"] if is_sabotaging else []
+    name = f"{'forger' if is_sabotaging else 'miner'} of {member.name}"
+    log_path = member.directory.root / "miner.log"
+    return await start_child(name, arguments, log_path, MINER_NICENESS)

@@ -1,0 +1,203 @@
+"""Machine learning for the ledger: `LearningEngine` over ml's programs, with checkpoints kept as blobs.
+
+Every answer is a pure function of its arguments, so answers are remembered: what the auditor has re-executed early
+costs a settlement nothing. It knows no block and no account.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from chain.errors import DecodeError, InvalidProof, InvalidTransaction, StorageError
+from chain.genesis import TaskSpec
+from chain.ledger.learning import SegmentContext, Settlement
+from chain.primitives import Hash
+from chain.storage.blob_store import BlobStore
+from chain.ticket import Ticket
+from chain.transaction import CommitContribution, Sidecar, compute_sidecar_hash
+from consensus.ticket import compute_ticket_shape, get_place, validate_place
+from ml.backends import Backend
+from ml.backends.cpu.tensor_hash import compute_tensor_roots
+from ml.checkpoint import (
+    Checkpoint,
+    compute_checkpoint_root,
+    compute_initial_checkpoint,
+    decode_checkpoint,
+    encode_checkpoint,
+)
+from ml.checks import CheckContext
+from ml.dataset import Dataset, load_digits
+from ml.program import Program, build_program
+from ml.proving import verify_openings
+from ml.segment import StepTensors, run_segment
+from ml.settlement import compute_evaluation, compute_next_checkpoint
+from ml.spec import decode_spec
+from ml.tensor_tree import compute_tensor_root
+from ml.trace import (
+    Trace,
+    compute_delta_root,
+    compute_operand_roots,
+    compute_step_roots,
+    compute_trace_root,
+    decode_delta,
+    encode_delta,
+    validate_output_roots,
+)
+
+REMEMBERED_MAX = 256
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task's program with the data it trains on."""
+
+    program: Program
+    dataset: Dataset
+
+
+def load_task(spec: TaskSpec) -> Task:
+    """Return the task that a genesis record describes; raises DecodeError when program or data are not what it says."""
+    model = decode_spec(spec.program)
+    dataset = load_digits(model.heldout)
+    if dataset.root != spec.dataset_root:
+        raise DecodeError(f"data set: found root {dataset.root.hex()}, expected {spec.dataset_root.hex()}")
+    return Task(build_program(model), dataset)
+
+
+def compute_ticket_macs(program: Program, ticket: Ticket) -> int:
+    """Return the MACs at a ticket's place; raises InvalidProof when the program has no such place."""
+    shape = compute_ticket_shape(program, ticket.step, ticket.op)
+    place = get_place(ticket)
+    validate_place(shape, place)
+    return shape.get_ticket_macs(place.window)
+
+
+def execute_segment(task: Task, backend: Backend, checkpoint: Checkpoint, segment_seed: Hash) -> Sidecar:
+    """Return the block data that honest execution of a segment yields."""
+    roots: list[bytes] = []
+    last: StepTensors = {}
+
+    def on_step(step: int, tensors: StepTensors) -> None:
+        roots.append(compute_step_roots(task.program, step, tensors, compute_tensor_roots))
+        last.update(tensors)
+
+    run_segment(task.program, backend, checkpoint, task.dataset, segment_seed, on_step)
+    return Sidecar(b"".join(roots), encode_delta(task.program, last))
+
+
+class Learning:
+    """Implements `chain.ledger.learning.LearningEngine` for the network's one task."""
+
+    def __init__(self, task: Task, backend: Backend, blobs: BlobStore, places_drawn: int) -> None:
+        """Re-execute on `backend`; checkpoints are read from and written to `blobs`."""
+        self._task = task
+        self._backend = backend
+        self._blobs = blobs
+        self._places_drawn = places_drawn
+        self._checkpoints: OrderedDict[Hash, Checkpoint] = OrderedDict()
+        self._roots: OrderedDict[Hash, tuple[Hash, ...]] = OrderedDict()
+        self._honest: OrderedDict[tuple[SegmentContext, Hash], bool] = OrderedDict()
+        self._settlements: OrderedDict[tuple[Hash, tuple[Hash, ...]], Settlement] = OrderedDict()
+        # Assembly, import and audit run in threads; re-execution is not worth doing twice at once.
+        self._lock = threading.RLock()
+        self.keep_checkpoint(compute_initial_checkpoint(task.program))
+
+    def validate_sidecar(
+        self, task: TaskSpec, checkpoint_root: Hash, commit: CommitContribution, sidecar: Sidecar
+    ) -> None:
+        """Check that `sidecar` yields the commit's roots; raises InvalidTransaction."""
+        del task
+        try:
+            trace = self._make_trace(checkpoint_root, sidecar)
+            _compare("trace-root", compute_trace_root(trace), commit.trace_root)
+            _compare("delta-root", compute_delta_root(self._task.program, sidecar.output_roots), commit.delta_root)
+            decode_delta(self._task.program, sidecar.output_roots, sidecar.delta)
+        except InvalidProof as error:
+            raise InvalidTransaction(error.rule, str(error)) from None
+
+    def verify_openings(
+        self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar, challenge: Hash, openings: tuple[bytes, ...]
+    ) -> None:
+        """Check every drawn place; raises InvalidProof."""
+        del task
+        trace = self._make_trace(segment.checkpoint_root, sidecar)
+        validate_output_roots(self._task.program, sidecar.output_roots)
+        context = CheckContext(self._task.program, self._task.dataset, segment.seed)
+        verify_openings(context, trace, challenge, self._places_drawn, openings)
+
+    def is_segment_honest(self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar) -> bool:
+        """Say whether executing the segment gives exactly `sidecar`."""
+        del task
+        key = (segment, compute_sidecar_hash(sidecar))
+
+        def execute() -> bool:
+            checkpoint = self.get_checkpoint(segment.checkpoint_root)
+            return execute_segment(self._task, self._backend, checkpoint, segment.seed) == sidecar
+
+        return self._remember(self._honest, key, execute)
+
+    def settle(self, task: TaskSpec, checkpoint_root: Hash, sidecars: tuple[Sidecar, ...]) -> Settlement:
+        """Return the next checkpoint and its score, and keep it."""
+        del task
+        key = (checkpoint_root, tuple(compute_sidecar_hash(sidecar) for sidecar in sidecars))
+        return self._remember(self._settlements, key, lambda: self._settle(checkpoint_root, sidecars))
+
+    def compute_operand_roots(
+        self, task: TaskSpec, checkpoint_root: Hash, sidecar: Sidecar, step: int, op: int
+    ) -> tuple[Hash, Hash]:
+        """Return the roots of both operands of a matmul; raises InvalidProof."""
+        del task, checkpoint_root
+        return compute_operand_roots(self._task.program, sidecar.output_roots, step, op)
+
+    def compute_segment_macs(self, task: TaskSpec) -> int:
+        """Return the MACs of a segment."""
+        del task
+        return self._task.program.segment_macs
+
+    def get_checkpoint(self, root: Hash) -> Checkpoint:
+        """Return a checkpoint that was settled; raises StorageError when its file is gone."""
+        return self._remember(self._checkpoints, root, lambda: self._load_checkpoint(root))
+
+    def keep_checkpoint(self, checkpoint: Checkpoint) -> Hash:
+        """Store a checkpoint under its root."""
+        root = compute_checkpoint_root(checkpoint)
+        self._blobs.put(root, encode_checkpoint(checkpoint))
+        return root
+
+    def _settle(self, checkpoint_root: Hash, sidecars: tuple[Sidecar, ...]) -> Settlement:
+        program = self._task.program
+        deltas = [decode_delta(program, sidecar.output_roots, sidecar.delta) for sidecar in sidecars]
+        checkpoint = compute_next_checkpoint(program, self.get_checkpoint(checkpoint_root), deltas)
+        score = compute_evaluation(program, self._backend, checkpoint, self._task.dataset)
+        return Settlement(self.keep_checkpoint(checkpoint), score.loss_f16, score.correct, score.count)
+
+    def _load_checkpoint(self, root: Hash) -> Checkpoint:
+        data = self._blobs.get(root)
+        if data is None:
+            raise StorageError(f"the checkpoint {root.hex()} is gone; re-import the chain to compute it again")
+        return decode_checkpoint(self._task.program, data)
+
+    def _make_trace(self, checkpoint_root: Hash, sidecar: Sidecar) -> Trace:
+        def compute() -> tuple[Hash, ...]:
+            return tuple(compute_tensor_root(part) for part in self.get_checkpoint(checkpoint_root).weights)
+
+        roots = self._remember(self._roots, checkpoint_root, compute)
+        return Trace(self._task.program, roots, sidecar.output_roots)
+
+    def _remember(self, memory: "OrderedDict[K, V]", key: K, compute: Callable[[], V]) -> V:
+        with self._lock:
+            if key not in memory:
+                memory[key] = compute()
+                if len(memory) > REMEMBERED_MAX:
+                    memory.popitem(last=False)
+            return memory[key]
+
+
+def _compare(rule: str, found: Hash, expected: Hash) -> None:
+    if found != expected:
+        raise InvalidTransaction(rule, f"found {found.hex()}, expected {expected.hex()}")

@@ -1,0 +1,207 @@
+"""The miner's day: keep the planned segments trained and committed, open what is drawn, and look for tickets.
+
+One thread computes; the link polls beside it and every matmul looks whether the parent is still the head. It signs
+nothing. A sabotaging miner forges the delta of each segment: networks for tests show with it that forgery does not pay.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from chain.codec import encode
+from chain.errors import InvalidProof
+from chain.genesis import Genesis, compute_chain_id, compute_segment_seed
+from chain.ticket import Ticket
+from consensus.ticket import Draw, compute_thresholds, compute_ticket_seed, open_ticket
+from ml.backends import Backend
+from ml.checkpoint import decode_checkpoint
+from ml.lottery import Lottery
+from ml.noise import FoundTicket
+from node.addresses import parse_address
+from node.learning import Task
+from node.miner.link import NodeLink, get_parent_hash
+from node.miner.plan import RoundPosition, SegmentPlan, is_commit_open, is_live, plan_segments
+from node.miner.sabotage import forge_delta
+from node.miner.segment import MatmulOperands, TrainedSegment, open_segment, train_segment
+from node.rpc.methods import OpeningsParams, SegmentParams
+from node.rpc.views import ContributionView, WorkView, from_hex, to_hex
+
+log = logging.getLogger("mathesis.miner")
+
+RATE_SPAN_S = 2.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What mining did since the last report."""
+
+    tickets: int = 0
+    macs: int = 0
+    since_s: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a miner computes with."""
+
+    genesis: Genesis
+    task: Task
+    backend: Backend
+    lottery: Lottery
+    is_sabotaging: bool = False
+
+
+class MinerLoop:
+    """Follows the node's work until it is stopped."""
+
+    def __init__(self, link: NodeLink, tools: Tools) -> None:
+        """Mine for the node behind `link`."""
+        self._link = link
+        self._tools = tools
+        self._chain_id = compute_chain_id(tools.genesis)
+        self._segments: dict[int, TrainedSegment] = {}
+        self._opened: set[tuple[int, int]] = set()
+        self._tally = Tally()
+
+    def run(self) -> None:
+        """Work until the link is stopped."""
+        while not self._link.is_stopping:
+            work = self._link.get_work()
+            if work is None:
+                self._link.wait(0.2)
+                continue
+            self._prepare(work)
+            if self._tools.is_sabotaging or not self._mine(work):
+                self._link.wait(0.1)
+
+    def _prepare(self, work: WorkView) -> None:
+        """Train, commit and open what the round asks for."""
+        position = RoundPosition(work.task.round, work.task.start_height, work.parent.height)
+        parameters = self._tools.genesis.parameters
+        self._segments = {i: s for i, s in self._segments.items() if s.plan.round == work.task.round}
+        committed = {info.index: SegmentPlan(info.round, info.index, info.anchor_height) for info in work.contributions}
+        started = {index: segment.plan for index, segment in self._segments.items()} | committed
+        for plan in plan_segments(position, parameters, started):
+            held = self._segments.get(plan.index)
+            if held is None or held.plan != plan:
+                self._segments[plan.index] = self._train(work, plan)
+                if plan.index not in committed and is_commit_open(position, parameters):
+                    self._commit(work, self._segments[plan.index])
+        for info in work.contributions:
+            if info.status == "challenged" and (info.round, info.index) not in self._opened:
+                self._open(work, info)
+
+    def _train(self, work: WorkView, plan: SegmentPlan) -> TrainedSegment:
+        beacon = next(anchor.beacon for anchor in work.anchors if anchor.height == plan.anchor_height)
+        miner = parse_address(work.miner)
+        task_id = from_hex(work.task.task)
+        seed = compute_segment_seed(self._chain_id, task_id, plan.round, from_hex(beacon), miner, plan.index)
+        content = self._link.get_checkpoint(plan.round)
+        checkpoint = decode_checkpoint(self._tools.task.program, content)
+        segment = train_segment(self._tools.task, self._tools.backend, checkpoint, plan, seed)
+        return forge_delta(self._tools.task.program, segment) if self._tools.is_sabotaging else segment
+
+    def _commit(self, work: WorkView, segment: TrainedSegment) -> None:
+        params = SegmentParams(
+            task=work.task.task,
+            round=segment.plan.round,
+            index=segment.plan.index,
+            anchor_height=segment.plan.anchor_height,
+            trace_root=to_hex(segment.trace_root),
+            delta_root=to_hex(segment.delta_root),
+            sidecar=encode(segment.sidecar),
+        )
+        if self._link.submit_segment(params):
+            log.info("round %d: committed segment %d", segment.plan.round, segment.plan.index)
+
+    def _open(self, work: WorkView, info: ContributionView) -> None:
+        segment = self._segments.get(info.index)
+        if segment is None or info.challenge is None:
+            return
+        parameters, tools = self._tools.genesis.parameters, self._tools
+        drawn = (from_hex(info.challenge), parameters.places_drawn)
+        self._opened.add((info.round, info.index))
+        try:
+            openings = open_segment(tools.task, tools.backend, segment, drawn)
+        except InvalidProof as error:
+            log.warning("round %d: segment %d cannot be opened: %s", info.round, info.index, error)
+            return
+        params = OpeningsParams(task=work.task.task, round=info.round, index=info.index, openings=list(openings))
+        if self._link.submit_openings(params):
+            log.info("round %d: opened %d places of segment %d", info.round, len(openings), info.index)
+
+    def _mine(self, work: WorkView) -> bool:
+        """Look for a ticket under the work's parent, lap after lap; False when no segment is live."""
+        window = self._tools.genesis.parameters.anchor_window
+        live = [s for s in self._segments.values() if is_live(s.plan, work.parent.height, window)]
+        parent_hash = get_parent_hash(work)
+        for segment, matmul in _iter_laps(live):
+            if self._link.is_stopping or self._has_news(work):
+                return True
+            draw = Draw(self._chain_id, parent_hash, segment.seed, int(work.target, 16))
+            thresholds = compute_thresholds(draw.target, matmul.place.shape)
+            seed = compute_ticket_seed(draw, matmul.place)
+            found, _ = self._tools.lottery.mine_matmul(seed, matmul.a, matmul.bt, thresholds)
+            self._count(matmul)
+            if found:
+                self._submit(work, segment, matmul, found[0])
+                return True
+        return False
+
+    def _has_news(self, work: WorkView) -> bool:
+        newest = self._link.get_work()
+        if newest is None or newest.parent.hash != work.parent.hash:
+            return True
+        asked = {(c.round, c.index) for c in newest.contributions if c.status == "challenged"}
+        return bool(asked - self._opened)
+
+    def _submit(self, work: WorkView, segment: TrainedSegment, matmul: MatmulOperands, found: FoundTicket) -> None:
+        place = matmul.place
+        ticket = Ticket(
+            task=from_hex(work.task.task),
+            round=segment.plan.round,
+            anchor_height=segment.plan.anchor_height,
+            index=segment.plan.index,
+            step=place.step,
+            op=place.op,
+            lap=place.lap,
+            tile_row=found.place.tile_row,
+            tile_column=found.place.tile_column,
+            window=found.place.window,
+            root_a=place.root_a,
+            root_b=place.root_b,
+            digest=found.digest,
+        )
+        outcome = self._link.submit_ticket(get_parent_hash(work), ticket, open_ticket(ticket, matmul.a, matmul.bt))
+        log.info("ticket under height %d in lap %d: %s", work.parent.height, place.lap, outcome or "refused")
+        self._wait_for_news(work)
+
+    def _wait_for_news(self, work: WorkView) -> None:
+        """Give the node a moment to show its new head, so that no work goes into the old one."""
+        deadline_s = time.monotonic() + 1.0
+        while time.monotonic() < deadline_s and not self._has_news(work) and not self._link.is_stopping:
+            self._link.wait(0.02)
+
+    def _count(self, matmul: MatmulOperands) -> None:
+        shape, tally = matmul.place.shape, self._tally
+        tickets = shape.tile_rows * shape.tile_columns * shape.windows
+        tally.tickets += tickets
+        tally.macs += (
+            shape.tile_rows * shape.tile_columns * sum(shape.get_ticket_macs(window) for window in range(shape.windows))
+        )
+        now_s = time.monotonic()
+        if now_s - tally.since_s >= RATE_SPAN_S:
+            span_ms = int((now_s - tally.since_s) * 1000)
+            self._link.report_rates(tally.tickets * 1000 // span_ms, tally.macs * 1000 // span_ms)
+            self._tally = Tally()
+
+
+def _iter_laps(live: list[TrainedSegment]) -> Iterator[tuple[TrainedSegment, MatmulOperands]]:
+    """Yield every matmul of the live segments, in laps without end."""
+    lap = 0
+    while live and lap < 2**32:
+        for segment in live:
+            for matmul in segment.matmuls:
+                yield segment, replace(matmul, place=replace(matmul.place, lap=lap))
+        lap += 1

@@ -1,0 +1,39 @@
+"""The miner as a process: find the node, load the task, work until a signal."""
+
+import logging
+import signal
+import sys
+
+from chain.errors import DecodeError
+from ml.backends import get_backend
+from ml.lottery import get_lottery
+from node.data_directory import DataDirectory
+from node.exit_codes import CommandError, ExitCode
+from node.learning import load_task
+from node.miner.link import NodeLink
+from node.miner.loop import MinerLoop, Tools
+from node.options import MineOptions
+from node.rpc.client import NodeUnreachable, read_token
+
+log = logging.getLogger("mathesis.miner")
+
+
+def run(options: MineOptions) -> int:
+    """Mine for the node of a data directory until a signal; returns an exit code."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+    cookie_path = DataDirectory(options.directory).cookie_path
+    try:
+        link = NodeLink(options.rpc_url, lambda: read_token(cookie_path))
+        genesis = link.get_genesis()
+        task = load_task(genesis.task)
+    except NodeUnreachable as error:
+        raise CommandError(ExitCode.NODE_UNREACHABLE, str(error)) from None
+    except DecodeError as error:
+        raise CommandError(ExitCode.FAILURE, f"this network's task cannot be trained here: {error}") from None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: link.stop())
+    link.start()
+    tools = Tools(genesis, task, get_backend(options.backend), get_lottery(options.backend), options.is_sabotaging)
+    log.info("mining %s for %s", genesis.network, options.rpc_url)
+    MinerLoop(link, tools).run()
+    return int(ExitCode.OK)

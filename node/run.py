@@ -1,0 +1,203 @@
+"""One validator node as a process: opens the data directory, wires the parts, listens, and stops on a signal.
+
+The composition root: everything else is handed what it needs. Every failure a person can act on is one line and an exit
+code of `node.exit_codes`.
+"""
+
+import asyncio
+import errno
+import json
+import logging
+import signal
+import sys
+import time
+from dataclasses import dataclass
+
+from chain.block import Block
+from chain.errors import DecodeError, StorageError
+from chain.signature import SigningKey
+from chain.storage.blob_store import BlobStore
+from chain.storage.block_store import CorruptDatabase, open_block_store
+from consensus.header_chain import ChainEntry
+from consensus.header_rules import HeaderContext, get_segment_seed, make_header_context
+from consensus.ticket import Draw, compute_ticket_shape, verify_ticket
+from ml.backends import get_backend
+from ml.lottery import get_lottery
+from node.api import Api
+from node.auditor import Auditor
+from node.chain import Chain
+from node.chain_port import NodeChainPort
+from node.data_directory import DataDirectory, DirectoryLock, write_private
+from node.exit_codes import CommandError, ExitCode
+from node.gate import TransactionGate
+from node.importer import HeadChange, Importer, VerifyTicket
+from node.keystore import load_key
+from node.learning import Learning, Task, compute_ticket_macs, load_task
+from node.mempool import Mempool
+from node.network import Endpoint, Network
+from node.options import NodeOptions
+from node.parts import Parts
+from node.queries import NodeQueries
+from node.rpc.api import PeerInfo
+from node.rpc.dispatch import Dispatcher
+from node.rpc.methods import make_registry
+from node.rpc.server import RpcServer, ServerOptions, make_token
+from node.submissions import NodeSubmissions
+from p2p.handshake import NetworkId
+
+log = logging.getLogger("mathesis.node")
+
+
+def get_time_ms() -> int:
+    """Return Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def make_ticket_verifier(context: HeaderContext, task: Task) -> VerifyTicket:
+    """Return the check of a block's ticket under its parent."""
+    lottery = get_lottery("cpu")
+
+    def verify(block: Block, parent: ChainEntry) -> None:
+        ticket, miner = block.header.trunk.ticket, block.header.foliage.miner
+        seed = get_segment_seed(context, parent, ticket, miner)
+        draw = Draw(context.chain_id, parent.hash, seed, block.header.foliage.target)
+        verify_ticket(ticket, block.opening, compute_ticket_shape(task.program, ticket.step, ticket.op), draw, lottery)
+
+    return verify
+
+
+@dataclass(slots=True)
+class Node:
+    """A node's parts and the services around them."""
+
+    options: NodeOptions
+    parts: Parts
+    auditor: Auditor
+    network: Network
+    rpc: RpcServer
+
+    async def start(self) -> None:
+        """Listen to peers and callers; raises CommandError."""
+        self.parts.importer.start()
+        p2p = self.options.p2p
+        try:
+            await self.network.start(p2p.host, p2p.port, tuple(Endpoint(s.host, s.port) for s in self.options.seeds))
+        except OSError as error:
+            code = ExitCode.PORT_BUSY if error.errno == errno.EADDRINUSE else ExitCode.FAILURE
+            raise CommandError(code, f"cannot listen to peers on {p2p.text}: {error.strerror}") from None
+        await self.rpc.start()
+
+    async def stop(self) -> None:
+        """Stop listening, finish the import under way, close the database."""
+        await self.rpc.stop()
+        await self.network.stop()
+        await self.parts.importer.stop()
+        await self.auditor.stop()
+        self.parts.chain.store.close()
+
+
+def make_node(options: NodeOptions, directory: DataDirectory, key: SigningKey) -> Node:
+    """Wire a node; raises StorageError, DecodeError."""
+    genesis = directory.read_genesis()
+    task = load_task(genesis.task)
+    context = make_header_context(genesis, lambda ticket: compute_ticket_macs(task.program, ticket))
+    store, blobs = open_block_store(directory.database_path), BlobStore(directory.blobs_path)
+    try:
+        parts = make_parts(Chain(store, blobs, context), task, key)
+    except BaseException:
+        store.close()
+        raise
+    chain_id, genesis_hash = context.chain_id, parts.chain.headers.genesis.hash
+    port = NodeChainPort(parts.chain, parts.importer, parts.mempool, parts.gate)
+    network = Network(port, key, NetworkId(chain_id, genesis_hash))
+    auditor = Auditor(parts.chain, parts.learning)
+
+    def on_head(change: HeadChange) -> None:
+        parts.gate.on_head(change)
+        auditor.on_head(change)
+        network.announce_block(parts.chain.head.hash)
+
+    parts.importer.listeners.append(on_head)
+    parts.gate.on_admitted.append(network.announce_transaction)
+    queries = NodeQueries(parts, lambda: _describe_peers(network), blobs.get)
+    token = make_token()
+    write_private(directory.cookie_path, token.encode("ascii"))
+    server = RpcServer(
+        Dispatcher(make_registry(), Api(queries, NodeSubmissions(parts, queries))),
+        ServerOptions(options.rpc, options.rpc_hosts, options.rpc_origins, token),
+    )
+    return Node(options, parts, auditor, network, server)
+
+
+def make_parts(chain: Chain, task: Task, key: SigningKey) -> Parts:
+    """Return the parts around an open chain."""
+    learning = Learning(task, get_backend("cpu"), chain.blobs, chain.parameters.places_drawn)
+    verify = make_ticket_verifier(chain.header_context, task)
+    mempool = Mempool()
+    gate = TransactionGate(chain, mempool, learning)
+    importer = Importer(chain, learning, verify, get_time_ms)
+    return Parts(chain, learning, mempool, gate, importer, key, get_time_ms)
+
+
+def _describe_peers(network: Network) -> tuple[PeerInfo, ...]:
+    return tuple(
+        PeerInfo(peer.key, peer.address, peer.is_inbound, peer.height, peer.points) for peer in network.get_peers()
+    )
+
+
+async def _serve(node: Node) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        await node.start()
+        log.info("listening to peers on %s, to callers on %s", node.options.p2p.text, node.options.rpc.text)
+        _say(node)
+        failed = asyncio.create_task(node.network.wait_failed())
+        stopped = asyncio.create_task(stopping.wait())
+        await asyncio.wait([failed, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if failed.done() and not stopping.is_set():
+            failed.result()
+        for waiter in (failed, stopped):
+            waiter.cancel()
+    finally:
+        await node.stop()
+
+
+def _say(node: Node) -> None:
+    chain = node.parts.chain
+    facts = {
+        "genesis_hash": f"0x{chain.headers.genesis.hash.hex()}",
+        "height": chain.head.height,
+        "p2p": node.options.p2p.text,
+        "rpc": node.options.rpc.url,
+    }
+    if node.options.output.json:
+        print(json.dumps(facts), flush=True)
+    else:
+        print(" · ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
+
+
+def run(options: NodeOptions) -> int:
+    """Run a node until a signal; returns an exit code."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+    directory = DataDirectory(options.directory)
+    directory.create()
+    try:
+        lock = DirectoryLock(directory)
+    except StorageError as error:
+        raise CommandError(ExitCode.DIRECTORY_IN_USE, str(error)) from None
+    try:
+        if options.genesis_path is not None and not directory.genesis_path.exists():
+            write_private(directory.genesis_path, options.genesis_path.read_bytes())
+        key = load_key(directory.key_path, options.passphrase)
+        asyncio.run(_serve(make_node(options, directory, key)))
+    except (CorruptDatabase, DecodeError) as error:
+        raise CommandError(ExitCode.CORRUPT_DATABASE, str(error)) from None
+    except StorageError as error:
+        code = ExitCode.DISK_FULL if "No space left" in str(error) else ExitCode.FAILURE
+        raise CommandError(code, str(error)) from None
+    finally:
+        lock.release()
+    return int(ExitCode.OK)
