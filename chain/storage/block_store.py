@@ -215,7 +215,7 @@ class BlockStore:
             raise CorruptDatabase(f"{self._path}: the block at height {header.height} is not its header's")
 
     @contextmanager
-    def _batch(self) -> Iterator[plyvel.WriteBatch]:
+    def _batch(self) -> Iterator[WriteBatch]:
         """Give a batch of which all reaches the disk at the end, or nothing and StorageError."""
         if self._is_torn:
             raise StorageError(f"{self._path}: an earlier write failed; nothing is written until a restart")
