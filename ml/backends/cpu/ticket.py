@@ -16,6 +16,7 @@ from ml.backends.cpu.tile import TILE, add_product, fold_tile
 from ml.noise import I8, I32, ROLE_A, ROLE_B, WINDOW, FoundTicket, MatmulShape, Place
 
 I16 = NDArray[np.int16]
+U16 = NDArray[np.uint16]
 
 TICKET_BYTES = 76
 """Tile row, tile column, window and the 16 words of the fold state, u32 each."""
@@ -40,35 +41,40 @@ def compute_dense_kernel(key_u32: U32Array, role: int, first: int, dense_i16: I1
 
 
 @kernel
-def compute_choice_kernel(key_u32: U32Array, role: int, first: int, targets_i16: I16, signs_i16: I16) -> None:
-    """Fill (groups, rank) targets and signs int16 with groups `first`, ... of the choice factor of `role`."""
-    groups, rank = targets_i16.shape
+def compute_choice_kernel(key_u32: U32Array, role: int, first: int, rank: int, picks_u16: U16) -> None:
+    """Fill (groups * rank,) uint16 with groups `first`, ... of the choice factor of `role`.
+
+    A pick below rank is the target column of a positive sign; rank is added to it for a negative one.
+    """
+    groups = picks_u16.size // rank
     streams_u8 = np.empty((groups, (2 * rank + rank // 8 + 63) // 64 * 64), np.uint8)
     fill_streams(key_u32, role, first, streams_u8)
     for group in range(groups):
         draws_u16 = streams_u8[group].view(np.uint16)
-        order_i16 = targets_i16[group]
+        order_u16 = picks_u16[group * rank : (group + 1) * rank]
         for k in range(rank):
-            order_i16[k] = k
-            sign = streams_u8[group, 2 * rank + (k >> 3)] >> (k & 7) & 1
-            signs_i16[group, k] = np.int16(1 - 2 * np.int16(sign))
+            order_u16[k] = k
         for k in range(rank - 1, 0, -1):
             other = np.int64(draws_u16[k]) * (k + 1) >> 16
-            order_i16[k], order_i16[other] = order_i16[other], order_i16[k]
+            order_u16[k], order_u16[other] = order_u16[other], order_u16[k]
+        for k in range(rank):
+            order_u16[k] += rank * (streams_u8[group, 2 * rank + (k >> 3)] >> (k & 7) & 1)
 
 
 @kernel
-def add_noise_kernel(rows_i8: I8, dense_i16: I16, targets_i16: I16, signs_i16: I16, noised_i16: I16) -> None:
+def add_noise_kernel(rows_i8: I8, dense_i16: I16, picks_u16: U16, noised_i16: I16) -> None:
     """Write rows plus noise to (padded rows, padded columns) int16; columns past the last fold carry none."""
     rows, columns = rows_i8.shape
-    groups, rank = targets_i16.shape
+    rank, noised = dense_i16.shape[1], picks_u16.size
+    signed_i16 = np.empty(2 * rank, np.int16)
     for row in range(rows):
-        for group in range(groups):
-            for k in range(rank):
-                noise = dense_i16[row, targets_i16[group, k]] * signs_i16[group, k]
-                noised_i16[row, group * rank + k] = np.int16(rows_i8[row, group * rank + k] + noise)
-        for column in range(groups * rank, columns):
-            noised_i16[row, column] = rows_i8[row, column]
+        for k in range(rank):
+            signed_i16[k], signed_i16[rank + k] = dense_i16[row, k], -dense_i16[row, k]
+        source_i8, target_i16 = rows_i8[row], noised_i16[row]
+        for column in range(noised):
+            target_i16[column] = np.int16(source_i8[column]) + signed_i16[picks_u16[column]]
+        for column in range(noised, columns):
+            target_i16[column] = source_i8[column]
 
 
 @kernel
@@ -108,11 +114,19 @@ def fold_windows_kernel(
 
 
 @kernel
-def store_tile_kernel(sums_i32: I32, row: int, column: int, sign: int, product_i32: I32) -> None:
-    """Add `sign` times a tile's sums to the product (M, N) int32 at (row, column), cut at its edges."""
+def store_tile_kernel(sums_i32: I32, row: int, column: int, product_i32: I32) -> None:
+    """Write a tile's sums to the product (M, N) int32 at (row, column), cut at its edges."""
+    width = min(TILE, product_i32.shape[1] - column)
     for i in range(min(TILE, product_i32.shape[0] - row)):
-        for j in range(min(TILE, product_i32.shape[1] - column)):
-            product_i32[row + i, column + j] += sign * sums_i32[TILE * i + j]
+        product_i32[row + i, column : column + width] = sums_i32[TILE * i : TILE * i + width]
+
+
+@kernel
+def subtract_tile_kernel(sums_i32: I32, row: int, column: int, product_i32: I32) -> None:
+    """Subtract a tile's sums from the product (M, N) int32 at (row, column), cut at its edges."""
+    width = min(TILE, product_i32.shape[1] - column)
+    for i in range(min(TILE, product_i32.shape[0] - row)):
+        product_i32[row + i, column : column + width] -= sums_i32[TILE * i : TILE * i + width]
 
 
 @kernel
@@ -122,10 +136,10 @@ def noise_operand_kernel(key_u32: U32Array, roles: tuple[int, int], plan: tuple[
     rank, noised = plan
     noised_i16 = np.zeros(((rows + TILE - 1) // TILE * TILE, (columns + 1) // 2 * 2), np.int16)
     dense_i16 = np.empty((rows, rank), np.int16)
-    targets_i16, signs_i16 = np.empty((noised // rank, rank), np.int16), np.empty((noised // rank, rank), np.int16)
+    picks_u16 = np.empty(noised, np.uint16)
     compute_dense_kernel(key_u32, roles[0], 0, dense_i16)
-    compute_choice_kernel(key_u32, roles[1], 0, targets_i16, signs_i16)
-    add_noise_kernel(rows_i8, dense_i16, targets_i16, signs_i16, noised_i16)
+    compute_choice_kernel(key_u32, roles[1], 0, rank, picks_u16)
+    add_noise_kernel(rows_i8, dense_i16, picks_u16, noised_i16)
     return noised_i16
 
 
@@ -133,7 +147,7 @@ def noise_operand_kernel(key_u32: U32Array, roles: tuple[int, int], plan: tuple[
 def mine_kernel(
     key_u32: U32Array, plan: tuple[int, int], a_i8: I8, bt_i8: I8, digests_u8: U8Array, product_i32: I32
 ) -> None:
-    """Write C' (M, N) int32, given as zeros, and the digests (tile rows, tile columns, windows, 32) uint8."""
+    """Write C' (M, N) int32 and the digests (tile rows, tile columns, windows, 32) uint8."""
     a_i16 = noise_operand_kernel(key_u32, _ROLES_A, plan, a_i8)
     bt_i16 = noise_operand_kernel(key_u32, _ROLES_B, plan, bt_i8)
     packed_i16 = np.empty(bt_i16.size, np.int16)
@@ -148,7 +162,7 @@ def mine_kernel(
                 words_u32[j, window, 0], words_u32[j, window, 1], words_u32[j, window, 2] = i, j, window
             starts = (i * TILE * columns, j * TILE * columns, columns)
             fold_windows_kernel(a_i16.reshape(-1), packed_i16, starts, plan, sums_i32, words_u32[j])
-            store_tile_kernel(sums_i32, i * TILE, j * TILE, 1, product_i32)
+            store_tile_kernel(sums_i32, i * TILE, j * TILE, product_i32)
         if i < tile_rows:
             tickets_u8 = words_u32.reshape(-1).view(np.uint8)
             hash_chunks(key_u32, KEYED, tickets_u8, starts_i64, TICKET_BYTES, digests_u8[i].reshape(-1, 32))
@@ -161,16 +175,16 @@ def digest_kernel(
     """Write the (1, 32) uint8 digest at `place` from the raw rows of its tile, (32, columns of the window) int8."""
     rank, columns = plan
     words_u32, sums_i32 = np.zeros((1, 19), np.uint32), np.empty(TILE * TILE, np.int32)
-    targets_i16, signs_i16 = np.empty((columns // rank, rank), np.int16), np.empty((columns // rank, rank), np.int16)
+    picks_u16 = np.empty(columns, np.uint16)
     a_i16, b_i16 = np.empty((TILE, columns), np.int16), np.empty((TILE, columns), np.int16)
     dense_i16, packed_i16 = np.empty((TILE, rank), np.int16), np.empty(TILE * columns, np.int16)
     first = place[2] * WINDOW // rank
     compute_dense_kernel(key_u32, _DENSE_A, place[0] * TILE, dense_i16)
-    compute_choice_kernel(key_u32, _CHOICE_A, first, targets_i16, signs_i16)
-    add_noise_kernel(a_i8, dense_i16, targets_i16, signs_i16, a_i16)
+    compute_choice_kernel(key_u32, _CHOICE_A, first, rank, picks_u16)
+    add_noise_kernel(a_i8, dense_i16, picks_u16, a_i16)
     compute_dense_kernel(key_u32, _DENSE_B, place[1] * TILE, dense_i16)
-    compute_choice_kernel(key_u32, _CHOICE_B, first, targets_i16, signs_i16)
-    add_noise_kernel(bt_i8, dense_i16, targets_i16, signs_i16, b_i16)
+    compute_choice_kernel(key_u32, _CHOICE_B, first, rank, picks_u16)
+    add_noise_kernel(bt_i8, dense_i16, picks_u16, b_i16)
     pack_columns_kernel(b_i16, packed_i16)
     words_u32[0, 0], words_u32[0, 1], words_u32[0, 2] = place
     fold_windows_kernel(a_i16.reshape(-1), packed_i16, (0, 0, columns), plan, sums_i32, words_u32)
@@ -178,14 +192,15 @@ def digest_kernel(
 
 
 @kernel
-def project_kernel(rows_i16: I16, targets_i16: I16, signs_i16: I16, out_i16: I16) -> None:
-    """Write rows (rows, groups * rank) times a choice factor transposed, (rows, rank) int16 that cannot overflow."""
-    groups, rank = targets_i16.shape
+def project_kernel(rows_i16: I16, rank: int, picks_u16: U16, out_i16: I16) -> None:
+    """Write rows (rows, columns) times a choice factor transposed, (rows, rank) int16 that cannot overflow."""
+    signed_i16 = np.empty(2 * rank, np.int16)
     for row in range(rows_i16.shape[0]):
-        out_i16[row, :] = 0
-        for group in range(groups):
-            for k in range(rank):
-                out_i16[row, targets_i16[group, k]] += signs_i16[group, k] * rows_i16[row, group * rank + k]
+        signed_i16[:] = 0
+        source_i16 = rows_i16[row]
+        for column in range(picks_u16.size):
+            signed_i16[picks_u16[column]] += source_i16[column]
+        out_i16[row, :] = signed_i16[:rank] - signed_i16[rank:]
 
 
 @kernel
@@ -195,30 +210,25 @@ def denoise_kernel(key_u32: U32Array, plan: tuple[int, int], a_i16: I16, bt_i16:
     a_i16 as it is and bt_i16 under its noise, (whole tiles of rows, even columns) int16.
     """
     rank, noised = plan
-    left_i16, right_i16 = (
-        np.empty((a_i16.shape[0], 2 * rank), np.int16),
-        np.empty((bt_i16.shape[0], 2 * rank), np.int16),
-    )
+    left_i16 = np.empty((a_i16.shape[0], 2 * rank), np.int16)
+    right_i16 = np.empty((bt_i16.shape[0], 2 * rank), np.int16)
     packed_i16, sums_i32 = np.empty(right_i16.size, np.int16), np.empty(TILE * TILE, np.int32)
     compute_dense_kernel(key_u32, _DENSE_A, 0, left_i16[:, rank:])
     compute_dense_kernel(key_u32, _DENSE_B, 0, right_i16[:, :rank])
     for start in range(0, noised, DENOISE_COLUMNS):
         end = min(start + DENOISE_COLUMNS, noised)
-        targets_i16, signs_i16 = (
-            np.empty(((end - start) // rank, rank), np.int16),
-            np.empty(((end - start) // rank, rank), np.int16),
-        )
-        compute_choice_kernel(key_u32, _CHOICE_B, start // rank, targets_i16, signs_i16)
-        project_kernel(a_i16[:, start:end], targets_i16, signs_i16, left_i16[:, :rank])
-        compute_choice_kernel(key_u32, _CHOICE_A, start // rank, targets_i16, signs_i16)
-        project_kernel(bt_i16[:, start:end], targets_i16, signs_i16, right_i16[:, rank:])
+        picks_u16 = np.empty(end - start, np.uint16)
+        compute_choice_kernel(key_u32, _CHOICE_B, start // rank, rank, picks_u16)
+        project_kernel(a_i16[:, start:end], rank, picks_u16, left_i16[:, :rank])
+        compute_choice_kernel(key_u32, _CHOICE_A, start // rank, rank, picks_u16)
+        project_kernel(bt_i16[:, start:end], rank, picks_u16, right_i16[:, rank:])
         pack_columns_kernel(right_i16, packed_i16)
         for row in range(0, a_i16.shape[0], TILE):
             for column in range(0, bt_i16.shape[0], TILE):
-                starts = row * 2 * rank, column * 2 * rank
+                places = (row * 2 * rank, 2 * rank), (column * 2 * rank, rank)
                 sums_i32[:] = 0
-                add_product(left_i16.reshape(-1), (starts[0], 2 * rank), packed_i16, (starts[1], rank), sums_i32)
-                store_tile_kernel(sums_i32, row, column, -1, product_i32)
+                add_product(left_i16.reshape(-1), places[0], packed_i16, places[1], sums_i32)
+                subtract_tile_kernel(sums_i32, row, column, product_i32)
 
 
 def denoise_product(seed: Hash, a: I8, bt: I8, noised_product: I32) -> I32:
@@ -240,7 +250,7 @@ def mine_matmul(seed: Hash, a: I8, bt: I8, thresholds: Sequence[int]) -> tuple[t
     """
     shape = MatmulShape(a.shape[0], bt.shape[0], a.shape[1])
     digests_u8 = np.empty((shape.tile_rows, shape.tile_columns, shape.windows, 32), np.uint8)
-    product_i32 = np.zeros((shape.M, shape.N), np.int32)
+    product_i32 = np.empty((shape.M, shape.N), np.int32)
     plan = shape.rank, shape.noised_columns
     left, right = np.ascontiguousarray(a), np.ascontiguousarray(bt)
     mine_kernel(get_key_words(seed), plan, left, right, digests_u8, product_i32)
