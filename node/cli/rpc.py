@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def rpc(method: str | None, params: tuple[str, ...], url: str, directory: Path, *, admin: bool, is_list: bool) -> None:
     """Call any method of a node.
 
-    Prints the result as JSON. A VALUE is JSON where it reads as JSON, text otherwise: `mathesis rpc chain_getBlock block=5`.
+    Prints the result as JSON. A VALUE is JSON where it reads as JSON, text otherwise: block=5.
     """
     from node.data_directory import DataDirectory
     from node.rpc.client import RpcClient, read_token

@@ -55,7 +55,7 @@ class RemoteError(MathesisError):
 class _Error(msgspec.Struct, frozen=True):
     code: int
     message: str
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Response(msgspec.Struct, frozen=True):
@@ -216,9 +216,9 @@ def _decode_response(answer: bytes, request_id: int) -> msgspec.Raw:
     return response.result
 
 
-def _decode_data(raw: msgspec.Raw | None) -> ErrorData | None:
+def _decode_data(raw: msgspec.Raw | msgspec.UnsetType) -> ErrorData | None:
     try:
-        return None if raw is None else msgspec.json.decode(raw, type=ErrorData)
+        return None if isinstance(raw, msgspec.UnsetType) else msgspec.json.decode(raw, type=ErrorData)
     except msgspec.DecodeError:
         return None
 

@@ -47,6 +47,8 @@ class RpcServer:
     def __init__(self, dispatcher: Dispatcher, options: ServerOptions) -> None:
         """Prepare to answer; `start` listens."""
         self._dispatcher = dispatcher
+        self.endpoint = options.endpoint
+        """Where it listens; its port is the system's choice after `start` when 0 was asked for."""
         self._options = options
         self._hosts = LOOPBACK_HOSTS | {options.endpoint.host} | set(options.hosts)
         self._slots = asyncio.Semaphore(CALLS_AT_ONCE_MAX)
@@ -54,8 +56,8 @@ class RpcServer:
         application.router.add_route("*", "/", self._on_request)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
 
-    async def start(self) -> Endpoint:
-        """Listen and return where; raises CommandError when the port is taken."""
+    async def start(self) -> None:
+        """Listen at `endpoint`; raises CommandError when the port is taken."""
         await self._runner.setup()
         endpoint = self._options.endpoint
         try:
@@ -65,7 +67,7 @@ class RpcServer:
             code = ExitCode.PORT_BUSY if error.errno == errno.EADDRINUSE else ExitCode.FAILURE
             reason = "is taken by another program" if code is ExitCode.PORT_BUSY else f"cannot be opened: {error}"
             raise CommandError(code, f"the RPC port {endpoint.text} {reason}") from None
-        return Endpoint(endpoint.host, self._runner.addresses[0][1])
+        self.endpoint = Endpoint(endpoint.host, self._runner.addresses[0][1])
 
     async def stop(self) -> None:
         """Stop listening and let requests in progress end, for at most a second."""

@@ -80,6 +80,7 @@ async def ask(dispatcher: Dispatcher, body: str | bytes, is_admin: bool = False)
 def strip_data(answer: object) -> object:
     """Drop the typed data, which the specification leaves to the server."""
     for item in answer if isinstance(answer, list) else [answer]:
+        assert isinstance(item, dict)
         item.get("error", {}).pop("data", None)
     return answer
 
