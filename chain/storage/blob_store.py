@@ -5,6 +5,7 @@ hash, a checkpoint's root), which its reader verifies by decoding. It knows no r
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from blake3 import blake3
@@ -68,7 +69,8 @@ class BlobStore:
             temporary.replace(path)
             _sync_directory(path.parent)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
             raise StorageError(f"cannot write {path}: {error.strerror}") from None
 
     def _path(self, name: Hash) -> Path:

@@ -21,6 +21,7 @@ from chain.hashing import sha256
 from chain.header import HEADER_BYTES_MAX, Header, compute_header_hash
 from chain.primitives import Hash
 from chain.state.tree import load_node
+from chain.storage.lock import PathLock
 from chain.transaction import compute_transaction_hash
 
 CHECKED_BLOCKS = 288
@@ -74,9 +75,10 @@ class WriteBatch(Protocol):
 class BlockStore:
     """One network's headers, blocks and state nodes on disk."""
 
-    def __init__(self, database: plyvel.DB, path: Path) -> None:
+    def __init__(self, database: plyvel.DB, path: Path, lock: PathLock) -> None:
         """Use `open_block_store`."""
         self._database = database
+        self._lock = lock
         self._path = path
         self._is_torn = False
 
@@ -89,6 +91,7 @@ class BlockStore:
     def close(self) -> None:
         """Release the database."""
         self._database.close()
+        self._lock.release()
 
     def get_tip(self) -> Tip:
         """Return the committed head; raises StorageError."""
@@ -170,8 +173,8 @@ class BlockStore:
             self._put_tip(batch, Tip(genesis_hash, 0, 0))
 
     def is_empty(self) -> bool:
-        """Say whether nothing was ever written."""
-        return next(self._database.iterator(include_value=False), None) is None
+        """Say whether nothing was ever written; raises StorageError."""
+        return next(self._iter_rows(b""), None) is None
 
     def validate(self, chain_id: Hash) -> None:
         """Check the network, that no commit is lost, and the last blocks with their states; raises CorruptDatabase."""
@@ -282,15 +285,21 @@ def _describe(error: Exception) -> str:
 
 def open_block_store(path: Path) -> BlockStore:
     """Open or create the database at `path`; raises StorageError when it is held, damaged or out of reach."""
+    lock = PathLock(path)
+    try:
+        return BlockStore(_open_database(path), path, lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _open_database(path: Path) -> plyvel.DB:
     try:
         # LevelDB takes a folder without CURRENT for a new one, and would start over on top of the old files.
         if path.is_dir() and not (path / "CURRENT").exists() and any(path.glob("MANIFEST-*")):
             raise CorruptDatabase(f"{path}: the file CURRENT is missing")
-        database = plyvel.DB(str(path), create_if_missing=True, paranoid_checks=True, bloom_filter_bits=10)
+        return plyvel.DB(str(path), create_if_missing=True, paranoid_checks=True, bloom_filter_bits=10)
     except plyvel.CorruptionError as error:
         raise CorruptDatabase(f"{path}: {_describe(error)}") from None
     except (plyvel.Error, OSError) as error:
-        if "IO error: lock " in _describe(error):
-            raise StorageError(f"{path} is in use by another process") from None
         raise StorageError(f"{path}: {_describe(error)}") from None
-    return BlockStore(database, path)

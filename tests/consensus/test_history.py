@@ -70,7 +70,7 @@ def test_every_leaf_is_provable(count: int, data: st.DataObject) -> None:
 def mutate_node(node: HistoryNode, draw: st.DataObject) -> HistoryNode:
     field = draw.draw(st.sampled_from(["digest", "count", "work", "first_timestamp_ms", "last_timestamp_ms"]))
     value = Hash(bytes(32)) if field == "digest" else getattr(node, field) + draw.draw(st.sampled_from([1, 2, 64]))
-    return replace(node, **{field: value})
+    return replace(node, **{field: value})  # type: ignore[arg-type]  # a field by name
 
 
 @given(st.integers(2, 40), st.data())
@@ -94,7 +94,7 @@ def test_a_changed_proof_is_refused(count: int, data: st.DataObject) -> None:
             part, nodes = "peaks", list(proof.peaks)
         place = data.draw(st.integers(0, len(nodes) - 1))
         nodes[place] = mutate_node(nodes[place], data)
-        proof = replace(proof, **{part: tuple(nodes)})
+        proof = replace(proof, **{part: tuple(nodes)})  # type: ignore[arg-type]  # a field by name
     with pytest.raises(InvalidProof) as caught:
         verify_header_proof(naive_root(leaves), leaf, proof)
     assert caught.value.rule.startswith("history-")
