@@ -1,4 +1,7 @@
-"""`mathesis doctor`: whether this machine computes the same bits as every other, and has what a node needs."""
+"""`mathesis doctor`: whether this machine computes the same bits as every other, and has what a node needs.
+
+The checks themselves stand in `node.doctor`; here they are printed.
+"""
 
 from pathlib import Path
 

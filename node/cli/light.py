@@ -1,4 +1,7 @@
-"""`mathesis light`: what a node says, verified from a genesis hash alone."""
+"""`mathesis light`: what a node says, verified from a genesis hash alone.
+
+The checks stand in `node.light`; here they are told, with what is left to trust.
+"""
 
 import re
 import time
@@ -35,7 +38,7 @@ def verify(url: str, genesis: str, account: str | None, is_json: bool) -> None:
     from chain.errors import DecodeError
     from chain.primitives import Hash
     from node.addresses import parse_address
-    from node.light import REFUSALS, Clock, LightClient
+    from node.light import REFUSALS, Clock, verify_node
     from node.rpc.client import BadAnswer, RemoteError, RpcClient
 
     if not re.fullmatch("0x[0-9a-f]{64}", genesis):
@@ -46,7 +49,7 @@ def verify(url: str, genesis: str, account: str | None, is_json: bool) -> None:
         raise click.BadParameter(str(error), param_hint="--account") from None
     clock = Clock(lambda: time.time_ns() // 1_000_000)
     try:
-        report = LightClient(RpcClient(url), Hash(bytes.fromhex(genesis[2:])), clock).verify(key)
+        report = verify_node(RpcClient(url), Hash(bytes.fromhex(genesis[2:])), clock, key)
     except (*REFUSALS, BadAnswer, RemoteError) as error:
         raise CommandError(ExitCode.VERIFICATION_REFUSED, f"refused: {error}") from None
     print_record(_make_record(report, account), is_json, _make_text(report, account))

@@ -1,4 +1,7 @@
-"""`mathesis rpc`: any method of a node by name, from the registry that the server is made of."""
+"""`mathesis rpc`: any method of a node by name, from the registry that the server is made of.
+
+Results are printed as the node sent them.
+"""
 
 import json
 from pathlib import Path

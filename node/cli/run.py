@@ -1,4 +1,7 @@
-"""The commands that stay: `devnet`, `node` and `mine`. They turn flags into options and hand over."""
+"""The commands that stay: `devnet`, `node` and `mine`.
+
+They turn flags into the records of `node.options` and hand over; what runs is loaded only then.
+"""
 
 from pathlib import Path
 

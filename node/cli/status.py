@@ -1,4 +1,7 @@
-"""`mathesis status`: a running node at a glance, once or again and again."""
+"""`mathesis status`: a running node at a glance, once or again and again.
+
+It shows what the node says of itself; nothing here is verified.
+"""
 
 import time
 from typing import TYPE_CHECKING

@@ -15,6 +15,9 @@ from node.cli import main
 from node.cli.main import COMMANDS, cli, get_exit_code
 from node.cli.output import format_coins, parse_coins
 from node.exit_codes import CommandError, ExitCode
+from node.rpc.errors import ErrorCode
+from node.rpc.methods import make_registry
+from node.rpc.registry import make_docs_table
 
 NOBODY = "http://127.0.0.1:9"
 
@@ -91,6 +94,16 @@ def test_keys_are_made_and_listed(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert json.loads(capsys.readouterr().out) == {"name": "me", "address": made["address"]}
     assert main(["wallet", "new", "me", "--dir", str(tmp_path), "--development"]) == ExitCode.FAILURE
     assert "never overwritten" in capsys.readouterr().err
+
+
+def test_the_page_of_methods_is_the_registry() -> None:
+    page = Path(__file__).parents[2] / "docs" / "rpc.md"
+    assert make_docs_table(make_registry()) in page.read_text()
+
+
+def test_the_page_names_every_exit_code_and_error() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rpc.md").read_text()
+    assert all(f"| {code.value} | {code.meaning} |" in page for code in (*ExitCode, *ErrorCode))
 
 
 def test_the_method_table_comes_from_the_registry(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -20,11 +21,13 @@ from chain.ticket import StripOpening, TicketOpening
 from node.addresses import format_address
 from node.cli import main
 from node.exit_codes import ExitCode
-from node.light import REFUSALS, Clock, LightClient, LightReport
+from node.keystore import write_key
+from node.light import REFUSALS, Clock, LightReport, verify_node
 from node.rpc.client import AsyncRpcClient, BadAnswer, RemoteError, RpcClient
 from node.rpc.jsontext import BODY_BYTES_MAX
 from node.rpc.methods import (
     DISCOVER,
+    GET_ACCOUNT,
     GET_BLOCK,
     GET_CHECKPOINT,
     GET_HEADERS,
@@ -34,11 +37,14 @@ from node.rpc.methods import (
     GET_TRANSACTION,
     GET_WORK,
     LIST_CONTRIBUTIONS,
+    SEND_TRANSACTION,
+    AccountParams,
     BlockParams,
     CheckpointParams,
     HashParams,
     HeadersParams,
     RoundParams,
+    SendParams,
     make_registry,
 )
 from node.rpc.registry import Params
@@ -60,7 +66,7 @@ async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveNo
 
 async def verify(url: str, genesis_hash: Hash, account: PublicKey | None = HOLDER.public_key) -> LightReport:
     clock = Clock(lambda: time.time_ns() // 1_000_000)
-    return await asyncio.to_thread(lambda: LightClient(RpcClient(url), genesis_hash, clock).verify(account))
+    return await asyncio.to_thread(lambda: verify_node(RpcClient(url), genesis_hash, clock, account))
 
 
 async def test_an_honest_node_is_verified(live: LiveNode) -> None:
@@ -69,6 +75,19 @@ async def test_an_honest_node_is_verified(live: LiveNode) -> None:
     assert report.tip.height == BLOCKS
     assert report.balance == 1_000 * 10**9
     assert report.ticket_height in range(1, BLOCKS + 1)
+
+
+async def test_a_transfer_is_sent_and_found(live: LiveNode, tmp_path: Path) -> None:
+    path = tmp_path / "holder.json"
+    write_key(path, HOLDER, "", is_development=True)
+    recipient = format_address(PublicKey(b"\x05" * 32))
+    arguments = ["wallet", "send", str(path), recipient, "2.5", "--rpc", live.url]
+    assert await asyncio.to_thread(main, arguments) == ExitCode.OK
+    async with AsyncRpcClient(live.url) as rpc:
+        account = await rpc.call(GET_ACCOUNT, AccountParams(format_address(HOLDER.public_key)))
+        assert (account.nonce, account.next_nonce) == (0, 1)
+        with pytest.raises(RemoteError, match="encoding"):
+            await rpc.call(SEND_TRANSACTION, SendParams(b"\x00"))
 
 
 async def test_an_absent_account_is_proven_absent(live: LiveNode) -> None:
