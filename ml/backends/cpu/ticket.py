@@ -78,23 +78,25 @@ def add_noise_kernel(rows_i8: I8, dense_i16: I16, picks_u16: U16, noised_i16: I1
 
 
 @kernel
-def pack_columns_kernel(rows_i16: I16, packed_i16: I16) -> None:
-    """Lay rows (tiles * 32, pairs * 2) out as (tiles, pairs, 32, 2) flat: what the tile kernel reads as b."""
+def pack_pairs_kernel(rows_i16: I16) -> I16:
+    """Return rows (tiles * 32, pairs * 2) laid out as (tiles, pairs, 32, 2) flat: what the tile kernel reads."""
+    packed_i16 = np.empty(rows_i16.size, np.int16)
     columns = rows_i16.shape[1]
     for row in range(rows_i16.shape[0]):
         start = row // TILE * TILE * columns + row % TILE * 2
         for pair in range(columns // 2):
             packed_i16[start + pair * 2 * TILE] = rows_i16[row, 2 * pair]
             packed_i16[start + pair * 2 * TILE + 1] = rows_i16[row, 2 * pair + 1]
+    return packed_i16
 
 
 @kernel
 def fold_windows_kernel(
-    a_i16: I16, packed_i16: I16, starts: tuple[int, int, int], plan: tuple[int, int], sums_i32: I32, words_u32: U32Array
+    a_i16: I16, bt_i16: I16, starts: tuple[int, int, int], plan: tuple[int, int], sums_i32: I32, words_u32: U32Array
 ) -> None:
     """Leave the product of one tile in the (1024,) int32 sums, and each window's fold state in words 3 to 19.
 
-    `starts` are the tile's first elements in both flat operands and the columns of a row; `plan` is the rank and the
+    `starts` are the tile's first elements in both packed operands and the columns of a row; `plan` is the rank and the
     noised columns; words_u32 (windows, 19).
     """
     a_start, b_start, columns = starts
@@ -106,11 +108,11 @@ def fold_windows_kernel(
         state_u32[:] = 0
         window_i32[:] = 0
         for at in range(window * WINDOW, min((window + 1) * WINDOW, noised), rank):
-            add_product(a_i16, (a_start + at, columns), packed_i16, (b_start + at * TILE, rank // 2), window_i32)
+            add_product(a_i16, bt_i16, (a_start + at * TILE, b_start + at * TILE, rank // 2), window_i32)
             fold_tile(window_i32, state_u32)
         sums_i32 += window_i32
     rest = (columns - noised) // 2
-    add_product(a_i16, (a_start + noised, columns), packed_i16, (b_start + noised * TILE, rest), sums_i32)
+    add_product(a_i16, bt_i16, (a_start + noised * TILE, b_start + noised * TILE, rest), sums_i32)
 
 
 @kernel
@@ -150,8 +152,7 @@ def mine_kernel(
     """Write C' (M, N) int32 and the digests (tile rows, tile columns, windows, 32) uint8."""
     a_i16 = noise_operand_kernel(key_u32, _ROLES_A, plan, a_i8)
     bt_i16 = noise_operand_kernel(key_u32, _ROLES_B, plan, bt_i8)
-    packed_i16 = np.empty(bt_i16.size, np.int16)
-    pack_columns_kernel(bt_i16, packed_i16)
+    a_pairs_i16, bt_pairs_i16 = pack_pairs_kernel(a_i16), pack_pairs_kernel(bt_i16)
     columns, sums_i32 = a_i16.shape[1], np.empty(TILE * TILE, np.int32)
     tile_rows, tile_columns, windows, _ = digests_u8.shape
     words_u32 = np.empty((bt_i16.shape[0] // TILE, windows, 19), np.uint32)
@@ -161,7 +162,7 @@ def mine_kernel(
             for window in range(windows):
                 words_u32[j, window, 0], words_u32[j, window, 1], words_u32[j, window, 2] = i, j, window
             starts = (i * TILE * columns, j * TILE * columns, columns)
-            fold_windows_kernel(a_i16.reshape(-1), packed_i16, starts, plan, sums_i32, words_u32[j])
+            fold_windows_kernel(a_pairs_i16, bt_pairs_i16, starts, plan, sums_i32, words_u32[j])
             store_tile_kernel(sums_i32, i * TILE, j * TILE, product_i32)
         if i < tile_rows:
             tickets_u8 = words_u32.reshape(-1).view(np.uint8)
@@ -177,7 +178,7 @@ def digest_kernel(
     words_u32, sums_i32 = np.zeros((1, 19), np.uint32), np.empty(TILE * TILE, np.int32)
     picks_u16 = np.empty(columns, np.uint16)
     a_i16, b_i16 = np.empty((TILE, columns), np.int16), np.empty((TILE, columns), np.int16)
-    dense_i16, packed_i16 = np.empty((TILE, rank), np.int16), np.empty(TILE * columns, np.int16)
+    dense_i16 = np.empty((TILE, rank), np.int16)
     first = place[2] * WINDOW // rank
     compute_dense_kernel(key_u32, _DENSE_A, place[0] * TILE, dense_i16)
     compute_choice_kernel(key_u32, _CHOICE_A, first, rank, picks_u16)
@@ -185,9 +186,9 @@ def digest_kernel(
     compute_dense_kernel(key_u32, _DENSE_B, place[1] * TILE, dense_i16)
     compute_choice_kernel(key_u32, _CHOICE_B, first, rank, picks_u16)
     add_noise_kernel(bt_i8, dense_i16, picks_u16, b_i16)
-    pack_columns_kernel(b_i16, packed_i16)
+    pairs = pack_pairs_kernel(a_i16), pack_pairs_kernel(b_i16)
     words_u32[0, 0], words_u32[0, 1], words_u32[0, 2] = place
-    fold_windows_kernel(a_i16.reshape(-1), packed_i16, (0, 0, columns), plan, sums_i32, words_u32)
+    fold_windows_kernel(pairs[0], pairs[1], (0, 0, columns), plan, sums_i32, words_u32)
     hash_chunks(key_u32, KEYED, words_u32.reshape(-1).view(np.uint8), np.zeros(1, np.int64), TICKET_BYTES, digest_u8)
 
 
@@ -212,7 +213,7 @@ def denoise_kernel(key_u32: U32Array, plan: tuple[int, int], a_i16: I16, bt_i16:
     rank, noised = plan
     left_i16 = np.empty((a_i16.shape[0], 2 * rank), np.int16)
     right_i16 = np.empty((bt_i16.shape[0], 2 * rank), np.int16)
-    packed_i16, sums_i32 = np.empty(right_i16.size, np.int16), np.empty(TILE * TILE, np.int32)
+    sums_i32 = np.empty(TILE * TILE, np.int32)
     compute_dense_kernel(key_u32, _DENSE_A, 0, left_i16[:, rank:])
     compute_dense_kernel(key_u32, _DENSE_B, 0, right_i16[:, :rank])
     for start in range(0, noised, DENOISE_COLUMNS):
@@ -222,12 +223,12 @@ def denoise_kernel(key_u32: U32Array, plan: tuple[int, int], a_i16: I16, bt_i16:
         project_kernel(a_i16[:, start:end], rank, picks_u16, left_i16[:, :rank])
         compute_choice_kernel(key_u32, _CHOICE_A, start // rank, rank, picks_u16)
         project_kernel(bt_i16[:, start:end], rank, picks_u16, right_i16[:, rank:])
-        pack_columns_kernel(right_i16, packed_i16)
+        left_pairs_i16, right_pairs_i16 = pack_pairs_kernel(left_i16), pack_pairs_kernel(right_i16)
         for row in range(0, a_i16.shape[0], TILE):
             for column in range(0, bt_i16.shape[0], TILE):
-                places = (row * 2 * rank, 2 * rank), (column * 2 * rank, rank)
+                places = row * 2 * rank, column * 2 * rank, rank
                 sums_i32[:] = 0
-                add_product(left_i16.reshape(-1), places[0], packed_i16, places[1], sums_i32)
+                add_product(left_pairs_i16, right_pairs_i16, places, sums_i32)
                 subtract_tile_kernel(sums_i32, row, column, product_i32)
 
 

@@ -49,16 +49,14 @@ def _emit_slot(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
 
 
 def _emit_rows(
-    builder: ir.IRBuilder, first: int, left: tuple[ir.Value, ir.Value], right: ir.Value, pairs: ir.Value, sums: ir.Value
+    builder: ir.IRBuilder, first: int, left: ir.Value, right: ir.Value, pairs: ir.Value, sums: ir.Value
 ) -> None:
     """Add the products of ROWS_AT_ONCE rows, from row `first` of the tile, to their sums."""
-    a, stride = left
     places = [
         [_get_vector(builder, sums, ir.Constant(_I64, (first + row) * TILE + half * LANES), _SUMS) for half in range(2)]
         for row in range(ROWS_AT_ONCE)
     ]
     slots = [[_emit_slot(builder, builder.load(p, align=4)) for p in row] for row in places]
-    starts = [builder.mul(ir.Constant(_I64, first + row), stride) for row in range(ROWS_AT_ONCE)]
     with cgutils.for_range(builder, pairs) as loop:
         at = builder.mul(loop.index, ir.Constant(_I64, 2 * TILE))
         columns = [
@@ -66,8 +64,8 @@ def _emit_rows(
             for half in range(2)
         ]
         for row in range(ROWS_AT_ONCE):
-            index = builder.add(starts[row], builder.mul(loop.index, ir.Constant(_I64, 2)))
-            word = builder.load(_get_vector(builder, a, index, _I32), align=2)
+            index = builder.add(at, ir.Constant(_I64, 2 * (first + row)))
+            word = builder.load(_get_vector(builder, left, index, _I32), align=2)
             pair = builder.bitcast(_emit_broadcast(builder, word), _PAIRS)
             for half in range(2):
                 product = _emit_pair_product(builder, pair, columns[half])
@@ -78,27 +76,21 @@ def _emit_rows(
 
 
 def _type_add_product(
-    typing: object,
-    a: types.Array,
-    a_place: types.UniTuple,
-    b: types.Array,
-    b_place: types.UniTuple,
-    sums: types.Array,
+    typing: object, a: types.Array, b: types.Array, places: types.UniTuple, sums: types.Array
 ) -> TypedIntrinsic:
     del typing
-    place = cast(Callable[[types.Type, int], types.Type], types.UniTuple)(types.int64, 2)
-    assert a_place == place
-    assert b_place == place
+    three = cast(Callable[[types.Type, int], types.Type], types.UniTuple)(types.int64, 3)
+    assert places == three
 
     def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
-        left, right, target = (get_pointer(context, builder, sig.args[i], values[i]) for i in (0, 2, 4))
-        (a_start, stride), (b_start, pairs) = ([builder.extract_value(values[i], j) for j in (0, 1)] for i in (1, 3))
+        left, right, target = (get_pointer(context, builder, sig.args[i], values[i]) for i in (0, 1, 3))
+        a_start, b_start, pairs = (builder.extract_value(values[2], i) for i in range(3))
         left, right = builder.gep(left, [a_start]), builder.gep(right, [b_start])
         for first in range(0, TILE, ROWS_AT_ONCE):
-            _emit_rows(builder, first, (left, stride), right, pairs, target)
+            _emit_rows(builder, first, left, right, pairs, target)
         return get_nothing(context)
 
-    return types.void(a, place, b, place, sums), generate
+    return types.void(a, b, three, sums), generate
 
 
 def _type_fold(typing: object, sums: types.Array, state: types.Array) -> TypedIntrinsic:
@@ -125,12 +117,12 @@ def _type_fold(typing: object, sums: types.Array, state: types.Array) -> TypedIn
 
 
 add_product = cast(
-    Callable[[NDArray[np.int16], tuple[int, int], NDArray[np.int16], tuple[int, int], NDArray[np.int32]], None],
+    Callable[[NDArray[np.int16], NDArray[np.int16], tuple[int, int, int], NDArray[np.int32]], None],
     intrinsic(_type_add_product),
 )
-"""Add a x b transposed to one tile's (32, 32) int32 sums: `add_product(a, (start, stride), b, (start, pairs), sums)`.
+"""Add a x b transposed to one tile's (32, 32) int32 sums: `add_product(a, b, (a start, b start, pairs), sums)`.
 
-Row i of a lies at start + i * stride; b holds, for each pair of columns, the pairs of 32 rows one after another.
+Both operands hold, for each pair of columns, the pairs of the tile's 32 rows one after another.
 """
 
 fold_tile = cast(Callable[[NDArray[np.int32], NDArray[np.uint32]], None], intrinsic(_type_fold))
