@@ -1,4 +1,8 @@
-"""The node as its RPC sees it: queries and submissions behind the one protocol `node.rpc.api.NodeApi`."""
+"""The node as its RPC sees it: queries and submissions behind the one protocol `node.rpc.api.NodeApi`.
+
+Every method is bound once, so a missing one shows to the type checker. It knows no JSON and no HTTP, and decides
+nothing.
+"""
 
 from node.queries import NodeQueries
 from node.submissions import NodeSubmissions

@@ -1,4 +1,7 @@
-"""The parts that a node is made of, wired once and handed to whoever needs several of them."""
+"""The parts that a node is made of, wired once and handed to whoever needs several of them.
+
+A record and nothing more: it starts no task and knows neither peers nor RPC.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

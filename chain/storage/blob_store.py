@@ -75,7 +75,7 @@ class BlobStore:
 
     def _path(self, name: Hash) -> Path:
         text = name.hex()
-        return self._root / text[:2] / text[2:]
+        return self._root.joinpath(text[:2], text[2:])
 
 
 def _sync_directory(path: Path) -> None:

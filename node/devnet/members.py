@@ -1,4 +1,8 @@
-"""The members of a development network: their directories, keys, ports and command lines."""
+"""The members of a development network: their directories, keys, ports and command lines.
+
+What a member runs is what anybody runs, `mathesis node` and `mathesis mine`, on loopback. It knows no block: whether
+the network does well is judged from outside, over RPC.
+"""
 
 import shutil
 import time

@@ -1,4 +1,7 @@
-"""The miner as a process: find the node, load the task, work until a signal."""
+"""The miner as a process: find the node, load the task, work until a signal.
+
+It refuses to know a key, a database and a peer: all of that is its node's, which it asks over RPC on loopback.
+"""
 
 import logging
 import signal

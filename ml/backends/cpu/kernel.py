@@ -26,11 +26,11 @@ def compute_cache_name(files: list[Path]) -> str:
 
 def get_sources() -> list[Path]:
     """Return every file whose text can end up in a compiled kernel."""
-    return [*_FOLDER.glob("*.py"), *(_FOLDER.parent.parent / name for name in _CONSTANTS)]
+    return [*_FOLDER.glob("*.py"), *(_FOLDER.parent.parent.joinpath(name) for name in _CONSTANTS)]
 
 
 numba.config.CACHE_DIR = str(  # type: ignore[attr-defined]  # numba sets its options by name at import
-    _FOLDER / "__pycache__" / compute_cache_name(get_sources())
+    _FOLDER.joinpath("__pycache__", compute_cache_name(get_sources()))
 )
 
 
