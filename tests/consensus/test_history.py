@@ -118,3 +118,11 @@ def test_a_subtree_is_no_leaf() -> None:
     forged = HistoryProof(0, 4, (join(leaves[2], leaves[3]),), prove_header(leaves, 0).peaks)
     with pytest.raises(InvalidProof):
         verify_header_proof(naive_root(leaves), inner, forged)
+
+
+def test_a_lone_peak_binds_the_work_of_its_leaf() -> None:
+    leaves = make_leaves(5)
+    proof = prove_header(leaves, 4)
+    assert proof.siblings == ()
+    with pytest.raises(InvalidProof, match="history-peak"):
+        verify_header_proof(naive_root(leaves), replace(leaves[4], work=1), proof)
