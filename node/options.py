@@ -67,6 +67,8 @@ class MineOptions:
     """The node's data directory: the RPC cookie is there, and the signing key stays with the node."""
     rpc_url: str = Endpoint(LOOPBACK, RPC_PORT).url
     backend: str = "cpu"
+    is_sabotaging: bool = False
+    """Forge every segment's delta and mine no tickets: for networks that show what becomes of forgers."""
     output: OutputOptions = OutputOptions()
 
 
