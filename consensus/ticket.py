@@ -11,8 +11,9 @@ import numpy as np
 
 from chain.errors import InvalidProof
 from chain.hashing import tagged_hash
-from chain.primitives import U256_MAX, Hash
+from chain.primitives import Hash
 from chain.ticket import PIECE_BYTES, StripOpening, Ticket, TicketOpening
+from consensus.asert import compute_threshold
 from ml.backends import reference_ticket
 from ml.lottery import Lottery
 from ml.noise import I8, OPERAND_MAX, TILE, WINDOW, MatmulShape, Place
@@ -58,19 +59,9 @@ def compute_ticket_seed(draw: Draw, operands: Operands) -> Hash:
     )
 
 
-def compute_threshold(target: int, macs: int) -> int:
-    """Return the bound that a digest worth `macs` multiply-accumulates must stay below, at most 2**256 - 1."""
-    return min(target * macs, U256_MAX)
-
-
 def compute_thresholds(target: int, shape: MatmulShape) -> tuple[int, ...]:
     """Return the threshold of every window of a matmul."""
     return tuple(compute_threshold(target, shape.get_ticket_macs(window)) for window in range(shape.windows))
-
-
-def compute_work(target: int) -> int:
-    """Return the multiply-accumulates that a block under `target` is expected to cost."""
-    return (U256_MAX + 1) // (target + 1)
 
 
 def compute_ticket_shape(program: Program, step: int, op: int) -> MatmulShape:

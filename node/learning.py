@@ -15,9 +15,7 @@ from chain.genesis import TaskSpec
 from chain.ledger.learning import SegmentContext, Settlement
 from chain.primitives import Hash
 from chain.storage.blob_store import BlobStore
-from chain.ticket import Ticket
 from chain.transaction import CommitContribution, Sidecar, compute_sidecar_hash
-from consensus.ticket import compute_ticket_shape, get_place, validate_place
 from ml.backends import Backend
 from ml.backends.cpu.tensor_hash import compute_tensor_roots
 from ml.checkpoint import (
@@ -67,14 +65,6 @@ def load_task(spec: TaskSpec) -> Task:
     if dataset.root != spec.dataset_root:
         raise DecodeError(f"data set: found root {dataset.root.hex()}, expected {spec.dataset_root.hex()}")
     return Task(build_program(model), dataset)
-
-
-def compute_ticket_macs(program: Program, ticket: Ticket) -> int:
-    """Return the MACs at a ticket's place; raises InvalidProof when the program has no such place."""
-    shape = compute_ticket_shape(program, ticket.step, ticket.op)
-    place = get_place(ticket)
-    validate_place(shape, place)
-    return shape.get_ticket_macs(place.window)
 
 
 def execute_segment(task: Task, backend: Backend, checkpoint: Checkpoint, segment_seed: Hash) -> Sidecar:

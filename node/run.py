@@ -20,7 +20,7 @@ from chain.storage.blob_store import BlobStore
 from chain.storage.block_store import CorruptDatabase, open_block_store
 from consensus.header_chain import ChainEntry
 from consensus.header_rules import HeaderContext, get_segment_seed, make_header_context
-from consensus.ticket import Draw, compute_ticket_shape, verify_ticket
+from consensus.ticket import Draw, compute_ticket_macs, compute_ticket_shape, verify_ticket
 from ml.backends import get_backend
 from ml.lottery import get_lottery
 from node.api import Api
@@ -32,7 +32,7 @@ from node.exit_codes import CommandError, ExitCode
 from node.gate import TransactionGate
 from node.importer import HeadChange, Importer, VerifyTicket
 from node.keystore import load_key
-from node.learning import Learning, Task, compute_ticket_macs, load_task
+from node.learning import Learning, Task, load_task
 from node.mempool import Mempool
 from node.network import Endpoint, Network
 from node.options import NodeOptions

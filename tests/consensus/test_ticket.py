@@ -15,14 +15,13 @@ from chain.codec import decode, encode
 from chain.errors import InvalidProof
 from chain.primitives import U256_MAX, Hash
 from chain.ticket import EMPTY_TICKET, Ticket, TicketOpening
+from consensus.asert import compute_threshold, compute_work
 from consensus.ticket import (
     Draw,
     Operands,
-    compute_threshold,
     compute_thresholds,
     compute_ticket_seed,
     compute_ticket_shape,
-    compute_work,
     open_ticket,
     verify_ticket,
 )
