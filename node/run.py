@@ -12,9 +12,12 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from chain.block import Block
+from chain.codec import decode
 from chain.errors import DecodeError, StorageError
+from chain.genesis import GENESIS_BYTES_MAX, Genesis
 from chain.signature import SigningKey
 from chain.storage.blob_store import BlobStore
 from chain.storage.block_store import CorruptDatabase, open_block_store
@@ -179,6 +182,21 @@ def _say(node: Node) -> None:
         print(" · ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
 
 
+def _take_genesis(directory: DataDirectory, path: Path) -> None:
+    """Copy a genesis record into an empty directory; raises CommandError when it is none or not the directory's."""
+    data = path.read_bytes()
+    if directory.genesis_path.exists():
+        if directory.genesis_path.read_bytes() != data:
+            message = f"{directory.root} holds another network than {path}; use another directory"
+            raise CommandError(ExitCode.CORRUPT_DATABASE, message)
+        return
+    try:
+        decode(Genesis, data, GENESIS_BYTES_MAX)
+    except DecodeError as error:
+        raise CommandError(ExitCode.USAGE, f"{path} is no genesis record: {error}") from None
+    write_private(directory.genesis_path, data)
+
+
 def run(options: NodeOptions) -> int:
     """Run a node until a signal; returns an exit code."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
@@ -189,8 +207,8 @@ def run(options: NodeOptions) -> int:
     except StorageError as error:
         raise CommandError(ExitCode.DIRECTORY_IN_USE, str(error)) from None
     try:
-        if options.genesis_path is not None and not directory.genesis_path.exists():
-            write_private(directory.genesis_path, options.genesis_path.read_bytes())
+        if options.genesis_path is not None:
+            _take_genesis(directory, options.genesis_path)
         key = load_key(directory.key_path, options.passphrase)
         asyncio.run(_serve(make_node(options, directory, key)))
     except (CorruptDatabase, DecodeError) as error:
