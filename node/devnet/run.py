@@ -42,6 +42,9 @@ class Devnet:
                 self.view.say("stopped")
                 return ExitCode.OK
             statuses = await self._converge()
+            if not statuses:
+                self.view.say("stopped")
+                return ExitCode.OK
             findings = await compute_verdict(self.members, statuses)
             self.view.show_findings(findings)
             is_good = all(finding.is_good for finding in findings)
@@ -82,19 +85,23 @@ class Devnet:
         return False
 
     async def _converge(self) -> list[StatusView]:
-        """Stop mining at a moment when all nodes agree; mine on while two equal branches stand side by side."""
+        """Stop mining at a moment when all nodes agree; mine on while two equal branches stand side by side.
+
+        Returns what the nodes say then, or nothing when a signal came first.
+        """
         async with asyncio.timeout(CONVERGENCE_TIMEOUT_S):
-            while True:
+            while not self.stopping.is_set():
                 await stop_children(self.miners)
                 self.miners.clear()
                 for _ in range(10):
                     statuses = await self._get_statuses()
                     if statuses is not None and len({status.head.hash for status in statuses}) == 1:
                         return statuses
-                    await asyncio.sleep(POLL_S)
+                    await self._sleep(POLL_S)
                 for member in self.members[: self.options.miners]:
                     self.miners.append(await start_miner(member))
-                await asyncio.sleep(4 * POLL_S)
+                await self._sleep(4 * POLL_S)
+        return []
 
     async def _get_statuses(self) -> list[StatusView] | None:
         """Return what every node says of itself, or None while one does not answer."""

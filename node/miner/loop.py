@@ -24,6 +24,7 @@ from node.miner.link import NodeLink, get_parent_hash
 from node.miner.plan import RoundPosition, SegmentPlan, is_commit_open, is_live, plan_segments
 from node.miner.sabotage import forge_delta
 from node.miner.segment import MatmulOperands, TrainedSegment, open_segment, train_segment
+from node.rpc.client import NodeUnreachable, RemoteError
 from node.rpc.methods import OpeningsParams, SegmentParams
 from node.rpc.views import ContributionView, WorkView, from_hex, to_hex
 
@@ -71,7 +72,13 @@ class MinerLoop:
             if work is None:
                 self._link.wait(0.2)
                 continue
-            self._prepare(work)
+            try:
+                self._prepare(work)
+            except (RemoteError, NodeUnreachable) as error:
+                # The node has gone, or the round has ended between its answers: the newest work says which.
+                log.info("starting over: %s", error)
+                self._link.wait(0.2)
+                continue
             if self._tools.is_sabotaging or not self._mine(work):
                 self._link.wait(0.1)
 
