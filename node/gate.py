@@ -11,13 +11,14 @@ from collections.abc import Callable
 from chain.codec import encode
 from chain.errors import InvalidTransaction, MissingData
 from chain.ledger.accounts import get_account
-from chain.ledger.context import BlockDraft, BlockScope
+from chain.ledger.context import BlockDraft, BlockScope, get_task_state
 from chain.ledger.learning import LearningEngine
 from chain.ledger.transactions import apply_transaction, validate_transaction
 from chain.primitives import ZERO_HASH, Hash, PublicKey
 from chain.ticket import EMPTY_TICKET
 from chain.transaction import (
     CommitContribution,
+    ProveContribution,
     Sidecar,
     Transaction,
     compute_sidecar_hash,
@@ -77,8 +78,11 @@ class TransactionGate:
     def on_head(self, change: HeadChange) -> None:
         """Drop what the new head has taken, and try again what was early or was on blocks now left."""
         self._mempool.on_head(self.get_account_nonce)
+        # What was meant for a round that is over can never be included, and would hold up its sender's next nonces.
+        round_number = get_task_state(self._chain.ledger_context, self._chain.view()).round
+        self._mempool.drop_where(lambda transaction: _is_outdated(transaction, round_number))
         returned = [transaction for block in reversed(change.disconnected) for transaction in block.transactions]
-        waiting = [*returned, *self._later.values()]
+        waiting = [t for t in (*returned, *self._later.values()) if not _is_outdated(t, round_number)]
         self._later.clear()
         if waiting:
             task = asyncio.get_running_loop().create_task(self._admit_again(waiting))
@@ -131,3 +135,8 @@ class TransactionGate:
             self._chain.store_sidecars((action.sidecar_hash,), (sidecar,))
         if not self._chain.has_sidecar(action.sidecar_hash):
             raise MissingData((action.sidecar_hash,))
+
+
+def _is_outdated(transaction: Transaction, round_number: int) -> bool:
+    action = transaction.body.action
+    return isinstance(action, CommitContribution | ProveContribution) and action.round < round_number

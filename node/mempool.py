@@ -104,6 +104,11 @@ class Mempool:
             for stale in [entry for entry in self._by_account[sender].values() if entry.nonce < nonce]:
                 self._remove(stale)
 
+    def drop_where(self, is_outdated: Callable[[Transaction], bool]) -> None:
+        """Forget every transaction of which `is_outdated` says so; later nonces of its account wait for another."""
+        for entry in [entry for entry in self._by_hash.values() if is_outdated(entry.transaction)]:
+            self._remove(entry)
+
     def compute_next_nonce(self, sender: PublicKey, account_nonce: int) -> int:
         """Return the first nonce of `sender` that neither the chain nor the pool has used."""
         waiting = self._by_account.get(sender, {})

@@ -75,6 +75,17 @@ def test_a_new_head_drops_what_it_included() -> None:
     assert [t.body.nonce for t in pool.iter_candidates(lambda _sender: 2)] == [2]
 
 
+def test_an_outdated_transaction_gives_its_nonce_back() -> None:
+    pool = Mempool()
+    for nonce in range(3):
+        pool.add(make_transaction(ALICE, nonce, 10), 0)
+    pool.drop_where(lambda transaction: transaction.body.nonce == 0)
+    assert pool.compute_next_nonce(ALICE, 0) == 0
+    assert list(pool.iter_candidates(get_zero)) == []
+    pool.add(make_transaction(ALICE, 0, 20), 0)
+    assert [t.body.nonce for t in pool.iter_candidates(get_zero)] == [0, 1, 2]
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 80), st.integers(0, 10_000)), max_size=120))
 def test_bounds_and_books_hold_for_any_history(offers: list[tuple[int, int, int]]) -> None:
