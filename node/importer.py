@@ -81,6 +81,7 @@ class Importer:
         self._get_time_ms = get_time_ms
         self._jobs: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(QUEUE_LENGTH_MAX)
         self._worker: asyncio.Task[None] | None = None
+        self._job_under_way: asyncio.Future[None] | None = None
         self.listeners: list[Callable[[HeadChange], None]] = []
 
     def start(self) -> None:
@@ -93,6 +94,8 @@ class Importer:
             self._worker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._worker
+        if self._job_under_way is not None:
+            await self._job_under_way
 
     async def import_block(self, block: Block, sidecars: tuple[Sidecar, ...] = ()) -> ImportOutcome:
         """Import a block with the block data that came beside it."""
@@ -102,9 +105,12 @@ class Importer:
             try:
                 outcome = await self._import_block(block, sidecars)
             except Exception as error:
-                done.set_exception(error)
+                # Who asked may have left meanwhile, a peer that hung up for instance; the next job must not suffer.
+                if not done.done():
+                    done.set_exception(error)
             else:
-                done.set_result(outcome)
+                if not done.done():
+                    done.set_result(outcome)
 
         await self._jobs.put(job)
         return await done
@@ -125,8 +131,9 @@ class Importer:
     async def _work(self) -> None:
         while True:
             job = await self._jobs.get()
-            # A job under way is finished even when the node stops, so that no commit is cut in two.
-            await asyncio.shield(asyncio.ensure_future(job()))
+            # A job under way is finished even when the node stops: the database must not close beneath it.
+            self._job_under_way = asyncio.ensure_future(job())
+            await asyncio.shield(self._job_under_way)
 
     async def _import_block(self, block: Block, sidecars: tuple[Sidecar, ...]) -> ImportOutcome:
         block_hash = compute_header_hash(block.header)

@@ -1,0 +1,80 @@
+"""The importer's queue: who leaves before the answer does no harm, and a stop waits for the block under way."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from chain.block import Block
+from chain.storage.blob_store import BlobStore
+from chain.storage.block_store import open_block_store
+from consensus.header_chain import ChainEntry
+from node.chain import Chain
+from node.importer import Importer, ImportResult
+from tests.support.live_node import LiveNode, run_live_node
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveNode]:
+    async with run_live_node(tmp_path_factory.mktemp("live")) as node:
+        await node.mine(2)
+        yield node
+
+
+@dataclass
+class SlowTickets:
+    """A check of tickets that lasts until it is let go."""
+
+    entered: threading.Event = field(default_factory=threading.Event)
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def verify(self, _block: Block, _parent: ChainEntry) -> None:
+        self.entered.set()
+        assert self.gate.wait(10)
+
+
+@dataclass
+class Follower:
+    """A second chain of the live node's network, and its importer."""
+
+    chain: Chain
+    importer: Importer
+    tickets: SlowTickets
+    blocks: list[Block]
+
+
+@pytest.fixture
+def follower(live: LiveNode, tmp_path: Path) -> Iterator[Follower]:
+    parts = live.node.parts
+    with open_block_store(tmp_path / "database") as store:
+        chain, tickets = Chain(store, BlobStore(tmp_path / "blobs"), parts.chain.header_context), SlowTickets()
+        blocks = [parts.chain.get_existing_block(parts.chain.head.get_ancestor(height).hash) for height in (1, 2)]
+        yield Follower(chain, Importer(chain, parts.learning, tickets.verify, parts.get_time_ms), tickets, blocks)
+
+
+async def test_a_caller_that_leaves_does_not_stop_the_queue(follower: Follower) -> None:
+    follower.importer.start()
+    caller = asyncio.create_task(follower.importer.import_block(follower.blocks[0]))
+    await asyncio.to_thread(follower.tickets.entered.wait, 10)
+    caller.cancel()
+    follower.tickets.gate.set()
+    outcome = await asyncio.wait_for(follower.importer.import_block(follower.blocks[1]), 10)
+    assert outcome.result is ImportResult.EXTENDED
+    assert follower.chain.head.height == 2
+    await follower.importer.stop()
+
+
+async def test_a_stop_waits_for_the_block_under_way(follower: Follower) -> None:
+    follower.importer.start()
+    caller = asyncio.create_task(follower.importer.import_block(follower.blocks[0]))
+    await asyncio.to_thread(follower.tickets.entered.wait, 10)
+    asyncio.get_running_loop().call_later(0.2, follower.tickets.gate.set)
+    await follower.importer.stop()
+    assert follower.chain.head.height == 1
+    assert (await caller).result is ImportResult.EXTENDED
