@@ -9,9 +9,10 @@ import time
 from dataclasses import dataclass
 
 from chain.errors import StorageError
-from node.data_directory import DataDirectory
+from node.data_directory import DataDirectory, DirectoryLock
 from node.devnet.genesis import Members, make_devnet_genesis
 from node.devnet.processes import Child, start_child
+from node.exit_codes import CommandError, ExitCode
 from node.keystore import load_key, make_key, write_key
 from node.options import LOOPBACK, DevnetOptions, Endpoint
 
@@ -35,9 +36,11 @@ class Member:
 
 
 def make_members(options: DevnetOptions) -> tuple[Member, ...]:
-    """Return the network's members with directories, keys and one genesis; raises StorageError, KeystoreError."""
-    if options.fresh and options.directory.exists():
-        shutil.rmtree(options.directory)
+    """Return the network's members with directories, keys and one genesis.
+
+    Raises CommandError when another network runs in the directory, StorageError, KeystoreError.
+    """
+    _clear(options)
     members = tuple(_make_member(options, number) for number in range(options.nodes))
     for member in members:
         member.directory.create()
@@ -45,6 +48,17 @@ def make_members(options: DevnetOptions) -> tuple[Member, ...]:
             write_key(member.directory.key_path, make_key(), "", is_development=True)
     _share_genesis(options, members)
     return members
+
+
+def _clear(options: DevnetOptions) -> None:
+    """Delete what earlier members left, when asked to, and nothing else that lies in the directory."""
+    for root in sorted(options.directory.glob("node[0-9]*")):
+        try:
+            DirectoryLock(DataDirectory(root)).release()
+        except StorageError as error:
+            raise CommandError(ExitCode.DIRECTORY_IN_USE, str(error)) from None
+        if options.fresh:
+            shutil.rmtree(root)
 
 
 def _make_member(options: DevnetOptions, number: int) -> Member:
