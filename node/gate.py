@@ -45,6 +45,7 @@ class TransactionGate:
         self._learning = learning
         self._later: OrderedDict[Hash, Transaction] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_stopping = False
         self.on_admitted: list[Callable[[Hash], None]] = []
 
     def get_account_nonce(self, account: PublicKey) -> int:
@@ -89,8 +90,15 @@ class TransactionGate:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    async def stop(self) -> None:
+        """Try nothing again, and wait for the check under way: it reads the database."""
+        self._is_stopping = True
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     async def _admit_again(self, waiting: list[Transaction]) -> None:
         for transaction in waiting:
+            if self._is_stopping:
+                return
             if transaction.body.nonce < self.get_account_nonce(transaction.body.sender):
                 continue
             try:

@@ -95,6 +95,7 @@ class Node:
         await self.rpc.stop()
         await self.network.stop()
         await self.parts.importer.stop()
+        await self.parts.gate.stop()
         await self.auditor.stop()
         self.parts.chain.store.close()
 
