@@ -11,6 +11,7 @@ import os
 from collections.abc import Coroutine
 from dataclasses import dataclass
 
+from chain.errors import MathesisError
 from chain.primitives import Hash, PublicKey
 from chain.signature import SigningKey
 from node.doorman import Doorman, Visit
@@ -132,7 +133,10 @@ class Network:
     def _on_done(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a task of the network failed", exc_info=error)
+            # An error that says what is wrong needs no trace; any other is a fault of ours.
+            log.error(
+                "a task of the network failed: %s", error, exc_info=not isinstance(error, MathesisError) and error
+            )
 
     def _on_vital_done(self, task: asyncio.Task[object]) -> None:
         assert self._failed is not None
