@@ -130,27 +130,6 @@ def test_a_node_that_joins_late_validates_from_genesis(network: Network, late_di
     assert "Traceback" not in late.read()
 
 
-def damage(database: Path) -> None:
-    """Overwrite bytes in the middle of what LevelDB has written last."""
-    newest = max(
-        (path for path in database.iterdir() if path.suffix in (".log", ".ldb") and path.stat().st_size > 4096),
-        key=lambda path: path.stat().st_mtime_ns,
-    )
-    with newest.open("r+b") as file:
-        file.seek(newest.stat().st_size // 2)
-        file.write(b"\xa5" * 64)
-
-
-def test_a_damaged_database_is_refused(late_directory: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(late_directory, copy)
-    damage(copy / "database")
-    code, message = run_command(["node", "--dir", str(copy), *ANY_PORTS])
-    assert code == ExitCode.CORRUPT_DATABASE
-    assert message.startswith(f"mathesis: {copy}/database")
-    assert len(message.splitlines()) == 1
-
-
 LIES: dict[str, tuple[str, Tamper]] = {
     "header": (HEADERS, change_foliage(state_root=Hash(b"\x09" * 32))),
     "difficulty": (HEADERS, change_foliage(target=2**255)),
@@ -195,6 +174,45 @@ def test_a_directory_has_one_node(network: Network) -> None:
     assert len(message.splitlines()) == 1
 
 
+@pytest.mark.parametrize("flags", [[], ["--fresh"]], ids=["again", "fresh"])
+def test_a_running_network_is_left_alone(network: Network, flags: list[str]) -> None:
+    code, message = run_command(["devnet", "--plain", "--dir", str(network.root), *flags])
+    assert code == ExitCode.DIRECTORY_IN_USE
+    assert f"{network.root}/node1 is in use" in message
+    assert len(message.splitlines()) == 1
+    assert (network.root / "node1" / "genesis.bin").exists()
+
+
+def test_sigint_stops_the_whole_network(network: Network) -> None:
+    for other in network.others:
+        if other.process.poll() is None:
+            assert other.stop(signal.SIGTERM)[0] == ExitCode.OK
+    check_stop(network, signal.SIGINT, ExitCode.OK)
+    logs = [path.read_text() for path in network.root.glob("node*/*.log")]
+    assert not [log for log in logs if "Traceback" in log]
+
+
+def damage(database: Path) -> None:
+    """Overwrite bytes in the middle of what LevelDB has written last."""
+    newest = max(
+        (path for path in database.iterdir() if path.suffix in (".log", ".ldb") and path.stat().st_size > 4096),
+        key=lambda path: path.stat().st_mtime_ns,
+    )
+    with newest.open("r+b") as file:
+        file.seek(newest.stat().st_size // 2)
+        file.write(b"\xa5" * 64)
+
+
+def test_a_damaged_database_is_refused(late_directory: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(late_directory, copy)
+    damage(copy / "database")
+    code, message = run_command(["node", "--dir", str(copy), *ANY_PORTS])
+    assert code == ExitCode.CORRUPT_DATABASE
+    assert message.startswith(f"mathesis: {copy}/database")
+    assert len(message.splitlines()) == 1
+
+
 @pytest.mark.parametrize("which", ["p2p", "rpc"])
 def test_a_busy_port_is_named(network: Network, tmp_path: Path, which: str) -> None:
     directory = make_directory(tmp_path / "node")
@@ -226,15 +244,6 @@ def test_a_genesis_is_not_exchanged_for_another(network: Network, late_directory
     assert code == ExitCode.CORRUPT_DATABASE
     assert "another network" in message
     assert len(message.splitlines()) == 1
-
-
-def test_sigint_stops_the_whole_network(network: Network) -> None:
-    for other in network.others:
-        if other.process.poll() is None:
-            assert other.stop(signal.SIGTERM)[0] == ExitCode.OK
-    check_stop(network, signal.SIGINT, ExitCode.OK)
-    logs = [path.read_text() for path in network.root.glob("node*/*.log")]
-    assert not [log for log in logs if "Traceback" in log]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
