@@ -84,7 +84,7 @@ def make_directory(root: Path) -> Path:
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     network = start_devnet(tmp_path_factory.mktemp("processes") / "net")
     try:
-        wait_until("the third block", lambda: network.get_height() >= 3, 90)
+        wait_until("the third block", lambda: network.get_height() >= 3, 180)
         yield network
     finally:
         for other in network.others:
@@ -110,12 +110,8 @@ def test_a_killed_node_comes_back_to_the_common_tip(network: Network, number: in
     assert [1 for found in find_processes(str(directory)).values() if "mine" in found] == [1]
 
 
-@pytest.fixture(scope="module")
-def late_directory(network: Network) -> Path:
-    return make_directory(network.root.parent / "late")
-
-
-def test_a_node_that_joins_late_validates_from_genesis(network: Network, late_directory: Path) -> None:
+def test_a_node_that_joins_late_validates_from_genesis(network: Network, tmp_path: Path) -> None:
+    late_directory = make_directory(tmp_path / "late")
     port, goal = network.base_port + 2 * NODES, network.get_height()
     arguments = ["node", "--dir", str(late_directory), "--p2p", f"127.0.0.1:{port}", "--rpc", f"127.0.0.1:{port + 1}"]
     arguments += ["--genesis", str(network.root / "node1" / "genesis.bin")]
@@ -184,12 +180,18 @@ def test_a_running_network_is_left_alone(network: Network, flags: list[str]) -> 
 
 
 def test_sigint_stops_the_whole_network(network: Network) -> None:
+    stop_network(network)
+    logs = [path.read_text() for path in network.root.glob("node*/*.log")]
+    assert not [log for log in logs if "Traceback" in log]
+
+
+def stop_network(network: Network) -> None:
+    """Stop all that still runs, as Ctrl-C does."""
     for other in network.others:
         if other.process.poll() is None:
             assert other.stop(signal.SIGTERM)[0] == ExitCode.OK
-    check_stop(network, signal.SIGINT, ExitCode.OK)
-    logs = [path.read_text() for path in network.root.glob("node*/*.log")]
-    assert not [log for log in logs if "Traceback" in log]
+    if network.program.process.poll() is None:
+        check_stop(network, signal.SIGINT, ExitCode.OK)
 
 
 def damage(database: Path) -> None:
@@ -203,9 +205,10 @@ def damage(database: Path) -> None:
         file.write(b"\xa5" * 64)
 
 
-def test_a_damaged_database_is_refused(late_directory: Path, tmp_path: Path) -> None:
+def test_a_damaged_database_is_refused(network: Network, tmp_path: Path) -> None:
+    stop_network(network)
     copy = tmp_path / "copy"
-    shutil.copytree(late_directory, copy)
+    shutil.copytree(network.root / "node2", copy)
     damage(copy / "database")
     code, message = run_command(["node", "--dir", str(copy), *ANY_PORTS])
     assert code == ExitCode.CORRUPT_DATABASE
@@ -235,7 +238,7 @@ def test_what_is_no_genesis_is_not_taken(network: Network, tmp_path: Path) -> No
     assert not (directory / "genesis.bin").exists()
 
 
-def test_a_genesis_is_not_exchanged_for_another(network: Network, late_directory: Path, tmp_path: Path) -> None:
+def test_a_genesis_is_not_exchanged_for_another(network: Network, tmp_path: Path) -> None:
     directory, other = make_directory(tmp_path / "node"), tmp_path / "other.bin"
     genesis = (network.root / "node1" / "genesis.bin").read_bytes()
     (directory / "genesis.bin").write_bytes(genesis)
@@ -250,7 +253,7 @@ def test_a_genesis_is_not_exchanged_for_another(network: Network, late_directory
 def test_nothing_outlives_the_supervisor(tmp_path: Path, number: signal.Signals, code: int) -> None:
     network = start_devnet(tmp_path / "net", "--nodes", "1", "--miners", "1")
     try:
-        wait_until("the miner", lambda: "1 mining" in network.program.read(), 60)
+        wait_until("the miner", lambda: "1 mining" in network.program.read())
         assert len(find_processes(str(network.root))) == 3
         check_stop(network, number, code)
     finally:

@@ -18,7 +18,7 @@ from node.rpc.views import HeaderView, StatusView
 POLL_S = 0.1
 
 
-def wait_until(what: str, is_reached: Callable[[], bool], timeout_s: float = 60) -> float:
+def wait_until(what: str, is_reached: Callable[[], bool], timeout_s: float = 120) -> float:
     """Poll until a condition holds; return the seconds that took, or fail with `what` was waited for."""
     start_s = time.monotonic()
     while not is_reached():
@@ -57,7 +57,7 @@ def find_processes(text: str) -> dict[int, list[str]]:
     return found
 
 
-def run_command(arguments: Sequence[str], timeout_s: float = 30) -> tuple[int, str]:
+def run_command(arguments: Sequence[str], timeout_s: float = 60) -> tuple[int, str]:
     """Run `mathesis` to its end; return the exit code and what it wrote to standard error."""
     command = [sys.executable, "-m", "node.cli", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
