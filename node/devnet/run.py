@@ -76,8 +76,9 @@ class Devnet:
         while not self.stopping.is_set():
             self._check_alive()
             statuses = await self._get_statuses()
-            if statuses is not None:
-                self.view.show(statuses)
+            balances = None if statuses is None else await self._get_balances(statuses)
+            if statuses is not None and balances is not None:
+                self.view.show(statuses, balances)
                 wanted = self.options.blocks
                 if wanted is not None and min(status.head.height for status in statuses) >= wanted:
                     return True
@@ -113,6 +114,15 @@ class Devnet:
                 except NodeUnreachable:
                     return None
         return statuses
+
+    async def _get_balances(self, statuses: list[StatusView]) -> list[int] | None:
+        """Return the atoms of every node's account as the first node knows them, or None while it does not answer."""
+        requests = [methods.AccountParams(account=status.node) for status in statuses]
+        async with AsyncRpcClient(self.members[0].rpc.url) as client:
+            try:
+                return [int((await client.call(methods.GET_ACCOUNT, request)).balance) for request in requests]
+            except NodeUnreachable:
+                return None
 
     def _check_alive(self) -> None:
         for child in self.nodes:

@@ -4,6 +4,7 @@ It shows what the nodes' statuses say and computes nothing but shares and interv
 """
 
 import json
+from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Self
 
@@ -45,21 +46,22 @@ class NetworkView:
         else:
             self._console.print(message, highlight=False)
 
-    def show(self, statuses: list[StatusView]) -> None:
-        """Show the network; in lines, only when its height has grown."""
+    def show(self, statuses: list[StatusView], balances: list[int]) -> None:
+        """Show the network, balances in atoms by node; in lines, only when its height has grown."""
         best = max(statuses, key=lambda status: int(status.head.total_work))
         if self._live:
-            self._live.update(Group(_make_table(statuses), _describe_learning(best)))
+            self._live.update(Group(_make_table(statuses, balances), _describe_learning(best)))
             return
         if best.head.height <= self._last_height:
             return
         interval_ms = best.head.timestamp_ms - self._last_timestamp_ms if self._last_height else 0
         blocks = best.head.height - self._last_height
         self._last_height, self._last_timestamp_ms = best.head.height, best.head.timestamp_ms
+        facts = get_facts(best, statuses, balances)
         if self._output.json:
-            print(json.dumps({"event": "block"} | _get_facts(best, statuses)), flush=True)
+            print(json.dumps({"event": "block"} | asdict(facts)), flush=True)
         else:
-            self._console.print(_make_line(best, statuses, interval_ms // blocks), highlight=False, soft_wrap=True)
+            self._console.print(_make_line(facts, interval_ms // blocks), highlight=False, soft_wrap=True)
 
     def show_findings(self, findings: tuple[Finding, ...]) -> None:
         """Show what was checked at the end."""
@@ -72,38 +74,54 @@ class NetworkView:
                 self._console.print(f"{mark} {finding.name}: {finding.detail}", highlight=False, soft_wrap=True)
 
 
-def _get_facts(best: StatusView, statuses: list[StatusView]) -> dict[str, object]:
-    checkpoint = best.task.checkpoint
-    return {
-        "height": best.head.height,
-        "hash": best.head.hash,
-        "expected_macs": compute_expected_macs(best),
-        "round": best.task.round,
-        "loss_bits": format_loss(best),
-        "correct": checkpoint.correct,
-        "total": checkpoint.total,
-        "peers": [status.peers for status in statuses],
-        "tickets_per_s": sum(status.rates.tickets for status in statuses if status.rates),
-        "macs_per_s": sum(status.rates.macs for status in statuses if status.rates),
-    }
+@dataclass(frozen=True, slots=True)
+class NetworkFacts:
+    """What one line says: of the heaviest head, and by node or over all of them."""
+
+    height: int
+    hash: str
+    expected_macs: int
+    round: int
+    loss_bits: str
+    accuracy: str
+    peers: list[int]
+    balances_atoms: list[int]
+    tickets_per_s: int
+    macs_per_s: int
 
 
-def _make_line(best: StatusView, statuses: list[StatusView], interval_ms: int) -> str:
-    facts = _get_facts(best, statuses)
-    return (
-        f"height {best.head.height:>4} · {interval_ms / 1000:5.1f} s · "
-        f"difficulty {compute_expected_macs(best) / 1e9:.2f} GMAC"
-        f" · round {best.task.round} · loss {format_loss(best)} bits · accuracy {format_accuracy(best)}"
-        f" · peers {'/'.join(str(status.peers) for status in statuses)}"
-        f" · {facts['tickets_per_s']} tickets/s"
+def get_facts(best: StatusView, statuses: list[StatusView], balances_atoms: list[int]) -> NetworkFacts:
+    """Return the facts of a moment; `best` is the status with the most work."""
+    rates = [status.rates for status in statuses if status.rates]
+    return NetworkFacts(
+        height=best.head.height,
+        hash=best.head.hash,
+        expected_macs=compute_expected_macs(best),
+        round=best.task.round,
+        loss_bits=format_loss(best),
+        accuracy=format_accuracy(best),
+        peers=[status.peers for status in statuses],
+        balances_atoms=balances_atoms,
+        tickets_per_s=sum(rate.tickets for rate in rates),
+        macs_per_s=sum(rate.macs for rate in rates),
     )
 
 
-def _make_table(statuses: list[StatusView]) -> Table:
+def _make_line(facts: NetworkFacts, interval_ms: int) -> str:
+    coins = "/".join(str(atoms // ATOMS_PER_COIN) for atoms in facts.balances_atoms)
+    return (
+        f"height {facts.height:>4} · {interval_ms / 1000:5.1f} s · difficulty {facts.expected_macs / 1e9:.2f} GMAC · "
+        f"round {facts.round} · loss {facts.loss_bits} bits · accuracy {facts.accuracy} · "
+        f"peers {'/'.join(map(str, facts.peers))} · coins {coins} · "
+        f"{facts.tickets_per_s} tickets/s, {facts.macs_per_s / 1e9:.1f} GMAC/s"
+    )
+
+
+def _make_table(statuses: list[StatusView], balances: list[int]) -> Table:
     table = Table(title="Mathesis development network", expand=False)
-    for name in ("node", "height", "tip", "difficulty", "round", "peers", "pool", "tickets/s", "GMAC/s"):
+    for name in ("node", "height", "tip", "difficulty", "round", "peers", "pool", "coins", "tickets/s", "GMAC/s"):
         table.add_column(name, justify="right")
-    for number, status in enumerate(statuses, start=1):
+    for number, (status, balance) in enumerate(zip(statuses, balances, strict=True), start=1):
         rates = status.rates
         table.add_row(
             str(number),
@@ -113,6 +131,7 @@ def _make_table(statuses: list[StatusView]) -> Table:
             str(status.task.round),
             str(status.peers),
             str(status.pool_transactions),
+            str(balance // ATOMS_PER_COIN),
             str(rates.tickets) if rates else "-",
             f"{rates.macs / 1e9:.2f}" if rates else "-",
         )
