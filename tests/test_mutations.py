@@ -1,8 +1,8 @@
-"""Ten thousand altered blocks and transfers on the real way in: none is accepted, and the head does not move.
+"""Eleven thousand altered blocks and transfers on the real way in: none is accepted, and the head does not move.
 
-Whoever alters a block here is its own winner: the beacon and the trunk's hash follow, and the foliage is signed again,
-so that only the rules stand in the way. A time between the bounds, signed by the winner, is another valid header; times
-are altered out of them.
+Whoever alters a block here is its own winner: the beacon, the trunk's hash and the state root follow, and the foliage
+is signed again, so that only the rules stand in the way. A time between the bounds, signed by the winner, is another
+valid header; times are altered out of them.
 """
 
 import random
@@ -17,9 +17,11 @@ import pytest_asyncio
 
 from chain.block import Block, compute_transactions_root
 from chain.codec import encode
-from chain.errors import InvalidTransaction
+from chain.errors import InvalidBlock, InvalidTransaction
 from chain.header import Foliage, Header, Trunk, compute_beacon, compute_signing_hash, compute_trunk_hash
-from chain.primitives import Signature
+from chain.ledger.apply import execute_block
+from chain.ledger.context import BlockDraft
+from chain.primitives import Hash, Signature
 from chain.storage.blob_store import BlobStore
 from chain.storage.block_store import open_block_store
 from chain.ticket import StripOpening, Ticket
@@ -41,7 +43,7 @@ T = TypeVar("T")
 def mutate(rng: random.Random, value: object) -> object:
     """Return another value of the same type and width."""
     if isinstance(value, int):
-        return value ^ 1 << rng.randrange(16)
+        return value ^ rng.randrange(1, 1 << 16)
     if isinstance(value, bytes):
         place, bit = rng.randrange(len(value)), 1 << rng.randrange(8)
         return value[:place] + bytes([value[place] ^ bit]) + value[place + 1 :]
@@ -70,6 +72,19 @@ def alter_time(live: LiveNode, block: Block, rng: random.Random) -> Block:
     return replace(block, header=sign(live, block.header.trunk, changed))
 
 
+def compute_state(live: LiveNode, block: Block, trunk: Trunk) -> Hash:
+    """Return the state root of the block under another trunk, or its own where the ledger refuses that trunk."""
+    parts, foliage = live.node.parts, block.header.foliage
+    parent = parts.chain.headers.get(foliage.parent_hash)
+    assert parent is not None
+    draft = BlockDraft(foliage.height, foliage.timestamp_ms, foliage.miner, trunk.ticket, trunk.beacon)
+    context, view = parts.chain.ledger_context, parts.chain.view(parent)
+    try:
+        return execute_block(context, view, draft, block.transactions, parts.learning, parts.chain).state_root
+    except InvalidBlock:
+        return foliage.state_root
+
+
 def get_block_mutators(live: LiveNode, block: Block) -> dict[str, Callable[[random.Random], Block]]:
     """Return what alters each field of `block`, by the field's name."""
     trunk, foliage = block.header.trunk, block.header.foliage
@@ -80,7 +95,10 @@ def get_block_mutators(live: LiveNode, block: Block) -> dict[str, Callable[[rand
         return with_trunk(Trunk(ticket, compute_beacon(parent.beacon, ticket.digest), trunk.total_work))
 
     def with_trunk(changed: Trunk) -> Block:
-        return replace(block, header=sign(live, changed, replace(foliage, trunk_hash=compute_trunk_hash(changed))))
+        restated = replace(
+            foliage, trunk_hash=compute_trunk_hash(changed), state_root=compute_state(live, block, changed)
+        )
+        return replace(block, header=sign(live, changed, restated))
 
     def with_strip(rng: random.Random, side: str, name: str) -> Block:
         strips: tuple[StripOpening, ...] = getattr(block.opening, side)
