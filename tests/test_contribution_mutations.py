@@ -13,19 +13,19 @@ from typing import TypeVar
 
 import pytest
 
-from chain.codec import encode
-from chain.errors import DecodeError, InvalidProof, InvalidTransaction
+from chain.codec import decode, encode
+from chain.errors import DecodeError, InvalidBlock, InvalidProof, InvalidTransaction, MissingData
 from chain.genesis import Genesis, TaskSpec, compute_chain_id
 from chain.hashing import tagged_hash
 from chain.ledger.genesis_state import make_genesis_state
 from chain.ledger.keys import account_key
 from chain.ledger.learning import SegmentContext
-from chain.primitives import Hash
-from chain.state.proof import StateProof, verify_inclusion
+from chain.primitives import Hash, PublicKey
+from chain.state.proof import STATE_PROOF_BYTES_MAX, StateProof, verify_exclusion, verify_inclusion
 from chain.state.tree import MemoryNodes
 from chain.state.view import StateView
 from chain.storage.blob_store import BlobStore
-from chain.transaction import CommitContribution, Sidecar, compute_sidecar_hash
+from chain.transaction import Action, CommitContribution, Sidecar, Transfer, compute_sidecar_hash
 from ml.backends import get_backend
 from ml.checkpoint import compute_checkpoint_root, compute_initial_checkpoint
 from ml.dataset import load_digits
@@ -34,6 +34,7 @@ from ml.spec import DIGITS, encode_spec
 from node.learning import Learning, Task
 from node.miner.plan import SegmentPlan
 from node.miner.segment import TrainedSegment, open_segment, train_segment
+from tests.support.ledger import BOB, LedgerChain
 from tests.support.live_node import HOLDER, make_genesis
 
 T = TypeVar("T")
@@ -85,13 +86,13 @@ def with_field(record: T, name: str, value: object) -> T:
     return changed
 
 
-def count_refusals(attempts: int, attempt: Callable[[], None]) -> Counter[str]:
+def count_refusals(attempts: int, attempt: Callable[[], object]) -> Counter[str]:
     """Return the rules that refused every one of `attempts`; fails when one is accepted."""
     refusals: Counter[str] = Counter()
     for _ in range(attempts):
-        with pytest.raises((InvalidProof, InvalidTransaction, DecodeError)) as refused:
+        with pytest.raises((InvalidProof, InvalidTransaction, InvalidBlock, MissingData, DecodeError)) as refused:
             attempt()
-        refusals[getattr(refused.value, "rule", "decode")] += 1
+        refusals[getattr(refused.value, "rule", type(refused.value).__name__)] += 1
     return refusals
 
 
@@ -171,6 +172,19 @@ def test_no_altered_state_proof_is_accepted() -> None:
     count_refusals(1, lambda: verify_inclusion(root, key.name, value, replace(proof, siblings=proof.siblings[:-1])))
 
 
+def test_no_altered_proof_of_absence_is_accepted() -> None:
+    root, nodes = make_genesis_state(make_genesis())
+    view, key, rng = StateView(root, MemoryNodes(nodes)), account_key(PublicKey(bytes(32))), random.Random(12)
+    proof = view.prove(key)
+    verify_exclusion(root, key.name, proof)
+    encoded = encode(proof)
+
+    def attempt() -> None:
+        verify_exclusion(root, key.name, decode(StateProof, flip(rng, encoded), STATE_PROOF_BYTES_MAX))
+
+    count_refusals(300, attempt)
+
+
 def test_every_field_of_genesis_names_another_network() -> None:
     genesis, rng = make_genesis(), random.Random(8)
     seen = {compute_chain_id(genesis)}
@@ -188,3 +202,66 @@ def test_every_field_of_genesis_names_another_network() -> None:
     names = {compute_chain_id(other) for other in others}
     assert len(names) == len(others)
     assert not names & seen
+
+
+def refuse_resigned(chain: LedgerChain, action: Action, values: dict[str, Callable[[], object]]) -> Counter[str]:
+    """Return the rules that refused `action` with each field set to 100 values, signed again by its own sender."""
+    refusals: Counter[str] = Counter()
+    root = chain.root
+    for name, draw in values.items():
+
+        def attempt(name: str = name, draw: Callable[[], object] = draw) -> None:
+            chain.execute(chain.draft(), chain.sign(BOB, with_field(action, name, draw())))
+
+        refusals += count_refusals(100, attempt)
+    assert chain.root == root
+    return refusals
+
+
+def test_no_altered_commit_signed_by_its_miner_is_applied() -> None:
+    chain, rng = LedgerChain(), random.Random(9)
+    commit = chain.commit(BOB)
+    values: dict[str, Callable[[], object]] = {
+        "task": lambda: Hash(flip(rng, commit.task)),
+        "round": lambda: rng.randrange(1, 2**32),
+        # Below the cap another index is another segment, which its openings decide about.
+        "index": lambda: rng.randrange(2, 2**16),
+        "anchor_height": lambda: rng.randrange(1, 2**64),
+        "trace_root": lambda: Hash(flip(rng, commit.trace_root)),
+        "delta_root": lambda: Hash(flip(rng, commit.delta_root)),
+        "sidecar_hash": lambda: Hash(flip(rng, commit.sidecar_hash)),
+    }
+    refusals = refuse_resigned(chain, commit, values)
+    print(refusals.most_common())
+    assert set(refusals) == {"task", "round", "segment-index", "segment-anchor", "sidecar-roots", "MissingData"}
+
+
+def test_no_altered_proof_signed_by_its_miner_is_applied() -> None:
+    chain, rng = LedgerChain(), random.Random(10)
+    chain.mine(chain.sign(BOB, chain.commit(BOB)))
+    chain.mine_to(3)
+    prove = chain.prove(BOB)
+    values: dict[str, Callable[[], object]] = {
+        "task": lambda: Hash(flip(rng, prove.task)),
+        "round": lambda: rng.randrange(1, 2**32),
+        "index": lambda: rng.randrange(1, 2**16),
+        "openings": lambda: (flip(rng, prove.openings[0]),),
+    }
+    refusals = refuse_resigned(chain, prove, values)
+    print(refusals.most_common())
+    assert set(refusals) == {"task", "round", "prove-unknown", "opening-place"}
+
+
+def test_no_transfer_beyond_its_sender_is_applied() -> None:
+    chain, rng = LedgerChain(), random.Random(11)
+    account = chain.account(BOB)
+    transfer = Transfer(HOLDER.public_key, 5)
+    # Another amount or recipient within the balance, signed by the owner, is another valid transfer.
+    refusals = refuse_resigned(chain, transfer, {"amount": lambda: rng.randrange(account.balance + 1, 2**64)})
+    refusals += count_refusals(
+        100, lambda: chain.execute(chain.draft(), chain.sign(BOB, transfer, fee=rng.randrange(account.balance, 2**64)))
+    )
+    refusals += count_refusals(
+        100, lambda: chain.execute(chain.draft(), chain.sign(BOB, transfer, nonce=rng.randrange(1, 2**64)))
+    )
+    assert set(refusals) == {"balance", "nonce"}
