@@ -6,7 +6,7 @@ ledger's source of block data.
 
 from collections.abc import Sequence
 
-from chain.block import Block, get_sidecar_hashes
+from chain.block import Block
 from chain.codec import decode, encode
 from chain.errors import MissingData, StorageError
 from chain.genesis import Parameters
@@ -157,10 +157,6 @@ class Chain:
             assert entry.parent is not None
             entry = entry.parent
         return tuple(reversed(missing))[:count_max]
-
-    def get_needed_sidecars(self, block: Block) -> tuple[Hash, ...]:
-        """Return the block data of `block` that is not held."""
-        return tuple(name for name in get_sidecar_hashes(block) if not self.blobs.has(name))
 
     def _find_entry(self, block_hash: Hash) -> ChainEntry:
         entry = self.headers.get(block_hash)

@@ -12,7 +12,7 @@ from enum import Enum, auto
 from chain.codec import encode
 from chain.errors import InvalidTransaction
 from chain.primitives import Hash, PublicKey
-from chain.transaction import CommitContribution, Transaction, compute_transaction_hash
+from chain.transaction import Transaction, compute_transaction_hash
 
 POOL_BYTES_MAX = 15_000_000
 """Ten blocks of transactions."""
@@ -130,11 +130,6 @@ class Mempool:
             following = self._by_account.get(entry.transaction.body.sender, {}).get(entry.nonce + 1)
             if following is not None:
                 heapq.heappush(heap, (-following.fee_rate, following.hash, following))
-
-    def get_sidecar_hashes(self) -> frozenset[Hash]:
-        """Return the hashes of block data that waiting commits name."""
-        actions = [entry.transaction.body.action for entry in self._by_hash.values()]
-        return frozenset(action.sidecar_hash for action in actions if isinstance(action, CommitContribution))
 
     def _make_room(self, entry: PooledTransaction) -> None:
         while self.size_bytes + entry.size_bytes > self._bytes_max:
