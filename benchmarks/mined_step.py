@@ -34,8 +34,8 @@ from ml.backends.cpu.tensor_hash import compute_tensor_roots
 from ml.checkpoint import compute_initial_checkpoint
 from ml.dataset import load_digits
 from ml.lottery import get_lottery
+from ml.models import build_program
 from ml.noise import I8, MatmulShape
-from ml.program import build_program
 from ml.segment import Runner, as_i8, compute_initial_state, run_step
 from ml.spec import DIGITS
 from ml.tensor_tree import compute_tensor_root

@@ -14,8 +14,9 @@ from ml.backends.cpu.tensor_hash import compute_tensor_roots
 from ml.checkpoint import compute_initial_checkpoint
 from ml.checks import CheckContext
 from ml.dataset import load_digits
+from ml.models import build_program
 from ml.openings import Place
-from ml.program import Op, OpKind, Program, build_program
+from ml.program import Op, OpKind, Program
 from ml.proving import open_place, prove_segment, verify_opening, verify_openings
 from ml.segment import Runner, StepTensors, run_steps
 from ml.spec import DIGITS

@@ -68,7 +68,7 @@ def compute_ticket_shape(program: Program, step: int, op: int) -> MatmulShape:
     """Return the dimensions of a matmul of `program`; raises InvalidProof when there is none at (step, op)."""
     if not 0 <= step < program.steps:
         raise InvalidProof("ticket-step", f"found step {step}, expected one below {program.steps}")
-    matmul = program.get_matmul(op)
+    matmul = program.get_lottery_matmul(op)
     if matmul is None:
         raise InvalidProof("ticket-op", f"found op {op}, expected a matmul")
     return MatmulShape(matmul.M, matmul.N, matmul.K)

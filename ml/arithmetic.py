@@ -26,7 +26,10 @@ DELTA_BITS = 7
 
 WEIGHT_BITS = 24
 ACTIVATION_BITS = 16
-GRADIENT_BITS = 20
+GRADIENT_BITS = 24
+WEIGHT_GRADIENT_BITS = 16
+SCORE_GRADIENT_BITS = 28
+"""Gradients of attention scores are products of probabilities: at a long context most are below 2**-20."""
 PROBABILITY_BITS = 24
 EXP2_BITS = 30
 LOG2_E_F30 = 1_549_082_005
@@ -34,11 +37,19 @@ LOG2_E_F30 = 1_549_082_005
 
 MEAN_SHIFT = 3
 VARIANCE_SHIFT = 6
-MEAN_BITS = 8
+MEAN_BITS = 4
 """Bits by which the first moment is finer than the gradient."""
+WEIGHT_GRADIENT_MAX = (1 << 27) - 1
+"""Weight gradients are clamped to it by the optimizer, so that the first moment fits int32: 2,047 in F16."""
+VARIANCE_FLOOR = 1 << 8
+"""Added to the second moment before its root, F32: the optimizer's epsilon, 2**-12."""
 UPDATE_MAX = 10 << 16
 """Cap of one coordinate's update, F16."""
 CORRECTION_BITS = 30
+ROOT_0, ROOT_1, ROOT_2 = 2_867_780_533, 3_527_609_214, 1_759_392_583
+"""F30: 1 / sqrt(x) is near ROOT_0 - x (ROOT_1 - x ROOT_2) for x in [1/4, 1); fitted for the least relative error."""
+DECAY_INTERVAL = 16
+"""Weight decay is taken every so many steps: at small rates the decay of one step would round to nothing."""
 
 
 def round_shift(x: I64, shift: int | I64) -> I64:
@@ -75,6 +86,21 @@ def compute_isqrt(x: I64) -> I64:
         rest = np.where(fits, rest - root - bit, rest)
         root = np.where(fits, (root >> 1) + bit, root >> 1)
     return root
+
+
+def compute_reciprocal_root(x: I64) -> tuple[I64, I64]:
+    """Return y in (2**29, 2**31] and shift with 1 / sqrt(x) = y / 2**shift to 2**-19, of each 1 <= x < 2**62.
+
+    x is brought to F31 in [1/4, 1) by an even shift; a parabola is within 1/40 of the root's reciprocal there, and two
+    of Newton's steps y (3 - x y**2) / 2 leave less than 2**-19. Every product stays below 2**63.
+    """
+    length = compute_bit_length(x)
+    even = length + (length & 1)
+    mantissa = np.where(even >= 31, x >> np.maximum(even - 31, 0), x << np.maximum(31 - even, 0))
+    y = ROOT_0 - (mantissa * (ROOT_1 - (mantissa * ROOT_2 >> 31)) >> 31)
+    for _ in range(2):
+        y = y * ((3 << 30) - (mantissa * (y * y >> 30) >> 31)) >> 31
+    return y, 30 + (even >> 1)
 
 
 def divide_magnitude(x: I64, divisor: int) -> I64:
@@ -122,7 +148,8 @@ def compute_bias_correction(step: int) -> int:
     """Return sqrt(1 - beta2**t) / (1 - beta1**t) in F30 for t = step + 1: at most 1."""
     one = 1 << CORRECTION_BITS
     mean = variance = one
-    for _ in range(step + 1):
+    # Both powers have reached zero long before 4,096 steps.
+    for _ in range(min(step + 1, 4096)):
         mean = (mean * ((1 << MEAN_SHIFT) - 1)) >> MEAN_SHIFT
         variance = (variance * ((1 << VARIANCE_SHIFT) - 1)) >> VARIANCE_SHIFT
     return (isqrt((one - variance) << CORRECTION_BITS) << CORRECTION_BITS) // (one - mean)

@@ -6,14 +6,13 @@ binds each of them. It knows no training. The first checkpoint follows from the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isqrt
 
 import numpy as np
 
 from chain.errors import DecodeError
 from chain.hashing import tagged_hash
 from chain.primitives import Hash
-from ml.arithmetic import I32, INT32_MAX, WEIGHT_BITS, compute_normal, round_shift, saturate
+from ml.arithmetic import I32, INT32_MAX, compute_normal, round_shift, saturate
 from ml.prf import compute_prf_array, derive_key
 from ml.program import Program
 from ml.tensor_tree import compute_tensor_root
@@ -21,26 +20,26 @@ from ml.tensor_tree import compute_tensor_root
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Per layer the weights (out, in) int32 F24 and the outer momentum of the same shape, int32 F24."""
+    """By parameter the weights (out, in) int32 F24 and the outer momentum of the same shape, int32 F24."""
 
     weights: tuple[I32, ...]
     momentum: tuple[I32, ...]
 
 
 def compute_initial_checkpoint(program: Program) -> Checkpoint:
-    """Return near-normal weights of standard deviation sqrt(2 / in) and zero momentum."""
+    """Return near-normal weights of each parameter's deviation and zero momentum."""
     weights = []
-    for layer, (rows, columns) in enumerate(_get_shapes(program)):
-        key = derive_key("init", program.spec.init_seed.to_bytes(8, "little"), layer.to_bytes(2, "little"))
-        normal = compute_normal(compute_prf_array(key, 3 * rows * columns))
-        scale = isqrt((2 << 2 * WEIGHT_BITS) // columns)
-        # |normal| < 2**19 and scale < 2**25: the product stays under 2**44.
-        weights.append(saturate(round_shift(normal * scale, 16)).reshape(rows, columns))
+    for place, parameter in enumerate(program.parameters):
+        key = derive_key("init", program.spec.init_seed.to_bytes(8, "little"), place.to_bytes(2, "little"))
+        normal = compute_normal(compute_prf_array(key, 3 * parameter.count))
+        # |normal| < 2**19 and a deviation < 2**25: the product stays under 2**44.
+        part = saturate(round_shift(normal * parameter.deviation, 16))
+        weights.append(part.reshape(parameter.rows, parameter.columns))
     return Checkpoint(tuple(weights), tuple(np.zeros_like(part) for part in weights))
 
 
 def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
-    """Return the canonical bytes: weights by layer, then momentum by layer, int32 little-endian."""
+    """Return the canonical bytes: weights by parameter, then momentum by parameter, int32 little-endian."""
     return b"".join(part.astype("<i4").tobytes() for part in (*checkpoint.weights, *checkpoint.momentum))
 
 
@@ -61,7 +60,7 @@ def decode_checkpoint(program: Program, data: bytes) -> Checkpoint:
 
 
 def compute_checkpoint_root(checkpoint: Checkpoint) -> Hash:
-    """Return the hash over the tensor roots of weights, then momentum, by layer."""
+    """Return the hash over the tensor roots of weights, then momentum, by parameter."""
     return bind_checkpoint_root(
         [compute_tensor_root(part) for part in checkpoint.weights],
         [compute_tensor_root(part) for part in checkpoint.momentum],
@@ -69,10 +68,9 @@ def compute_checkpoint_root(checkpoint: Checkpoint) -> Hash:
 
 
 def bind_checkpoint_root(weight_roots: Sequence[Hash], momentum_roots: Sequence[Hash]) -> Hash:
-    """Return the checkpoint's root from the tensor roots of its parts, by layer."""
+    """Return the checkpoint's root from the tensor roots of its parts, by parameter."""
     return tagged_hash("checkpoint", *weight_roots, *momentum_roots)
 
 
 def _get_shapes(program: Program) -> list[tuple[int, int]]:
-    tensors = [program.tensors[tensor] for tensor in program.checkpoint_weights]
-    return [(tensor.rows, tensor.columns) for tensor in tensors]
+    return [(parameter.rows, parameter.columns) for parameter in program.parameters]

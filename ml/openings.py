@@ -76,8 +76,8 @@ class Reader(Protocol):
     def read(self, tensor: TensorId, row: int, start: int, stop: int) -> IntArray:
         """Return the columns [start, stop) of a row: (stop - start,) of the tensor's dtype."""
 
-    def find_tallest(self, tensor: TensorId, column: int) -> int:
-        """Return a row that is said to hold the largest magnitude of a column."""
+    def find_tallest(self, tensor: TensorId, column: int, rows: tuple[int, int]) -> int:
+        """Return a row in [rows[0], rows[1]) that is said to hold the largest magnitude of a column there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +105,10 @@ class TensorReader:
         part: IntArray = self.tensors[tensor][row, start:stop]
         return part
 
-    def find_tallest(self, tensor: TensorId, column: int) -> int:
-        """Return and note the first row with the largest magnitude of a column."""
-        values: I64 = self.tensors[tensor][:, column].astype(np.int64)
-        self.witnesses.append(int(np.abs(values).argmax()))
+    def find_tallest(self, tensor: TensorId, column: int, rows: tuple[int, int]) -> int:
+        """Return and note the first of these rows with the largest magnitude of a column."""
+        values: I64 = self.tensors[tensor][rows[0] : rows[1], column].astype(np.int64)
+        self.witnesses.append(rows[0] + int(np.abs(values).argmax()))
         return self.witnesses[-1]
 
     def encode(self) -> bytes:
@@ -133,14 +133,14 @@ class OpeningReader:
         windows = [self._read_piece(tensor, row, w) for w in range(first, (stop - 1) // columns + 1)]
         return cast(IntArray, np.concatenate(windows)[start - first * columns : stop - first * columns])
 
-    def find_tallest(self, tensor: TensorId, column: int) -> int:
+    def find_tallest(self, tensor: TensorId, column: int, rows: tuple[int, int]) -> int:
         """Return the row that the prover points at; raises InvalidProof when it is none. The check reads it."""
         assert 0 <= column < self.trace.program.tensors[tensor].columns
         if len(self.answered) == len(self.opening.witnesses):
             raise InvalidProof("opening-length", f"found {len(self.answered)} witness rows, expected more")
-        row, rows = self.opening.witnesses[len(self.answered)], self.trace.program.tensors[tensor].rows
-        if row >= rows:
-            raise InvalidProof("witness-row", f"found row {row}, expected one below {rows}")
+        row = self.opening.witnesses[len(self.answered)]
+        if not rows[0] <= row < rows[1]:
+            raise InvalidProof("witness-row", f"found row {row}, expected one in [{rows[0]}, {rows[1]})")
         self.answered.append(row)
         return row
 

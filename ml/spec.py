@@ -1,36 +1,86 @@
-"""What a training task fixes: the shape of the model, the batch, the optimizer and the segment.
+"""What a training task fixes: the model, the batch, the optimizer and the segment.
 
 A spec is a canonical record; every op, every tensor shape and every constant of training follows from it, so that a
 miner chooses nothing. It knows no data and no array. Rates are integers in units of 2**-32, as the optimizer uses them.
 """
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Annotated
 
-from chain.codec import U8, U16, U32, U64, Many, decode, encode
+from chain.codec import U8, U16, U32, U64, Many, Tagged, decode, encode
 from chain.errors import DecodeError
+from chain.hashing import tagged_hash
+from chain.primitives import Hash
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SPEC_BYTES_MAX = 4096
 RATE_BITS = 32
 MATMUL_DEPTH_MAX = 131_072
 """Noised operands reach 127, and 131,072 * 127**2 still fits the int32 accumulator."""
+TOKENS_MAX = 16_384
+"""Tokens of one batch: a row of a weight gradient's operand, 16 KiB of int8, is what one check opens."""
+VOCABULARY_MAX = 8_192
+CONTEXT_MAX = 4_096
+NORMALISED_WIDTH_MAX = 16_384
+"""Squares of 2**24 over a row of this width still add up to less than 2**62."""
+LAYERS_MAX = 256
+
+
+class Positions(IntEnum):
+    """How a decoder knows where a token stands."""
+
+    LEARNED = 0
+    """A table of the context's size is added to the embedding."""
+    ROTARY = 1
+    """Queries and keys are rotated by an integer table."""
 
 
 @dataclass(frozen=True, slots=True)
-class MlpSpec:
-    """A classifier of stacked linear layers with ReLU between them, trained in segments of Adam steps."""
+class Mlp:
+    """A classifier of stacked linear layers with ReLU between them."""
 
-    version: U8
     widths: Annotated[tuple[U32, ...], Many(32)]
     """Inputs, hidden layers, classes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """A causal language model over bytes: pre-norm blocks of attention and ReLU-squared layers, no biases."""
+
+    vocabulary: U32
+    context: U32
+    """Tokens of a sequence."""
+    width: U32
+    layers: U16
+    heads: U16
+    hidden: U32
+    """Width of the inner layer of each block."""
+    positions: U8
+    """A `Positions`."""
+    tied: U8
+    """1 when the head shares the embedding's weights, else 0."""
+
+    @property
+    def head_width(self) -> int:
+        """Return the columns of one head."""
+        return self.width // self.heads
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A model and how it is trained, in segments of Adam steps."""
+
+    version: U8
+    model: Annotated[Mlp | Decoder, Tagged()]
     batch: U32
+    """Examples, or sequences of the model's context."""
     segment_steps: U16
     """H: steps of one segment."""
     learning_rate: U32
     """Units of 2**-32."""
     weight_decay: U32
-    """Units of 2**-32, times the learning rate over 2**32 at every step."""
+    """Units of 2**-32, times the learning rate over 2**32; taken at every 16th step for the sixteen before it."""
     warmup_steps: U16
     """Steps of a segment in which the learning rate rises linearly."""
     decay_steps: U16
@@ -40,13 +90,13 @@ class MlpSpec:
     outer_rate: U8
     """Units of 2**-4."""
     heldout: U32
-    """Examples kept out of training."""
+    """Records of the data set (examples, or blocks of text) kept out of training."""
     init_seed: U64
 
 
-DIGITS = MlpSpec(
+DIGITS = Spec(
     version=FORMAT_VERSION,
-    widths=(64, 128, 128, 10),
+    model=Mlp((64, 128, 128, 10)),
     batch=64,
     segment_steps=64,
     learning_rate=51_539_607,
@@ -61,34 +111,74 @@ DIGITS = MlpSpec(
 """8x8 handwritten digits: learning rate 0.012, weight decay 0.99, outer momentum 1/2, outer rate 1."""
 
 
-def encode_spec(spec: MlpSpec) -> bytes:
+def encode_spec(spec: Spec) -> bytes:
     """Return the canonical bytes of `spec`; raises DecodeError when it breaks a bound."""
     validate_spec(spec)
     return encode(spec)
 
 
-def decode_spec(data: bytes) -> MlpSpec:
+def decode_spec(data: bytes) -> Spec:
     """Return the spec whose canonical bytes are `data`; raises DecodeError."""
-    spec = decode(MlpSpec, data, SPEC_BYTES_MAX)
+    spec = decode(Spec, data, SPEC_BYTES_MAX)
     validate_spec(spec)
     return spec
 
 
-def validate_spec(spec: MlpSpec) -> None:
+def compute_spec_hash(spec: Spec) -> Hash:
+    """Return the name of a valid spec; raises DecodeError."""
+    return tagged_hash("spec", encode_spec(spec))
+
+
+def count_rows(spec: Spec) -> int:
+    """Return the rows of an activation: examples of a batch, or its tokens."""
+    return spec.batch * spec.model.context if isinstance(spec.model, Decoder) else spec.batch
+
+
+Rule = tuple[bool, str, object]
+"""Whether it holds, what is expected, what was found."""
+
+
+def validate_spec(spec: Spec) -> None:
     """Check the bounds that keep every intermediate inside its integer; raises DecodeError."""
     steps = spec.segment_steps
-    rules = (
+    rules: tuple[Rule, ...] = (
         (spec.version == FORMAT_VERSION, f"version {FORMAT_VERSION}", spec.version),
-        (len(spec.widths) >= 2, "two widths or more", spec.widths),
-        (all(1 <= width < MATMUL_DEPTH_MAX for width in spec.widths), "widths in [1, 131072)", spec.widths),
-        (spec.widths[-1:] >= (2,), "two classes or more", spec.widths),
-        (1 <= spec.batch < MATMUL_DEPTH_MAX, "a batch in [1, 131072)", spec.batch),
-        (1 <= steps <= 1024, "1 to 1024 steps a segment", steps),
+        (spec.batch >= 1, "a batch of 1 or more", spec.batch),
+        (steps >= 1, "a step or more a segment", steps),
         (spec.warmup_steps + spec.decay_steps <= steps, "warm-up and decay inside the segment", steps),
         (spec.learning_rate < 1 << (RATE_BITS - 3), "a learning rate below 1/8", spec.learning_rate),
         (spec.outer_momentum < 16, "an outer momentum below 1", spec.outer_momentum),
         (1 <= spec.outer_rate <= 16, "an outer rate in (0, 1]", spec.outer_rate),
     )
+    model = spec.model
+    rules += _get_mlp_rules(spec, model) if isinstance(model, Mlp) else _get_decoder_rules(spec, model)
     for holds, expected, found in rules:
         if not holds:
-            raise DecodeError(f"MlpSpec: expected {expected}, found {found!r:.80}")
+            raise DecodeError(f"Spec: expected {expected}, found {found!r:.80}")
+
+
+def _get_mlp_rules(spec: Spec, model: Mlp) -> tuple[Rule, ...]:
+    return (
+        (len(model.widths) >= 2, "two widths or more", model.widths),
+        (all(1 <= width < MATMUL_DEPTH_MAX for width in model.widths), "widths in [1, 131072)", model.widths),
+        (model.widths[-1:] >= (2,), "two classes or more", model.widths),
+        (spec.batch < MATMUL_DEPTH_MAX, "a batch below 131072", spec.batch),
+    )
+
+
+def _get_decoder_rules(spec: Spec, model: Decoder) -> tuple[Rule, ...]:
+    tokens, heads = spec.batch * model.context, max(model.heads, 1)
+    is_rotary = model.positions == Positions.ROTARY
+    return (
+        (2 <= model.vocabulary <= VOCABULARY_MAX, f"a vocabulary in [2, {VOCABULARY_MAX}]", model.vocabulary),
+        (1 <= model.context <= CONTEXT_MAX, f"a context in [1, {CONTEXT_MAX}]", model.context),
+        (tokens <= TOKENS_MAX, f"at most {TOKENS_MAX} tokens a batch (batch x context)", tokens),
+        (1 <= model.width <= NORMALISED_WIDTH_MAX, f"a width in [1, {NORMALISED_WIDTH_MAX}]", model.width),
+        (1 <= model.layers <= LAYERS_MAX, f"1 to {LAYERS_MAX} layers", model.layers),
+        (model.heads >= 1, "a head or more", model.heads),
+        (model.width % heads == 0, f"a width that {heads} heads divide", model.width),
+        (1 <= model.hidden < MATMUL_DEPTH_MAX, "a hidden width in [1, 131072)", model.hidden),
+        (model.positions in tuple(Positions), "positions 0 (learned) or 1 (rotary)", model.positions),
+        (model.tied in (0, 1), "tied 0 or 1", model.tied),
+        (not is_rotary or model.width // heads % 2 == 0, "an even head width for rotary positions", model.width),
+    )

@@ -16,8 +16,9 @@ from chain.hashing import tagged_hash
 from chain.merkle import blake3_node, compute_root
 from chain.primitives import Hash
 from ml.arithmetic import DELTA_BITS, DELTA_MAX, I8, I32
-from ml.program import Dtype, Op, Program, Tensor, TensorId, TensorKind, build_program
-from ml.spec import MlpSpec
+from ml.models import build_program
+from ml.program import Dtype, Op, Program, Tensor, TensorId, TensorKind
+from ml.spec import Spec
 from ml.tensor_tree import DIGEST_BYTES, IntArray, TensorShape, compute_tensor_root, get_array
 
 RootHasher = Callable[[Sequence[IntArray]], tuple[Hash, ...]]
@@ -31,7 +32,7 @@ DELTA_EXPONENT_MAX = 32 - DELTA_BITS
 class Trace:
     """The roots of one segment: those it started from and those of every op's outputs.
 
-    `checkpoint_roots` are the tensor roots of the checkpoint's weights by layer.
+    `checkpoint_roots` are the tensor roots of the checkpoint's weights by parameter.
     """
 
     program: Program
@@ -48,7 +49,7 @@ class Trace:
         place = self.program.state_inputs.index(tensor)
         if step > 0:
             return self.get_root(step - 1, self.program.state_outputs[place])
-        if place < self.program.layers:
+        if place < len(self.program.parameters):
             return self.checkpoint_roots[place]
         return _compute_zero_root(get_tensor_shape(self.program.tensors[tensor]))
 
@@ -93,9 +94,9 @@ def compute_step_roots(
 def compute_operand_roots(program: Program, output_roots: bytes, step: int, op: int) -> tuple[Hash, Hash]:
     """Return the roots of A (M, K) and B transposed (N, K) of one matmul; raises InvalidProof where none is."""
     validate_output_roots(program, output_roots)
-    matmul = program.get_matmul(op)
+    matmul = program.get_lottery_matmul(op)
     if matmul is None or not 0 <= step < program.steps:
-        raise InvalidProof("ticket-place", f"found step {step}, op {op}, expected a matmul of the program")
+        raise InvalidProof("ticket-place", f"found step {step}, op {op}, expected a matmul of a linear layer")
     roots = [get_output_root(program, output_roots, step, operand) for operand in (matmul.a, matmul.b)]
     return roots[0], roots[1]
 
@@ -126,7 +127,7 @@ def compute_delta_root(program: Program, output_roots: bytes) -> Hash:
 
 
 def encode_delta(program: Program, tensors: Mapping[TensorId, IntArray]) -> bytes:
-    """Return the delta ops' outputs as bytes: mantissas and exponents of each layer, little-endian."""
+    """Return the delta ops' outputs as bytes: mantissas and exponents of each parameter, little-endian."""
     shapes = {Dtype.INT8: "<i1", Dtype.INT32: "<i4", Dtype.INT64: "<i8"}
     outputs = [output for op in program.delta_ops for output in op.outputs]
     return b"".join(
@@ -135,7 +136,7 @@ def encode_delta(program: Program, tensors: Mapping[TensorId, IntArray]) -> byte
 
 
 def decode_delta(program: Program, output_roots: bytes, delta: bytes) -> tuple[tuple[I8, I32], ...]:
-    """Return mantissas (rows, columns) int8 and exponents (rows, 1) int32 of each layer; raises InvalidProof.
+    """Return mantissas (rows, columns) int8 and exponents (rows, 1) int32 of each parameter; raises InvalidProof.
 
     The bytes must be those that `output_roots` commits to, mantissas in [-127, 127] and exponents in [0, 25].
     """
@@ -152,8 +153,8 @@ def decode_delta(program: Program, output_roots: bytes, delta: bytes) -> tuple[t
             raise InvalidProof("delta-root", f"{output.name}: found other bytes than root {root.hex()} names")
         arrays.append(array)
         start += output.size_bytes
-    layers = zip(arrays[0::2], arrays[1::2], strict=True)
-    return tuple(_validate_delta(np.asarray(m, np.int8), np.asarray(e, np.int32)) for m, e in layers)
+    pairs = zip(arrays[0::2], arrays[1::2], strict=True)
+    return tuple(_validate_delta(np.asarray(m, np.int8), np.asarray(e, np.int32)) for m, e in pairs)
 
 
 def _validate_delta(mantissas: I8, exponents: I32) -> tuple[I8, I32]:
@@ -170,7 +171,7 @@ def _encode_record(trace: Trace, step: int, op: Op) -> bytes:
 
 
 @cache
-def _get_places(spec: MlpSpec) -> tuple[int, tuple[int, ...]]:
+def _get_places(spec: Spec) -> tuple[int, tuple[int, ...]]:
     """Return the outputs of a step other than the last, and by tensor id the place of an output in its step.
 
     Only the last step has more outputs, at its end, so one table serves all. The spec is the key: it hashes quickly.

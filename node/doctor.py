@@ -20,8 +20,8 @@ from ml.backends import get_backend
 from ml.checkpoint import compute_initial_checkpoint
 from ml.dataset import load_digits
 from ml.lottery import get_lottery
+from ml.models import build_program
 from ml.noise import MatmulShape
-from ml.program import build_program
 from ml.segment import Runner, compute_initial_state, run_step
 from ml.spec import DIGITS
 from node.options import LOOPBACK, P2P_PORT, RPC_PORT

@@ -26,11 +26,14 @@ from ml.checkpoint import (
     encode_checkpoint,
 )
 from ml.checks import CheckContext
-from ml.dataset import Dataset, load_digits
-from ml.program import Program, build_program
+from ml.dataset import Dataset
+from ml.evaluation import compute_evaluation
+from ml.fit import validate_fit
+from ml.models import build_program
+from ml.program import Program
 from ml.proving import verify_openings
 from ml.segment import StepTensors, run_segment
-from ml.settlement import compute_evaluation, compute_next_checkpoint
+from ml.settlement import compute_next_checkpoint
 from ml.spec import decode_spec
 from ml.tensor_tree import compute_tensor_root
 from ml.trace import (
@@ -43,6 +46,8 @@ from ml.trace import (
     encode_delta,
     validate_output_roots,
 )
+from node.datasets.errors import DatasetError
+from node.datasets.registry import load_dataset_by_root
 
 REMEMBERED_MAX = 256
 
@@ -61,9 +66,11 @@ class Task:
 def load_task(spec: TaskSpec) -> Task:
     """Return the task that a genesis record describes; raises DecodeError when program or data are not what it says."""
     model = decode_spec(spec.program)
-    dataset = load_digits(model.heldout)
-    if dataset.root != spec.dataset_root:
-        raise DecodeError(f"data set: found root {dataset.root.hex()}, expected {spec.dataset_root.hex()}")
+    try:
+        dataset = load_dataset_by_root(spec.dataset_root, model.heldout)
+    except DatasetError as error:
+        raise DecodeError(f"data set: {error}") from None
+    validate_fit(model, dataset)
     return Task(build_program(model), dataset)
 
 

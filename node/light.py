@@ -23,7 +23,7 @@ from chain.ticket import Ticket, TicketOpening
 from consensus.header_chain import ChainEntry, make_entry, make_genesis_header
 from consensus.header_rules import HeaderContext, get_segment_seed, make_header_context, validate_header
 from consensus.ticket import Draw, compute_ticket_macs, compute_ticket_shape, verify_ticket
-from ml.program import build_program
+from ml.models import build_program
 from ml.spec import decode_spec
 from node.addresses import format_address
 from node.rpc.api import HEADERS_MAX

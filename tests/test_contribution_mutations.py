@@ -29,7 +29,7 @@ from chain.transaction import Action, CommitContribution, Sidecar, Transfer, com
 from ml.backends import get_backend
 from ml.checkpoint import compute_checkpoint_root, compute_initial_checkpoint
 from ml.dataset import load_digits
-from ml.program import build_program
+from ml.models import build_program
 from ml.spec import DIGITS, encode_spec
 from node.learning import Learning, Task
 from node.miner.plan import SegmentPlan

@@ -13,7 +13,7 @@ from ml.backends import get_backend
 from ml.checkpoint import compute_checkpoint_root, compute_initial_checkpoint
 from ml.dataset import load_digits
 from ml.lottery import get_lottery
-from ml.program import build_program
+from ml.models import build_program
 from ml.spec import DIGITS, encode_spec
 from node.learning import Task
 from node.miner.plan import SegmentPlan

@@ -11,7 +11,7 @@ from chain.codec import decode
 from chain.genesis import GENESIS_BYTES_MAX, Genesis
 from ml.backends import get_backend
 from ml.checkpoint import compute_checkpoint_root, decode_checkpoint
-from ml.settlement import compute_evaluation
+from ml.evaluation import compute_evaluation
 from node.learning import load_task
 from node.rpc import methods
 from node.rpc.client import RpcClient

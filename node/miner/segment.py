@@ -66,7 +66,7 @@ def train_segment(
 
     def on_step(step: int, tensors: StepTensors) -> None:
         roots.append(compute_step_roots(program, step, tensors, compute_tensor_roots))
-        for matmul in program.matmuls:
+        for matmul in program.lottery_matmuls:
             operands.append((step, matmul.op, as_i8(tensors[matmul.a]), as_i8(tensors[matmul.b])))
         last.update(tensors)
 

@@ -27,8 +27,8 @@ from consensus.ticket import (
 )
 from ml.backends import reference_ticket
 from ml.lottery import get_lottery
+from ml.models import build_program
 from ml.noise import I8, ROLE_A, MatmulShape, compute_operand_noise
-from ml.program import build_program
 from ml.spec import DIGITS
 from ml.tensor_tree import compute_tensor_root
 

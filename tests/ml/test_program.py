@@ -9,32 +9,47 @@ import pytest
 from chain.codec import encode
 from chain.errors import DecodeError
 from ml.dataset import load_digits
-from ml.program import Dtype, OpKind, TensorKind, build_program
-from ml.spec import DIGITS, MlpSpec, decode_spec, encode_spec
+from ml.models import build_program
+from ml.program import Dtype, OpKind, Program, TensorKind
+from ml.spec import DIGITS, Decoder, Mlp, Spec, compute_spec_hash, decode_spec, encode_spec
+from tests.support.models import TINY_SPECS
 
 PROGRAM = build_program(DIGITS)
+PROGRAMS = [pytest.param(build_program(spec), id=name) for name, spec in (("digits", DIGITS), *TINY_SPECS.items())]
+DECODER = TINY_SPECS["decoder"]
 
 
-def test_ids_and_indexes_are_positions() -> None:
-    assert [tensor.id for tensor in PROGRAM.tensors] == list(range(len(PROGRAM.tensors)))
-    ops = PROGRAM.get_step_ops(PROGRAM.steps - 1)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_ids_and_indexes_are_positions(program: Program) -> None:
+    assert [tensor.id for tensor in program.tensors] == list(range(len(program.tensors)))
+    ops = program.get_step_ops(program.steps - 1)
     assert [op.index for op in ops] == list(range(len(ops)))
-    assert len(PROGRAM.get_step_ops(0)) == len(ops) - PROGRAM.layers
-    assert len({tensor.name for tensor in PROGRAM.tensors}) == len(PROGRAM.tensors)
+    assert [program.get_op(op.index) for op in ops] == list(ops)
+    assert len(program.get_step_ops(0)) == len(ops) - len(program.parameters)
+    assert len({tensor.name for tensor in program.tensors}) == len(program.tensors)
 
 
-def test_every_tensor_is_made_before_it_is_read_and_only_once() -> None:
-    known = {*PROGRAM.state_inputs, *PROGRAM.checkpoint_weights}
-    for op in PROGRAM.ops + PROGRAM.delta_ops:
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_tensor_is_made_before_it_is_read_and_only_once(program: Program) -> None:
+    known = {*program.state_inputs, *program.checkpoint_weights}
+    for op in program.ops + program.delta_ops:
         assert known.issuperset(op.inputs)
         assert known.isdisjoint(op.outputs)
         known.update(op.outputs)
-    assert known == {tensor.id for tensor in PROGRAM.tensors}
+    assert known == {tensor.id for tensor in program.tensors}
 
 
-def test_state_goes_out_as_it_came_in() -> None:
-    for before, after in zip(PROGRAM.state_inputs, PROGRAM.state_outputs, strict=True):
-        one, other = PROGRAM.tensors[before], PROGRAM.tensors[after]
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_output_but_the_loss_is_read(program: Program) -> None:
+    read = {tensor for op in program.ops for tensor in op.inputs}
+    written = {output for op in program.ops for output in op.outputs}
+    assert written - read == {program.loss, *program.state_outputs}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_state_goes_out_as_it_came_in(program: Program) -> None:
+    for before, after in zip(program.state_inputs, program.state_outputs, strict=True):
+        one, other = program.tensors[before], program.tensors[after]
         assert (one.kind, other.kind) == (TensorKind.STATE, TensorKind.OUTPUT)
         assert (one.rows, one.columns, one.dtype, f"{one.name}.after") == (
             other.rows,
@@ -42,60 +57,107 @@ def test_state_goes_out_as_it_came_in() -> None:
             other.dtype,
             other.name,
         )
+    count = len(program.parameters)
+    assert [program.tensors[t].dtype for t in program.state_inputs[:count]] == [Dtype.INT32] * count
+    assert [program.tensors[t].dtype for t in program.state_inputs[2 * count :]] == [Dtype.INT64] * count
 
 
-def test_every_op_kind_occurs_and_has_a_producer_for_each_output() -> None:
-    ops = PROGRAM.ops + PROGRAM.delta_ops
-    assert {op.kind for op in ops} == set(OpKind)
-    assert all(PROGRAM.get_producer(output) is op for op in ops for output in op.outputs)
-    assert PROGRAM.get_producer(PROGRAM.state_inputs[0]) is None
+def test_every_op_kind_occurs() -> None:
+    programs = [build_program(spec) for spec in TINY_SPECS.values()]
+    assert {op.kind for program in programs for op in program.ops + program.delta_ops} == set(OpKind)
 
 
-def test_matmuls_are_the_linear_ops() -> None:
-    linear = [op.index for op in PROGRAM.ops if op.kind is OpKind.LINEAR]
-    assert [matmul.op for matmul in PROGRAM.matmuls] == linear
-    for matmul in PROGRAM.matmuls:
-        a, b = PROGRAM.tensors[matmul.a], PROGRAM.tensors[matmul.b]
-        assert (a.rows, a.columns, b.rows, b.columns) == (matmul.M, matmul.K, matmul.N, matmul.K)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_matmuls_are_the_linear_ops(program: Program) -> None:
+    linear = [op.index for op in program.ops if op.kind is OpKind.LINEAR]
+    assert [matmul.op for matmul in program.matmuls] == linear
+    for matmul in program.matmuls:
+        a, b = program.tensors[matmul.a], program.tensors[matmul.b]
+        rows = matmul.groups * matmul.M, matmul.groups * matmul.N
+        assert (a.rows, a.columns, b.rows, b.columns) == (rows[0], matmul.K, rows[1], matmul.K)
         assert (a.dtype, b.dtype) == (Dtype.INT8, Dtype.INT8)
-        assert PROGRAM.get_matmul(matmul.op) is matmul
-    assert PROGRAM.get_matmul(0) is None
+        assert program.get_matmul(matmul.op) is matmul
+        assert program.get_lottery_matmul(matmul.op) is (matmul if matmul.groups == 1 else None)
+    assert program.get_matmul(0) is None
 
 
 def test_macs_are_three_products_a_layer_but_for_the_input_gradient() -> None:
-    pairs = [wide * narrow for wide, narrow in pairwise(DIGITS.widths)]
+    assert isinstance(DIGITS.model, Mlp)
+    pairs = [wide * narrow for wide, narrow in pairwise(DIGITS.model.widths)]
     assert PROGRAM.step_macs == DIGITS.batch * (3 * sum(pairs) - pairs[0])
     assert PROGRAM.segment_macs == PROGRAM.steps * PROGRAM.step_macs
 
 
-def test_the_spec_has_one_encoding() -> None:
-    assert decode_spec(encode_spec(DIGITS)) == DIGITS
+def test_a_decoders_macs_are_its_weights_and_the_positions_its_rows_see() -> None:
+    program, model = build_program(DECODER), DECODER.model
+    assert isinstance(model, Decoder)
+    rows = DECODER.batch * model.context
+    linear = sum(part.count for part in program.parameters if part.name not in ("embedding", "positions"))
+    assert sum(matmul.macs for matmul in program.lottery_matmuls) == 3 * rows * linear
+    seen = DECODER.batch * model.context * (model.context + 1) // 2
+    assert program.step_macs - 3 * rows * linear == model.layers * 6 * seen * model.width
+
+
+def test_the_spec_has_one_encoding_and_one_name() -> None:
+    for spec in (DIGITS, *TINY_SPECS.values()):
+        assert decode_spec(encode_spec(spec)) == spec
+    assert len({compute_spec_hash(spec) for spec in TINY_SPECS.values()}) == len(TINY_SPECS)
+
+
+def with_model(**changes: int) -> Spec:
+    assert isinstance(DECODER.model, Decoder)
+    return replace(DECODER, model=replace(DECODER.model, **changes))
 
 
 @pytest.mark.parametrize(
     "spec",
     [
-        replace(DIGITS, version=2),
-        replace(DIGITS, widths=(64,)),
-        replace(DIGITS, widths=(64, 0, 10)),
-        replace(DIGITS, widths=(64, 1)),
-        replace(DIGITS, widths=(131_072, 10)),
+        replace(DIGITS, version=1),
+        replace(DIGITS, model=Mlp((64,))),
+        replace(DIGITS, model=Mlp((64, 0, 10))),
+        replace(DIGITS, model=Mlp((64, 1))),
+        replace(DIGITS, model=Mlp((131_072, 10))),
         replace(DIGITS, batch=0),
         replace(DIGITS, batch=131_072),
         replace(DIGITS, segment_steps=0, warmup_steps=0, decay_steps=0),
-        replace(DIGITS, segment_steps=1025),
         replace(DIGITS, warmup_steps=40, decay_steps=40),
         replace(DIGITS, learning_rate=1 << 29),
         replace(DIGITS, outer_momentum=16),
         replace(DIGITS, outer_rate=0),
         replace(DIGITS, outer_rate=17),
+        with_model(vocabulary=1),
+        with_model(vocabulary=8193),
+        with_model(context=0),
+        with_model(context=4097),
+        with_model(width=0),
+        with_model(width=13),
+        with_model(width=16_386),
+        with_model(layers=0),
+        with_model(layers=257),
+        with_model(heads=0),
+        with_model(heads=5),
+        with_model(hidden=0),
+        with_model(hidden=131_072),
+        with_model(positions=2),
+        with_model(tied=2),
+        with_model(positions=1, heads=4),
+        replace(DECODER, batch=16_384),
     ],
 )
-def test_a_spec_beyond_its_bounds_is_refused(spec: MlpSpec) -> None:
-    with pytest.raises(DecodeError, match="MlpSpec: expected"):
+def test_a_spec_beyond_its_bounds_is_refused(spec: Spec) -> None:
+    with pytest.raises(DecodeError, match="Spec: expected"):
         encode_spec(spec)
-    with pytest.raises(DecodeError, match="MlpSpec: expected"):
+    with pytest.raises(DecodeError, match="Spec: expected"):
         decode_spec(encode(spec))
+
+
+def test_weight_gradients_are_scaled_down_by_the_rows_of_a_batch() -> None:
+    for batch, expected in ((6, 24), (1024, 24), (1025, 25), (4096, 26)):
+        program = build_program(replace(TINY_SPECS["mlp"], batch=batch))
+        gradients = [
+            op for op in program.ops if op.kind is OpKind.LINEAR and program.tensors[op.outputs[0]].name.endswith(".g")
+        ]
+        assert {op.shift for op in gradients} == {expected}
 
 
 def test_the_digits_are_split_once_and_for_all() -> None:
@@ -105,4 +167,4 @@ def test_the_digits_are_split_once_and_for_all() -> None:
     assert {digits.x.dtype, digits.labels.dtype} == {np.dtype(np.int32)}
     assert (int(digits.x.min()), int(digits.x.max())) == (-65536, 65536)
     assert np.bincount(digits.heldout_labels[:, 0]).min() > 20
-    assert load_digits(359).root != digits.root
+    assert load_digits(359).root == digits.root

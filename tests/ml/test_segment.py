@@ -20,17 +20,19 @@ from ml.checkpoint import (
     encode_checkpoint,
 )
 from ml.dataset import load_digits
-from ml.program import Matmul, build_program
+from ml.evaluation import compute_evaluation
+from ml.models import build_program
+from ml.program import Matmul
 from ml.segment import Runner, StepTensors, compute_initial_state, compute_rates, run_segment, run_step, run_steps
-from ml.settlement import Delta, compute_evaluation, compute_mean_delta, compute_next_checkpoint
-from ml.spec import DIGITS
+from ml.settlement import Delta, compute_mean_delta, compute_next_checkpoint
+from ml.spec import DIGITS, Mlp
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "ml_digits.json").read_text())
 REFERENCE, CPU = get_backend("reference"), get_backend("cpu")
 PROGRAM = build_program(DIGITS)
 DATASET = load_digits(DIGITS.heldout)
 START = compute_initial_checkpoint(PROGRAM)
-TINY = build_program(replace(DIGITS, widths=(64, 9, 10), batch=7, segment_steps=110, warmup_steps=5, decay_steps=7))
+TINY = build_program(replace(DIGITS, model=Mlp((64, 9, 10)), batch=7, segment_steps=110, warmup_steps=5, decay_steps=7))
 
 
 def make_seed(*names: int) -> bytes:

@@ -8,8 +8,9 @@ import pytest
 from chain.errors import InvalidProof
 from chain.hashing import tagged_hash
 from chain.primitives import Hash
-from ml.program import Dtype, OpKind, Program, TensorId, build_program
-from ml.spec import DIGITS
+from ml.models import build_program
+from ml.program import Dtype, OpKind, Program, TensorId
+from ml.spec import DIGITS, Mlp
 from ml.tensor_tree import IntArray, compute_tensor_root
 from ml.trace import (
     Trace,
@@ -22,14 +23,14 @@ from ml.trace import (
     encode_delta,
 )
 
-PROGRAM = build_program(replace(DIGITS, widths=(8, 6, 3), batch=5, segment_steps=3, warmup_steps=1, decay_steps=1))
+PROGRAM = build_program(replace(DIGITS, model=Mlp((8, 6, 3)), batch=5, segment_steps=3, warmup_steps=1, decay_steps=1))
 NUMPY = {Dtype.INT8: "int8", Dtype.INT32: "int32", Dtype.INT64: "int64"}
 DELTA_OUTPUTS = [output for op in PROGRAM.delta_ops for output in op.outputs]
 
 
 def make_trace(program: Program = PROGRAM) -> Trace:
     roots = b"".join(tagged_hash("test", bytes([i // 32])) for i in range(0, compute_output_roots_size(program), 32))
-    checkpoint = tuple(tagged_hash("test", b"w", bytes([layer])) for layer in range(program.layers))
+    checkpoint = tuple(tagged_hash("test", b"w", bytes([layer])) for layer in range(len(program.parameters)))
     return Trace(program, checkpoint, roots)
 
 
@@ -56,11 +57,13 @@ def test_state_is_wired_from_step_to_step() -> None:
     trace, program = make_trace(), PROGRAM
     for before, after in zip(program.state_inputs, program.state_outputs, strict=True):
         assert trace.get_root(2, before) == trace.get_root(1, after)
-    weights, moments = program.state_inputs[: program.layers], program.state_inputs[program.layers :]
+    weights, moments = program.state_inputs[: len(program.parameters)], program.state_inputs[len(program.parameters) :]
     assert [trace.get_root(0, w) for w in weights] == list(trace.checkpoint_roots)
     for moment in moments:
         tensor = program.tensors[moment]
-        assert trace.get_root(0, moment) == compute_tensor_root(np.zeros((tensor.rows, tensor.columns), np.int64))
+        assert trace.get_root(0, moment) == compute_tensor_root(
+            np.zeros((tensor.rows, tensor.columns), NUMPY[tensor.dtype])
+        )
     assert trace.get_root(2, program.checkpoint_weights[1]) == trace.checkpoint_roots[1]
 
 

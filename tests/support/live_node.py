@@ -17,8 +17,8 @@ from consensus.ticket import Draw, Operands, compute_thresholds, compute_ticket_
 from ml.checkpoint import compute_checkpoint_root, compute_initial_checkpoint
 from ml.dataset import load_digits
 from ml.lottery import get_lottery
+from ml.models import build_program
 from ml.noise import MatmulShape
-from ml.program import build_program
 from ml.spec import DIGITS, encode_spec
 from ml.tensor_tree import compute_tensor_root
 from node.data_directory import DataDirectory
