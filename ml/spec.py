@@ -22,8 +22,8 @@ TOKENS_MAX = 16_384
 """Tokens of one batch: a row of a weight gradient's operand, 16 KiB of int8, is what one check opens."""
 VOCABULARY_MAX = 8_192
 CONTEXT_MAX = 4_096
-NORMALISED_WIDTH_MAX = 16_384
-"""Squares of 2**24 over a row of this width still add up to less than 2**62."""
+NORMALISED_WIDTH_MAX = 8_192
+"""The root of the width in F20, times 2**36, still fits 63 bits; squares of 2**24 over such a row add up to 2**61."""
 LAYERS_MAX = 256
 
 

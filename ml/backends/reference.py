@@ -123,7 +123,7 @@ class ReferenceBackend:
         """Return (gradient - y mean(gradient y)) over the norm, y = normalise(x)."""
         _, drop, reciprocal, shift = _compute_norms(x)
         y, g = self.normalise(x).astype(np.int64), gradient.astype(np.int64)
-        # By Cauchy-Schwarz |sum| <= 2**31 sqrt(width) * 2**16 sqrt(width): below 2**61 for a width of 2**14.
+        # By Cauchy-Schwarz |sum| <= 2**31 sqrt(width) * 2**16 sqrt(width): below 2**60 for a width of 2**13.
         mean = arithmetic.divide_magnitude((g * y).sum(axis=1, keepdims=True), x.shape[1])
         along = round_shift(y * round_shift(mean, arithmetic.ACTIVATION_BITS), arithmetic.ACTIVATION_BITS)
         rest = saturate(g - along).astype(np.int64)
@@ -256,18 +256,17 @@ def _quantise(x: I64, exponents: I32, rounding: Rounding | None, mantissa_max: i
 def _compute_norms(x: I32) -> tuple[I64, I64, I64, I64]:
     """Return each row short of 2**24, the bits it dropped, and reciprocal and shift of its root mean square.
 
-    1 / rms of the short row is reciprocal / 2**(shift - 16 + 16), so that short * reciprocal >> shift is in F16.
+    The short row times the reciprocal, shifted right, is the normalised row in F16.
     """
     width = x.shape[1]
     x_i64 = x.astype(np.int64)
     drop = np.maximum(0, arithmetic.compute_bit_length(np.abs(x_i64).max(axis=1, keepdims=True)) - NORM_BITS)
     short = round_shift(x_i64, drop)
-    # Squares of at most 2**48 over a width of at most 2**14, and the epsilon: below 2**62 + 2**20.
+    # Squares of at most 2**48 over a width of at most 2**13, and the epsilon: below 2**61 + 2**20.
     squares = (short * short).sum(axis=1, keepdims=True) + (width * NORM_EPSILON >> np.minimum(2 * drop, 62))
-    squares = np.clip(squares, 1, (1 << 62) - 1)
     even = 62 - arithmetic.compute_bit_length(squares) & -2
     root = arithmetic.compute_isqrt(squares << even)
-    # sqrt(width) in F20 times 2**36 over a root in [2**30, 2**31): below 2**34, then cut to 31 bits.
+    # sqrt(width) in F20 times 2**36 is below 2**63; over a root in [2**30, 2**31) below 2**33, then cut to 31 bits.
     long = (isqrt(width << 40) << 36) // root
     cut = np.maximum(0, arithmetic.compute_bit_length(long) - 31)
     return short, drop, long >> cut, 40 - (even >> 1) - cut
