@@ -116,8 +116,9 @@ def test_relu_squared(rows: list[list[int]]) -> None:
 def test_rescale(product: int, a: int, b: int, shift: int) -> None:
     left = a + b - shift
     expected = clamp(product << left) if left >= 0 else clamp(half_up(product, -left))
-    exponents = (np.full((1, 1), value, np.int32) for value in (a, b))
-    assert REFERENCE.rescale(as_row([product]), *exponents, shift).tolist() == [[expected]]
+    left_exponent, right_exponent = (np.full((1, 1), value, np.int32) for value in (a, b))
+    found = REFERENCE.rescale(as_row([product]), left_exponent, right_exponent, shift)
+    assert found.tolist() == [[expected]]
 
 
 def exp2(power: int) -> int:

@@ -158,8 +158,8 @@ def test_another_producer_of_a_matmul_row_is_caught_by_a_draw_of_the_matmul(name
             row = place.row if operand == matmul.a else place.row // matmul.M * matmul.N + place.column
             place = replace(place, depth=int(np.abs(honest[operand][row].astype(np.int32)).argmax()))
             if honest[operand][row].any():
-                trace = replace(forge(name, tensors, operand))
-                trace = replace(trace, output_roots=merge_roots(trace, forge(name, tensors, output), make_trace(name)))
+                one, other = (forge(name, tensors, changed) for changed in (operand, output))
+                trace = replace(one, output_roots=merge_roots(one, other, make_trace(name)))
                 with pytest.raises(InvalidProof, match="op-quantise"):
                     verify_opening(make_context(name), trace, place, open_without_checking(name, place, tensors))
 
@@ -188,8 +188,8 @@ def test_a_loose_exponent_is_refused(name: str, change: int) -> None:
             mantissas[row] = np.clip((x[row] + (1 << shift >> 1)) >> shift, -63, 63)
             tensors.update(zip(op.outputs, (mantissas, exponents), strict=True))
             place = make_place(name, op, row, int(np.abs(x[row]).argmax()))
-            traces = [forge(name, tensors, output) for output in op.outputs]
-            trace = replace(traces[0], output_roots=merge_roots(*traces, make_trace(name)))
+            one, other = (forge(name, tensors, output) for output in op.outputs)
+            trace = replace(one, output_roots=merge_roots(one, other, make_trace(name)))
             with pytest.raises(InvalidProof, match="op-quantise"):
                 verify_opening(make_context(name), trace, place, open_without_checking(name, place, tensors))
 
@@ -260,7 +260,7 @@ def test_an_opening_stands_for_its_own_place_segment_and_data(name: str, rule: s
 
 def change_data(dataset: Dataset) -> Dataset:
     if isinstance(dataset, Text):
-        return replace(dataset, stream=dataset.stream ^ 1)
+        return replace(dataset, stream=dataset.stream ^ np.uint8(1))
     return replace(dataset, x=dataset.x + 1)
 
 
