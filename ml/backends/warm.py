@@ -16,21 +16,42 @@ from ml.backends import get_backend
 from ml.backends.cpu import ticket
 from ml.backends.cpu.tensor_hash import compute_tensor_roots
 from ml.checkpoint import compute_initial_checkpoint, decode_checkpoint, encode_checkpoint
-from ml.dataset import load_digits
+from ml.dataset import Dataset, Text, load_digits
+from ml.evaluation import compute_evaluation
+from ml.models import build_program
 from ml.noise import MatmulShape, Place
-from ml.program import build_program
-from ml.segment import run_segment
-from ml.settlement import compute_evaluation
-from ml.spec import DIGITS
+from ml.segment import Runner, compute_initial_state, run_segment
+from ml.spec import DIGITS, Decoder, Positions, Spec
+from ml.training import run_training_step
+
+_DECODER = Decoder(
+    vocabulary=256, context=64, width=64, layers=1, heads=2, hidden=128, positions=Positions.LEARNED, tied=0
+)
 
 
-def warm_training() -> None:
-    """Compile the ops of a segment and of an evaluation."""
-    program = build_program(replace(DIGITS, segment_steps=2, warmup_steps=0, decay_steps=0))
+def warm_classifier() -> None:
+    """Compile the ops of a classifier's segment and of its evaluation."""
+    _warm_training(DIGITS, load_digits(DIGITS.heldout))
+
+
+def warm_decoder() -> None:
+    """Compile the ops of a language model's segment and of its evaluation, for both kinds of positions."""
+    stream = np.arange(4096).astype(np.uint8)
+    stream.setflags(write=False)
+    text = Text(stream, stream[:512], Hash(bytes(32)))
+    for positions in Positions:
+        _warm_training(replace(DIGITS, model=replace(_DECODER, positions=positions), batch=2), text)
+
+
+def _warm_training(spec: Spec, dataset: Dataset) -> None:
+    program = build_program(replace(spec, segment_steps=2, warmup_steps=0, decay_steps=0))
     checkpoint = decode_checkpoint(program, encode_checkpoint(compute_initial_checkpoint(program)))
-    dataset, backend = load_digits(DIGITS.heldout), get_backend("cpu")
+    backend = get_backend("cpu")
     run_segment(program, backend, checkpoint, dataset, bytes(32))
     compute_evaluation(program, backend, checkpoint, dataset)
+    run_training_step(
+        Runner(program, backend, dataset, bytes(32), checkpoint), 0, compute_initial_state(program, checkpoint)
+    )
 
 
 def warm_hashing() -> None:
@@ -47,7 +68,8 @@ def warm_lottery() -> None:
 
 
 PARTS: tuple[tuple[str, Callable[[], None]], ...] = (
-    ("training", warm_training),
+    ("classifier", warm_classifier),
+    ("language model", warm_decoder),
     ("tensor hashing", warm_hashing),
     ("lottery", warm_lottery),
 )

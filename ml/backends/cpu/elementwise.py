@@ -1,153 +1,81 @@
-"""Compiled ops that touch each element or row once: batch, rescale, ReLU, loss, Adam.
+"""Compiled ops that touch each element once, for itself: rescaling, activations, residual adds.
 
-The twins of the methods of the same purpose in `ml.backends.reference`, where every bound is derived.
+The twins of the methods of the same purpose in `ml.backends.reference`, where every bound is derived. A kernel fills
+the rows [start, stop) of its result, so that ranges can run side by side.
 """
 
 import numpy as np
 
-from ml import arithmetic
-from ml.arithmetic import I32, I64
+from ml.arithmetic import ACTIVATION_BITS, I32, INT32_MAX
 from ml.backends.cpu.kernel import kernel
-from ml.backends.cpu.scalar import (
-    compute_bit_length_scalar,
-    compute_prf_scalar,
-    fill_isqrt,
-    saturate_scalar,
-    widen,
-)
+from ml.backends.cpu.scalar import saturate_scalar, widen
 
-_MASK_32, _SHIFT_32 = np.uint64(0xFFFFFFFF), np.uint64(32)
-_LOG2_E = arithmetic.LOG2_E_F30
-_UPDATE_MAX, _CORRECTION_BITS = arithmetic.UPDATE_MAX, arithmetic.CORRECTION_BITS
-_MEAN_BITS, _MEAN_SHIFT, _VARIANCE_SHIFT = arithmetic.MEAN_BITS, arithmetic.MEAN_SHIFT, arithmetic.VARIANCE_SHIFT
+_MAX, _MIN = np.int32(INT32_MAX), np.int32(-INT32_MAX)
+_ZERO, _ONE, _LAST = np.int32(0), np.int32(1), np.int32(31)
+_SQUARE_HALF, _DOUBLE_HALF = 1 << (ACTIVATION_BITS - 1), 1 << (ACTIVATION_BITS - 2)
 
 
 @kernel
-def draw_batch(x: I32, labels: I32, key: np.uint64, batch: int) -> tuple[I32, I32]:
-    """Return the rows whose indexes are (prf * n) >> 64, and their labels."""
-    rows, columns = x.shape
-    n = np.uint64(rows)
-    x_drawn, labels_drawn = np.empty((batch, columns), np.int32), np.empty((batch, 1), np.int32)
-    for i in range(batch):
-        word = compute_prf_scalar(key, np.uint64(i))
-        low = ((word & _MASK_32) * n) >> _SHIFT_32
-        row = widen(((word >> _SHIFT_32) * n + low) >> _SHIFT_32)
-        x_drawn[i, :] = x[row, :]
-        labels_drawn[i, 0] = labels[row, 0]
-    return x_drawn, labels_drawn
+def rescale_scalar(product: np.int32, right: np.int32) -> np.int32:
+    """Return product / 2**right, rounded half up and saturated, for a shift of either sign, without leaving int32."""
+    # To the right: all bits but the last, then the last one rounds. From 32 bits on nothing is left but zero.
+    short = np.int32(product >> min(max(np.int32(right - _ONE), _ZERO), _LAST))
+    rounded = np.int32(np.int32(short >> _ONE) + np.int32(short & _ONE))
+    # To the left: what does not come back has overflowed.
+    left = min(max(np.int32(-right), _ZERO), _LAST)
+    shifted = np.int32(product << left)
+    bound = _MIN if product < _ZERO else _MAX
+    kept = max(shifted, _MIN) if np.int32(shifted >> left) == product else bound
+    return np.int32(rounded if right > _ZERO else kept)
 
 
 @kernel
-def rescale(product: I32, a_exponents: I32, b_exponents: I32, shift: int) -> I32:
-    """Return product (M, N) int32 over 2**(shift - a_exponent - b_exponent), rounded and saturated."""
-    rows, columns = product.shape
-    result = np.empty((rows, columns), np.int32)
-    for i in range(rows):
-        row_shift = shift - widen(a_exponents[i, 0])
-        for j in range(columns):
-            right = row_shift - widen(b_exponents[j, 0])
-            left, right = max(-right, 0), max(right, 0)
-            value = ((widen(product[i, j]) << left) + ((1 << right) >> 1)) >> right
-            result[i, j] = saturate_scalar(value)
-    return result
+def rescale(product: I32, exponents: tuple[I32, I32], shift: int, result: I32, start: int, stop: int) -> None:
+    """Write product (M, N) int32 over 2**(shift - a_exponent - b_exponent) to `result`, which may be `product`."""
+    a_exponents, b_exponents = exponents
+    for i in range(start, stop):
+        row_shift = np.int32(shift - widen(a_exponents[i, 0]))
+        for j in range(product.shape[1]):
+            result[i, j] = rescale_scalar(product[i, j], np.int32(row_shift - b_exponents[j, 0]))
 
 
 @kernel
-def relu(z: I32) -> I32:
-    """Return max(z, 0)."""
-    result = np.empty_like(z)
-    for i in range(z.shape[0]):
+def relu(z: I32, result: I32, start: int, stop: int) -> None:
+    """Write max(z, 0)."""
+    for i in range(start, stop):
         for j in range(z.shape[1]):
-            result[i, j] = max(z[i, j], 0)
-    return result
+            result[i, j] = max(z[i, j], _ZERO)
 
 
 @kernel
-def relu_backward(gradient: I32, z: I32) -> I32:
-    """Return gradient where z > 0, else 0."""
-    result = np.empty_like(z)
-    for i in range(z.shape[0]):
+def relu_backward(gradient: I32, z: I32, result: I32, start: int, stop: int) -> None:
+    """Write gradient where z > 0, else 0."""
+    for i in range(start, stop):
         for j in range(z.shape[1]):
-            result[i, j] = gradient[i, j] if z[i, j] > 0 else 0
-    return result
+            result[i, j] = gradient[i, j] if z[i, j] > 0 else _ZERO
 
 
 @kernel
-def compute_exp2_scalar(x: int, table: I64) -> int:
-    """Return 2**(-x) in F30 for x >= 0 in F24."""
-    whole, index, rest = x >> 24, (x >> 16) & 255, x & 0xFFFF
-    if whole >= 32:
-        return 0
-    low, high = widen(table[index + 1]), widen(table[index])
-    value = high - (((high - low) * rest) >> 16)
-    return (value + ((1 << whole) >> 1)) >> whole
+def relu_squared(h: I32, result: I32, start: int, stop: int) -> None:
+    """Write max(h, 0)**2."""
+    for i in range(start, stop):
+        for j in range(h.shape[1]):
+            positive = widen(max(h[i, j], _ZERO))
+            result[i, j] = min((positive * positive + _SQUARE_HALF) >> ACTIVATION_BITS, INT32_MAX)
 
 
 @kernel
-def compute_log2_scalar(x: int) -> int:
-    """Return floor(log2(x) * 2**16) of 1 <= x < 2**62."""
-    length = compute_bit_length_scalar(x) - 1
-    mantissa = x >> (length - 30) if length >= 30 else x << (30 - length)
-    result = length << 16
-    for step in range(16):
-        mantissa = (mantissa * mantissa) >> 30
-        bit = mantissa >> 31
-        result += bit << (15 - step)
-        mantissa >>= bit
-    return result
+def relu_squared_backward(gradient: I32, h: I32, result: I32, start: int, stop: int) -> None:
+    """Write 2 max(h, 0) gradient."""
+    for i in range(start, stop):
+        for j in range(h.shape[1]):
+            product = widen(max(h[i, j], _ZERO)) * widen(gradient[i, j])
+            result[i, j] = saturate_scalar((product + _DOUBLE_HALF) >> (ACTIVATION_BITS - 1))
 
 
 @kernel
-def compute_loss_gradient(z: I32, labels: I32, table: I64) -> tuple[I32, I32]:
-    """Return softmax - onehot (batch, classes) int32 F20 and the loss (batch, 1) int32 F16 in bits."""
-    rows, classes = z.shape
-    gradient, loss = np.empty((rows, classes), np.int32), np.empty((rows, 1), np.int32)
-    terms = np.empty(classes, np.int64)
-    for i in range(rows):
-        highest = widen(z[i, 0])
-        for j in range(1, classes):
-            highest = max(highest, widen(z[i, j]))
-        total = 0
-        label, label_power = widen(labels[i, 0]), 0
-        for j in range(classes):
-            power = ((highest - widen(z[i, j])) * _LOG2_E + (1 << 21)) >> 22
-            term = compute_exp2_scalar(power, table)
-            terms[j] = term
-            total += term
-            if j == label:
-                label_power = (power + 128) >> 8
-        for j in range(classes):
-            value = (widen(terms[j]) << 24) // total - ((1 << 24) if j == label else 0)
-            gradient[i, j] = saturate_scalar((value + 8) >> 4)
-        bits = compute_log2_scalar(total) - (30 << 16) + label_power
-        loss[i, 0] = saturate_scalar(max(bits, 0))
-    return gradient, loss
-
-
-@kernel
-def update_adam(
-    state: tuple[I32, I64, I64], gradient: I32, correction: int, rate: int, decay: int
-) -> tuple[I32, I64, I64]:
-    """Return w int32 F24, m int64 and v int64 after one step; correction in F30, rates in units of 2**-32."""
-    w_old, m_old, v_old = state
-    rows, columns = w_old.shape
-    w, m, v = np.empty_like(w_old), np.empty_like(m_old), np.empty_like(v_old)
-    rest, roots = np.empty(columns, np.int64), np.empty(columns, np.int64)
-    for i in range(rows):
-        for j in range(columns):
-            g = widen(gradient[i, j])
-            mean, variance = widen(m_old[i, j]), widen(v_old[i, j])
-            m[i, j] = mean + (((g << _MEAN_BITS) - mean + 4) >> _MEAN_SHIFT)
-            v[i, j] = variance + ((g * g - variance + 32) >> _VARIANCE_SHIFT)
-        rest[:] = v[i]
-        fill_isqrt(rest, roots)
-        for j in range(columns):
-            mean = widen(m[i, j])
-            quotient = np.uint64(abs(mean) << 8) // np.uint64(widen(roots[j]) + 1)
-            capped = min(widen(quotient), _UPDATE_MAX)
-            size = (capped * correction) >> _CORRECTION_BITS
-            update = -size if mean < 0 else size
-            before = widen(w_old[i, j])
-            after = before - ((update * rate + (1 << 23)) >> 24) - ((before * decay + (1 << 31)) >> 32)
-            w[i, j] = saturate_scalar(after)
-    return w, m, v
+def add(a: I32, b: I32, result: I32, start: int, stop: int) -> None:
+    """Write a + b, saturated."""
+    for i in range(start, stop):
+        for j in range(a.shape[1]):
+            result[i, j] = saturate_scalar(widen(a[i, j]) + widen(b[i, j]))

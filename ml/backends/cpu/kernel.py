@@ -15,7 +15,7 @@ import numba
 F = TypeVar("F", bound=Callable[..., object])
 
 _FOLDER = Path(__file__).resolve().parent
-_CONSTANTS = ("arithmetic.py", "noise.py", "prf.py", "tensor_tree.py")
+_CONSTANTS = ("arithmetic.py", "noise.py", "prf.py", "rotary.py", "tensor_tree.py", "backends/reference.py")
 
 
 def compute_cache_name(files: list[Path]) -> str:
@@ -36,4 +36,5 @@ numba.config.CACHE_DIR = str(  # type: ignore[attr-defined]  # numba sets its op
 
 def kernel(function: F) -> F:
     """Return `function` compiled by Numba, cached on disk, without the interpreter lock."""
-    return cast(F, numba.njit(cache=True, nogil=True)(function))
+    # NumPy's error model leaves out the branch that raises at a division by zero: no kernel divides by zero.
+    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))

@@ -1,4 +1,4 @@
-"""Exact int8 matmul: an own kernel for small shapes, the machine's int8 units for large ones.
+"""Exact int8 matmul: an own kernel for small and grouped shapes, the machine's int8 units for large ones.
 
 `torch._int_mm` sums in int16 on machines without VNNI and is then silently wrong, so it is trusted only after an
 adversarial self-test, once per process; a machine that fails it uses the own kernel throughout. Torch is imported
@@ -8,47 +8,112 @@ only when a large product asks for it.
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 
 from ml.arithmetic import I8, I32
+from ml.backends.cpu.elementwise import rescale_scalar
 from ml.backends.cpu.kernel import kernel
+from ml.backends.cpu.pairs import COLUMNS_AT_ONCE, ROWS_AT_ONCE, fill_sums
+from ml.backends.cpu.scalar import widen
 
 LARGE_MACS = 1 << 23
 """Multiply-accumulates from which a call into torch pays for itself."""
+Operands = tuple[I8, I32, I8, I32]
+"""Mantissas and exponents of a, then of b."""
+
+I16 = npt.NDArray[np.int16]
 
 
 @kernel
-def multiply_small(a: I8, b: I8) -> I32:
-    """Return a (M, K) int8 times b (N, K) int8 transposed: (M, N) int32, exact for K < 2**17."""
-    rows, depth = a.shape
-    columns = b.shape[0]
-    result = np.empty((rows, columns), np.int32)
-    a_i16, b_i16 = a.astype(np.int16), b.astype(np.int16)
-    for i in range(rows):
-        left = a_i16[i]
-        for j in range(columns):
-            right = b_i16[j]
-            total = np.int32(0)
-            for k in range(depth):
-                total += np.int32(left[k]) * np.int32(right[k])
-            result[i, j] = total
-    return result
+def _pack_rows(a: I8, first: int, packed: I16) -> None:
+    """Copy rows of a (rows, K) from `first` on, as int16, into packed (8 n, even depth), with zeros around them."""
+    depth = a.shape[1]
+    for i in range(packed.shape[0]):
+        count = depth if first + i < a.shape[0] else 0
+        for k in range(count):
+            packed[i, k] = a[first + i, k]
+        for k in range(count, packed.shape[1]):
+            packed[i, k] = 0
 
 
-def multiply(a: I8, b: I8) -> I32:
-    """Return a (M, K) int8 times b (N, K) int8 transposed by the fastest exact path."""
-    macs = a.shape[0] * b.shape[0] * a.shape[1]
-    if macs >= LARGE_MACS and is_library_exact():
-        return _multiply_library(a, b)
-    return multiply_small(a, b)
+@kernel
+def _pack_columns(b: I8, place: tuple[int, int], packed: I16) -> None:
+    """Lay `count` rows of b (rows, K) from `first` out as pairs along K: packed (pairs, 2 x 32 n), with zeros."""
+    first, count = place
+    depth = b.shape[1]
+    packed[:] = 0
+    for j in range(count):
+        for k in range(depth):
+            packed[k >> 1, 2 * j + (k & 1)] = b[first + j, k]
+
+
+@kernel
+def _round_up(n: int, to: int) -> int:
+    return (n + to - 1) // to * to
+
+
+@kernel
+def multiply_range(a: I8, b: I8, result: I32, start: int, stop: int) -> None:
+    """Write rows [start, stop) of a (M, K) int8 times b (N, K) int8 transposed; exact for K < 2**17."""
+    columns, depth = b.shape
+    wide, pairs = _round_up(columns, COLUMNS_AT_ONCE), (depth + 1) // 2
+    right, left = np.empty((pairs, 2 * wide), np.int16), np.empty((ROWS_AT_ONCE, 2 * pairs), np.int16)
+    sums = np.empty((ROWS_AT_ONCE, COLUMNS_AT_ONCE), np.int32)
+    _pack_columns(b, (0, columns), right)
+    for i in range(start, stop, ROWS_AT_ONCE):
+        _pack_rows(a, i, left)
+        for j in range(0, wide, COLUMNS_AT_ONCE):
+            fill_sums(left, right, (0, 2 * pairs, 2 * j, 2 * wide, pairs), sums)
+            for row in range(min(ROWS_AT_ONCE, stop - i)):
+                for column in range(min(COLUMNS_AT_ONCE, columns - j)):
+                    result[i + row, j + column] = sums[row, column]
+
+
+@kernel
+def multiply_groups(
+    operands: Operands, groups: int, attributes: tuple[int, bool], result: I32, start: int, stop: int
+) -> None:
+    """Write groups [start, stop) of the rescaled products; attributes: shift, whether zero above the diagonal."""
+    a, a_exponents, b, b_exponents = operands
+    shift, is_causal = attributes
+    rows, columns, depth = a.shape[0] // groups, b.shape[0] // groups, a.shape[1]
+    wide, pairs = _round_up(columns, COLUMNS_AT_ONCE), (depth + 1) // 2
+    right, left = np.empty((pairs, 2 * wide), np.int16), np.empty((ROWS_AT_ONCE, 2 * pairs), np.int16)
+    sums = np.empty((ROWS_AT_ONCE, COLUMNS_AT_ONCE), np.int32)
+    for group in range(start, stop):
+        top, first = group * rows, group * columns
+        _pack_columns(b, (first, columns), right)
+        for i in range(0, rows, ROWS_AT_ONCE):
+            _pack_rows(a, top + i, left)
+            for j in range(0, wide, COLUMNS_AT_ONCE):
+                if is_causal and j >= i + ROWS_AT_ONCE:
+                    break
+                fill_sums(left, right, (0, 2 * pairs, 2 * j, 2 * wide, pairs), sums)
+                for row in range(min(ROWS_AT_ONCE, rows - i)):
+                    row_shift = np.int32(shift - widen(a_exponents[top + i + row, 0]))
+                    for column in range(min(COLUMNS_AT_ONCE, columns - j)):
+                        right_shift = np.int32(row_shift - b_exponents[first + j + column, 0])
+                        result[top + i + row, j + column] = rescale_scalar(sums[row, column], right_shift)
+        if is_causal:
+            for i in range(rows):
+                for j in range(i + 1, columns):
+                    result[top + i, j] = 0
 
 
 @cache
 def is_library_exact() -> bool:
     """Return whether torch multiplies int8 exactly on this machine: worst-case signs, magnitudes and remainders."""
     try:
-        return all(np.array_equal(_multiply_library(a, b), multiply_small(a, b)) for a, b in _adversaries())
+        return all(_is_same(a, b) for a, b in _adversaries())
     except (ImportError, RuntimeError):
         return False
+
+
+def _is_same(a: I8, b: I8) -> bool:
+    found, expected = (np.empty((len(a), len(b)), np.int32) for _ in range(2))
+    multiply_library_range(a, b, found, 0, len(a))
+    multiply_range(a, b, expected, 0, len(a))
+    return np.array_equal(found, expected)
 
 
 def _adversaries() -> list[tuple[I8, I8]]:
@@ -58,11 +123,15 @@ def _adversaries() -> list[tuple[I8, I8]]:
         for value in (127, -127, -128):
             flat = np.full((96, depth), value, np.int8)
             pairs += [(flat, flat), (flat, ramp), (ramp, flat), (ramp, ramp[::-1].copy())]
+            pairs += [(ramp[:5], flat[:33]), (flat[:17], ramp[:1])]
     return pairs
 
 
-def _multiply_library(a: I8, b: I8) -> I32:
+def multiply_library_range(a: I8, b: I8, result: I32, start: int, stop: int) -> None:
+    """Write rows [start, stop) of a (M, K) int8 times b (N, K) int8 transposed by torch; right where it is exact."""
     import torch  # noqa: PLC0415 - a large and slow import that small tasks never need
 
-    product: I32 = torch._int_mm(torch.from_numpy(a), torch.from_numpy(b).t()).numpy()
-    return product
+    # Whoever spreads the work has threads of his own; two pools would fight for the same cores.
+    torch.set_num_threads(1)
+    rows = torch.from_numpy(result[start:stop])
+    torch._int_mm(torch.from_numpy(a[start:stop]), torch.from_numpy(b).t(), out=rows)
