@@ -1,0 +1,1 @@
+"""Measures: single benchmarks as modules, the lab that reproduces the tables of `results/`."""
