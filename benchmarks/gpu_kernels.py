@@ -1,0 +1,175 @@
+"""`python -m benchmarks.gpu_kernels`: compile every Triton kernel for a Hopper GPU, on any machine.
+
+It shows that each kernel is accepted by the whole tool chain down to machine code, which instructions it became and
+what it takes of a multiprocessor. It launches nothing, needs no GPU and writes no file but Triton's cache.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from ml.arithmetic import DELTA_BITS, DELTA_MAX, MANTISSA_BITS, MANTISSA_MAX
+from ml.backends.cuda import elementwise, matmul, norm, optimizer, quantise, softmax
+from ml.backends.cuda.device import Kernel
+
+HOPPER = GPUTarget("cuda", 90, 32)
+_I8_POINTERS = ("a", "b", "mantissas")
+_I64_POINTERS = ("sums", "table", "variances", "variances_after")
+_I64_NUMBERS = ("numerator",)
+_UNALIGNED = (
+    "key_low",
+    "key_high",
+    "first_row",
+    "first_column",
+    "shift",
+    "correction",
+    "rate",
+    "decay_low",
+    "decay_high",
+)
+_NUMBERS = ("rows", "columns", "m", "n", "k", "half", "context", "width", "classes", "count", "scale", *_UNALIGNED)
+
+_FLOAT = re.compile(
+    r"\b(?:add|sub|mul|div|fma|mad|cvt|min|max|setp|ex2|lg2|rcp|sqrt|rsqrt)[.\w]*\.(?:f16|bf16|f32|f64|tf32)"
+)
+"""Instructions of PTX that compute with floating-point numbers."""
+_INTEGER_PRODUCT = re.compile(r"\b(?:wgmma\.mma_async|mma)\.sync[.\w]*\.s32\.s8\.s8")
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A kernel with the flags and tile sizes of one launch."""
+
+    name: str
+    kernel: Kernel
+    constants: dict[str, int | bool]
+    warps: int = 4
+    stages: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a variant became."""
+
+    name: str
+    cubin_bytes: int
+    shared_bytes: int
+    registers: int
+    """Of one thread."""
+    spilled_bytes: int
+    """Of one thread: what did not fit in registers."""
+    has_integer_product: bool
+    floats: tuple[str, ...]
+    """Floating-point instructions in its PTX: none is allowed."""
+
+
+def list_variants() -> Iterator[Variant]:
+    """Yield every kernel, with each of its flags, in tiles as training launches them."""
+    tile: dict[str, int | bool] = {"tile_rows": 2, "tile_columns": 1024}
+    for bits, limit, before, stochastic in (
+        (MANTISSA_BITS, MANTISSA_MAX, False, False),
+        (MANTISSA_BITS, MANTISSA_MAX, False, True),
+        (DELTA_BITS, DELTA_MAX, True, False),
+    ):
+        flags = {"bits": bits, "mantissa_max": limit, "is_stochastic": stochastic, "has_before": before}
+        yield Variant("quantise-rows", quantise._quantise_rows, flags | tile)
+    square: dict[str, int | bool] = {"tile_rows": 64, "tile_columns": 64}
+    yield Variant("column-exponents", quantise._compute_exponents, square)
+    for stochastic in (False, True):
+        yield Variant("quantise-transposed", quantise._quantise_transposed, {"is_stochastic": stochastic} | square)
+    for side in (4096, 64):
+        for rescaled, causal in ((False, False), (True, False), (True, True)):
+            chosen = matmul.choose_tile(side, side, side)
+            sizes = {"tile_m": chosen.rows, "tile_n": chosen.columns, "tile_k": chosen.depth}
+            flags = {"is_rescaled": rescaled, "is_causal": causal}
+            yield Variant(f"multiply-{side}", matmul._multiply, flags | sizes, chosen.warps, chosen.stages)
+    yield Variant("rescale", matmul._rescale_product, tile)
+    for rule in elementwise.Rule:
+        constants: dict[str, int | bool] = {"rule": int(rule), "block": 1024}
+        yield Variant(rule.name.lower().replace("_", "-"), elementwise._apply, constants)
+    for flag in (False, True):
+        yield Variant("rotate", elementwise._rotate, {"is_inverse": flag} | square)
+        yield Variant("embed", elementwise._embed, {"has_positions": flag} | tile)
+    yield Variant("add-columns", elementwise._add_columns, square)
+    yield Variant("round-sums", elementwise._round_sums, {"block": 1024})
+    yield Variant("normalise", norm._normalise, tile)
+    yield Variant("normalise-backward", norm._normalise_backward, tile)
+    yield Variant("causal-softmax", softmax._causal_softmax, tile)
+    yield Variant("causal-softmax-backward", softmax._causal_softmax_backward, tile)
+    yield Variant("loss", softmax._compute_loss, {"tile_rows": 8, "tile_columns": 256})
+    yield Variant("adam", optimizer._update_adam, {"block": 1024})
+
+
+def _get_type(name: str) -> str:
+    if name in _I8_POINTERS:
+        return "*i8"
+    if name in _I64_POINTERS:
+        return "*i64"
+    if name in _I64_NUMBERS:
+        return "i64"
+    return "i32" if name in _NUMBERS else "*i32"
+
+
+_USAGE = re.compile(r"REG:(\d+) STACK:(\d+)")
+
+
+def read_usage(cubin: bytes) -> tuple[int, int]:
+    """Return registers and bytes of stack of one thread."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [str(tool), "--dump-resource-usage", file.name]
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = _USAGE.search(text)
+    assert found is not None, text
+    return int(found[1]), int(found[2])
+
+
+def compile_variant(variant: Variant) -> Report:
+    """Return what the variant becomes on a Hopper GPU."""
+    names = variant.kernel.arg_names
+    signature = {name: "constexpr" if name in variant.constants else _get_type(name) for name in names}
+    aligned = [
+        (place,) for place, name in enumerate(names) if name not in (*variant.constants, *_UNALIGNED, *_I64_NUMBERS)
+    ]
+    source = ASTSource(
+        variant.kernel, signature, variant.constants, {place: [["tt.divisibility", 16]] for place in aligned}
+    )
+    options = {"num_warps": variant.warps, "num_stages": variant.stages}
+    compiled = triton.compile(source, target=HOPPER, options=options)
+    ptx: str = compiled.asm["ptx"]
+    return Report(
+        variant.name,
+        len(compiled.asm["cubin"]),
+        compiled.metadata.shared,
+        *read_usage(compiled.asm["cubin"]),
+        _INTEGER_PRODUCT.search(ptx) is not None,
+        tuple(sorted(set(_FLOAT.findall(ptx)))),
+    )
+
+
+def main() -> int:
+    """Compile all, one line each; return the exit code: 1 when a kernel computes with floats."""
+    print(f"{'kernel':<26}{'cubin B':>9}{'shared B':>10}{'registers':>11}{'stack B':>9}  tensor cores  floats")
+    floats = 0
+    for variant in list_variants():
+        report = compile_variant(variant)
+        floats += len(report.floats)
+        product = "int8" if report.has_integer_product else "-"
+        sizes = f"{report.shared_bytes:>10}{report.registers:>11}{report.spilled_bytes:>9}"
+        row = f"{report.name:<26}{report.cubin_bytes:>9}{sizes}  {product:<12}"
+        print(row, ", ".join(report.floats) or "none", flush=True)
+    return min(floats, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
