@@ -1,0 +1,59 @@
+"""Text from a checkpoint, as characters: bytes are drawn by `ml.sampling` and decoded as they come.
+
+Bytes that are no UTF-8 and characters that would steer a terminal are replaced. It knows no terminal.
+"""
+
+import codecs
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from ml.backends import Backend
+from ml.models import build_program
+from ml.sampling import TEMPERATURE_BITS, SamplingRule, generate
+from ml.spec import RATE_BITS
+from node.models.rates import parse_rate
+from node.models.state_file import ModelState
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+START = b"\n"
+"""What an empty prompt stands for: the start of a line."""
+_KEPT = "\n\t"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One more byte, and the characters that it completes: none, one, or more after broken ones."""
+
+    byte: int
+    text: str
+
+
+def parse_temperature(text: str) -> int:
+    """Return a decimal such as "0.8" in F16; raises ModelError when it is none."""
+    return parse_rate(text) >> RATE_BITS - TEMPERATURE_BITS
+
+
+def iterate_pieces(
+    state: ModelState, backend: Backend, prompt: bytes, rule: SamplingRule, count: int
+) -> Iterator[Piece]:
+    """Yield `count` bytes that continue `prompt` as they are drawn; the last piece also says what was left open.
+
+    Raises DecodeError when the prompt, the rule or the model does not allow it.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    # A prompt that ends within a character is continued within it.
+    decoder.decode(prompt)
+    tokens = generate(build_program(state.spec), backend, state.checkpoint, prompt or START, rule)
+    for place, token in enumerate(islice(tokens, count), start=1):
+        yield Piece(token, clean(decoder.decode(bytes([token]), final=place == count)))
+
+
+def clean(text: str) -> str:
+    """Return `text` with control characters but newline and tab replaced."""
+    return "".join(REPLACEMENT if is_control(c) and c not in _KEPT else c for c in text)
+
+
+def is_control(character: str) -> bool:
+    """Say whether a character belongs to C0, DEL or C1."""
+    return character < " " or "\x7f" <= character < "\xa0"
