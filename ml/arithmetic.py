@@ -50,6 +50,8 @@ ROOT_0, ROOT_1, ROOT_2 = 2_867_780_533, 3_527_609_214, 1_759_392_583
 """F30: 1 / sqrt(x) is near ROOT_0 - x (ROOT_1 - x ROOT_2) for x in [1/4, 1); fitted for the least relative error."""
 DECAY_INTERVAL = 16
 """Weight decay is taken every so many steps: at small rates the decay of one step would round to nothing."""
+STRONG_DECAY = 1 << 23
+"""From a decay of 2**-9 a step on it is taken at every step: all at once it would tear at the weights."""
 
 
 def round_shift(x: I64, shift: int | I64) -> I64:

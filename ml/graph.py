@@ -16,7 +16,8 @@ FORWARD_SHIFT = arithmetic.WEIGHT_BITS
 """Activations F16 x weights F24 -> F16; gradients F24 x weights F24 -> F24."""
 WEIGHT_GRADIENT_SHIFT = arithmetic.GRADIENT_BITS + arithmetic.ACTIVATION_BITS - arithmetic.WEIGHT_GRADIENT_BITS
 FULL_SCALE_ROWS_BITS = 10
-"""A weight gradient is a sum over tokens; from 1,024 of them on it is scaled down by their number."""
+ROWS_SHIFT_MIN = -8
+"""A weight gradient is a sum over rows; it is scaled to what 1,024 of them would give, from batches of 4 on."""
 
 _STATE = (("w", Dtype.INT32), ("m", Dtype.INT32), ("v", Dtype.INT64))
 
@@ -48,8 +49,8 @@ class GraphBuilder:
         self._state = [self._add_parameters(name, dtype, TensorKind.STATE) for name, dtype in _STATE]
         self._checkpoint = self._add_parameters("w.checkpoint", Dtype.INT32, TensorKind.CHECKPOINT)
         rows_bits = (count_rows(spec) - 1).bit_length()
-        self.rows_shift = max(0, rows_bits - FULL_SCALE_ROWS_BITS)
-        """Bits that every weight gradient is scaled down by."""
+        self.rows_shift = max(ROWS_SHIFT_MIN, rows_bits - FULL_SCALE_ROWS_BITS)
+        """Bits that every weight gradient is scaled down by, or up by where negative."""
 
     def get_weights(self, parameter: int) -> TensorId:
         """Return the weights of a parameter, by its place in `parameters`."""

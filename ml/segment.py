@@ -10,7 +10,7 @@ from typing import cast
 
 import numpy as np
 
-from ml.arithmetic import DECAY_INTERVAL, I8, I32, I64, IntArray
+from ml.arithmetic import DECAY_INTERVAL, I8, I32, I64, STRONG_DECAY, IntArray
 from ml.backends import Backend, Groups, Heads, Rounding
 from ml.checkpoint import Checkpoint
 from ml.dataset import Dataset, Examples, Text
@@ -110,12 +110,13 @@ def compute_rates(spec: Spec, step: int) -> tuple[int, int]:
     """Return the learning rate and the weight decay of `step`, in units of 2**-32.
 
     The rate rises over the warm-up steps and falls over the decay steps; it is never zero in between. Weight decay is
-    taken every 16th step, for all sixteen at once.
+    taken every 16th step, for all sixteen at once, or at every step where it is strong.
     """
     rate = _compute_rate(spec, step)
-    if (step + 1) % DECAY_INTERVAL and step + 1 < spec.segment_steps:
+    interval = 1 if spec.learning_rate * spec.weight_decay >> RATE_BITS >= STRONG_DECAY else DECAY_INTERVAL
+    if (step + 1) % interval and step + 1 < spec.segment_steps:
         return rate, 0
-    start = step - step % DECAY_INTERVAL
+    start = step - step % interval
     total = sum(_compute_rate(spec, earlier) for earlier in range(start, step + 1))
     return rate, min(total * spec.weight_decay >> RATE_BITS, (1 << RATE_BITS) - 1)
 

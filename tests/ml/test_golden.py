@@ -7,7 +7,7 @@ from tests.support.golden import INTERVAL, SPECS, iterate_digests, read_digests
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_a_thousand_steps_of_the_compiled_backend(name: str) -> None:
+def test_threat_31_a_thousand_steps_of_the_compiled_backend(name: str) -> None:
     assert dict(iterate_digests(name, get_backend("cpu"))) == read_digests(name)
 
 
