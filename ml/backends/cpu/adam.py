@@ -47,11 +47,12 @@ def update_adam(
     state: AdamState, gradient: I32, rates: tuple[int, int, int], results: AdamState, start: int, stop: int
 ) -> None:
     """Write elements [start, stop) of w, m, v, all flat, after a step; rates: correction F30, rate, decay F32."""
-    w, m, v = state
-    w_after, m_after, v_after = results
+    # Slices, because indexes from zero on are known to be positive, and only then the loop becomes vector code.
+    w, m, v, g_i32 = state[0][start:stop], state[1][start:stop], state[2][start:stop], gradient[start:stop]
+    w_after, m_after, v_after = results[0][start:stop], results[1][start:stop], results[2][start:stop]
     correction, rate, decay = rates
-    for i in range(start, stop):
-        g = min(max(widen(gradient[i]), -_BOUND), _BOUND)
+    for i in range(stop - start):
+        g = min(max(widen(g_i32[i]), -_BOUND), _BOUND)
         mean, variance = widen(m[i]), v[i]
         mean += ((g << _MEAN_BITS) - mean + _MEAN_HALF) >> _MEAN_SHIFT
         variance += (g * g - variance + _VARIANCE_HALF) >> _VARIANCE_SHIFT

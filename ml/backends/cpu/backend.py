@@ -13,7 +13,9 @@ import numpy as np
 from ml.arithmetic import I8, I32, compute_bias_correction
 from ml.backends import U8, AdamState, Groups, Heads, Quantised, Rounding
 from ml.backends.cpu import adam, elementwise, layout, matmul, normalise, quantise, softmax
+from ml.backends.cpu import attention as fused
 from ml.backends.reference import _get_softmax_scale, get_root_scale
+from ml.fusion import Attention
 
 Work = Callable[[int, int], None]
 """Does the part [start, stop) of something."""
@@ -23,6 +25,10 @@ Spread = Callable[[Work, int], None]
 SPREAD_ELEMENTS = 1 << 15
 """Elements from which waking other threads pays for itself."""
 _NO_ROUNDING = (np.uint64(0), 0, 0)
+_NO_ROTATION = (np.empty((0, 0), np.int32), np.empty((0, 0), np.int32))
+for _table in _NO_ROTATION:
+    # Of the type of a real table, which is read-only: one kernel serves both.
+    _table.setflags(write=False)
 
 
 def run_inline(work: Work, n: int) -> None:
@@ -32,6 +38,12 @@ def run_inline(work: Work, n: int) -> None:
 
 def _place(rounding: Rounding | None) -> quantise.Place:
     return _NO_ROUNDING if rounding is None else (np.uint64(rounding.key), rounding.row, rounding.column)
+
+
+def _get_constants(attention: Attention) -> tuple[fused.Scales, fused.Shifts, I32, fused.Table]:
+    width = attention.heads.width
+    scales = _get_softmax_scale(width), get_root_scale(width)
+    return scales, attention.shifts, softmax.get_table(), attention.rotation or _NO_ROTATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +252,26 @@ class CpuBackend:
         flat_gradient, rates = gradient.reshape(-1), (compute_bias_correction(step), rate, decay)
         self._run(lambda i, j: adam.update_adam(flat, flat_gradient, rates, targets, i, j), w.size, w.size)
         return results
+
+    def attend(self, qkv: I32, attention: Attention) -> I32:
+        """Return the weighted values of queries, keys and values side by side."""
+        heads = attention.heads
+        result = np.empty((len(qkv), heads.heads * heads.width), np.int32)
+        shape, constants = (heads.context, heads.heads, heads.width), _get_constants(attention)
+        groups = len(qkv) // heads.context * heads.heads
+        work = lambda i, j: fused.attend(qkv, shape, constants, result, i, j)  # noqa: E731
+        self._run(work, groups, qkv.size * heads.context)
+        return result
+
+    def attend_backward(self, qkv: I32, gradient: I32, attention: Attention, keys: tuple[int, ...]) -> I32:
+        """Return the gradient of qkv from that of the weighted values."""
+        heads, tensors, result = attention.heads, (qkv, gradient), np.empty_like(qkv)
+        shape, constants = (heads.context, heads.heads, heads.width), _get_constants(attention)
+        u64s = np.uint64(keys[0]), np.uint64(keys[1]), np.uint64(keys[2]), np.uint64(keys[3])
+        groups = len(qkv) // heads.context * heads.heads
+        work = lambda i, j: fused.attend_backward(tensors, shape, constants, u64s, result, (i, j))  # noqa: E731
+        self._run(work, groups, qkv.size * heads.context)
+        return result
 
     def _run(self, work: Work, n: int, elements: int) -> None:
         if elements < SPREAD_ELEMENTS:

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from ml.arithmetic import I8, I32
 from ml.backends.cpu.elementwise import rescale_scalar
 from ml.backends.cpu.kernel import kernel
-from ml.backends.cpu.pairs import COLUMNS_AT_ONCE, ROWS_AT_ONCE, fill_sums
+from ml.backends.cpu.pairs import COLUMNS_AT_ONCE, ROWS_AT_ONCE, fill_sums, pack_block
 from ml.backends.cpu.scalar import widen
+from ml.backends.cpu.vector import LANES
 
 LARGE_MACS = 1 << 23
 """Multiply-accumulates from which a call into torch pays for itself."""
@@ -25,14 +26,22 @@ I16 = npt.NDArray[np.int16]
 
 
 @kernel
-def _pack_rows(a: I8, first: int, packed: I16) -> None:
-    """Copy rows of a (rows, K) from `first` on, as int16, into packed (8 n, even depth), with zeros around them."""
+def _round_up(n: int, to: int) -> int:
+    return (n + to - 1) // to * to
+
+
+@kernel
+def _pack_rows(a: I8, place: tuple[int, int], packed: I16) -> None:
+    """Copy `count` rows of a (rows, K) from `first` on, as int16, into packed (8 n, even depth), with zeros around."""
+    first, count = place
     depth = a.shape[1]
-    for i in range(packed.shape[0]):
-        count = depth if first + i < a.shape[0] else 0
-        for k in range(count):
+    for i in range(count):
+        for k in range(depth):
             packed[i, k] = a[first + i, k]
-        for k in range(count, packed.shape[1]):
+        for k in range(depth, packed.shape[1]):
+            packed[i, k] = 0
+    for i in range(count, packed.shape[0]):
+        for k in range(packed.shape[1]):
             packed[i, k] = 0
 
 
@@ -40,33 +49,46 @@ def _pack_rows(a: I8, first: int, packed: I16) -> None:
 def _pack_columns(b: I8, place: tuple[int, int], packed: I16) -> None:
     """Lay `count` rows of b (rows, K) from `first` out as pairs along K: packed (pairs, 2 x 32 n), with zeros."""
     first, count = place
-    depth = b.shape[1]
-    packed[:] = 0
+    depth, stride = b.shape[1], packed.shape[1]
+    whole_depth, whole_count = depth // (2 * LANES) * (2 * LANES), count // LANES * LANES
+    if whole_depth < 2 * packed.shape[0] or 2 * whole_count < stride:
+        for pair in range(packed.shape[0]):
+            for j in range(stride):
+                packed[pair, j] = 0
+    for j in range(0, whole_count, LANES):
+        for k in range(0, whole_depth, 2 * LANES):
+            pack_block(b, ((first + j) * depth + k, depth, (k >> 1) * stride + 2 * j, stride), packed)
     for j in range(count):
-        for k in range(depth):
+        for k in range(whole_depth if j < whole_count else 0, depth):
             packed[k >> 1, 2 * j + (k & 1)] = b[first + j, k]
 
 
 @kernel
-def _round_up(n: int, to: int) -> int:
-    return (n + to - 1) // to * to
+def _multiply_packed(left: I16, right: I16, is_causal: bool, sums: I32) -> None:
+    """Write the product of packed operands; of a causal one only the blocks that reach below the diagonal."""
+    depth, wide = left.shape[1], right.shape[1] // 2
+    for i in range(0, left.shape[0], ROWS_AT_ONCE):
+        for j in range(0, wide, COLUMNS_AT_ONCE):
+            if is_causal and j >= i + ROWS_AT_ONCE:
+                break
+            fill_sums(left, right, (i * depth, depth, 2 * j, 2 * wide, depth // 2, i * wide + j, wide), sums)
 
 
 @kernel
 def multiply_range(a: I8, b: I8, result: I32, start: int, stop: int) -> None:
     """Write rows [start, stop) of a (M, K) int8 times b (N, K) int8 transposed; exact for K < 2**17."""
     columns, depth = b.shape
-    wide, pairs = _round_up(columns, COLUMNS_AT_ONCE), (depth + 1) // 2
-    right, left = np.empty((pairs, 2 * wide), np.int16), np.empty((ROWS_AT_ONCE, 2 * pairs), np.int16)
-    sums = np.empty((ROWS_AT_ONCE, COLUMNS_AT_ONCE), np.int32)
+    wide, even = _round_up(columns, COLUMNS_AT_ONCE), _round_up(depth, 2)
+    right, left = np.empty((even // 2, 2 * wide), np.int16), np.empty((ROWS_AT_ONCE, even), np.int16)
+    sums = np.empty((ROWS_AT_ONCE, wide), np.int32)
     _pack_columns(b, (0, columns), right)
     for i in range(start, stop, ROWS_AT_ONCE):
-        _pack_rows(a, i, left)
-        for j in range(0, wide, COLUMNS_AT_ONCE):
-            fill_sums(left, right, (0, 2 * pairs, 2 * j, 2 * wide, pairs), sums)
-            for row in range(min(ROWS_AT_ONCE, stop - i)):
-                for column in range(min(COLUMNS_AT_ONCE, columns - j)):
-                    result[i + row, j + column] = sums[row, column]
+        count = min(ROWS_AT_ONCE, stop - i)
+        _pack_rows(a, (i, count), left)
+        _multiply_packed(left, right, False, sums)
+        for row in range(count):
+            for j in range(columns):
+                result[i + row, j] = sums[row, j]
 
 
 @kernel
@@ -77,27 +99,23 @@ def multiply_groups(
     a, a_exponents, b, b_exponents = operands
     shift, is_causal = attributes
     rows, columns, depth = a.shape[0] // groups, b.shape[0] // groups, a.shape[1]
-    wide, pairs = _round_up(columns, COLUMNS_AT_ONCE), (depth + 1) // 2
-    right, left = np.empty((pairs, 2 * wide), np.int16), np.empty((ROWS_AT_ONCE, 2 * pairs), np.int16)
-    sums = np.empty((ROWS_AT_ONCE, COLUMNS_AT_ONCE), np.int32)
+    wide, even = _round_up(columns, COLUMNS_AT_ONCE), _round_up(depth, 2)
+    right, left = np.empty((even // 2, 2 * wide), np.int16), np.empty((_round_up(rows, ROWS_AT_ONCE), even), np.int16)
+    sums, shifts = np.empty((left.shape[0], wide), np.int32), np.empty(columns, np.int32)
     for group in range(start, stop):
         top, first = group * rows, group * columns
         _pack_columns(b, (first, columns), right)
-        for i in range(0, rows, ROWS_AT_ONCE):
-            _pack_rows(a, top + i, left)
-            for j in range(0, wide, COLUMNS_AT_ONCE):
-                if is_causal and j >= i + ROWS_AT_ONCE:
-                    break
-                fill_sums(left, right, (0, 2 * pairs, 2 * j, 2 * wide, pairs), sums)
-                for row in range(min(ROWS_AT_ONCE, rows - i)):
-                    row_shift = np.int32(shift - widen(a_exponents[top + i + row, 0]))
-                    for column in range(min(COLUMNS_AT_ONCE, columns - j)):
-                        right_shift = np.int32(row_shift - b_exponents[first + j + column, 0])
-                        result[top + i + row, j + column] = rescale_scalar(sums[row, column], right_shift)
-        if is_causal:
-            for i in range(rows):
-                for j in range(i + 1, columns):
-                    result[top + i, j] = 0
+        _pack_rows(a, (top, rows), left)
+        _multiply_packed(left, right, is_causal, sums)
+        for j in range(columns):
+            shifts[j] = shift - widen(b_exponents[first + j, 0])
+        for i in range(rows):
+            own = a_exponents[top + i, 0]
+            seen = min(i + 1, columns) if is_causal else columns
+            for j in range(seen):
+                result[top + i, j] = rescale_scalar(sums[i, j], np.int32(shifts[j] - own))
+            for j in range(seen, columns):
+                result[top + i, j] = 0
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The inner loop of small exact products: 8 rows by 32 columns of sums, two numbers of 16 bits at a time.
+"""The inner loops of small exact products: 8 rows by 32 columns of sums, two numbers of 16 bits at a time.
 
 Emitted as LLVM vector code without any machine's own instructions, like the lottery's tile; here the rows need no
 packing and sums start at zero. All sums are exact modulo 2**32.
@@ -16,7 +16,7 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from ml.backends.cpu.vector import LANES, TypedIntrinsic, get_nothing, get_pointer
+from ml.backends.cpu.vector import LANES, TypedIntrinsic, emit_transposition, get_nothing, get_pointer
 
 ROWS_AT_ONCE = 8
 """Rows whose accumulators stay in registers: 16 vectors, with room for the operands in 32 registers."""
@@ -47,12 +47,13 @@ def _type_fill_sums(
     typing: object, a: types.Array, b: types.Array, places: types.UniTuple, sums: types.Array
 ) -> TypedIntrinsic:
     del typing, places
-    five = cast(Callable[[types.Type, int], types.Type], types.UniTuple)(types.int64, 5)
+    seven = cast(Callable[[types.Type, int], types.Type], types.UniTuple)(types.int64, 7)
     make_slot = cast(Callable[[ir.IRBuilder, ir.Value], ir.Value], cgutils.alloca_once_value)
 
     def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
         left, right, target = (get_pointer(context, builder, sig.args[i], values[i]) for i in (0, 1, 3))
-        a_start, a_stride, b_start, b_stride, pairs = (builder.extract_value(values[2], i) for i in range(5))
+        numbers = [builder.extract_value(values[2], i) for i in range(7)]
+        a_start, a_stride, b_start, b_stride, pairs, start, stride = numbers
         rows = [
             builder.gep(left, [builder.add(a_start, builder.mul(a_stride, ir.Constant(_I64, row)))])
             for row in range(ROWS_AT_ONCE)
@@ -69,20 +70,47 @@ def _type_fill_sums(
                 word = _emit_broadcast(builder, _load(builder, row, step, _I32))
                 for slot, column in zip(pair, columns, strict=True):
                     builder.store(builder.add(builder.load(slot), _emit_pair_product(builder, word, column)), slot)
-        for number, slot in enumerate(slot for pair in slots for slot in pair):
-            place = builder.bitcast(builder.gep(target, [ir.Constant(_I64, number * LANES)]), _SUMS.as_pointer())
-            builder.store(builder.load(slot), place, align=4)
+        for number, pair in enumerate(slots):
+            first = builder.add(start, builder.mul(stride, ir.Constant(_I64, number)))
+            for half, slot in enumerate(pair):
+                place = builder.gep(target, [builder.add(first, ir.Constant(_I64, half * LANES))])
+                builder.store(builder.load(slot), builder.bitcast(place, _SUMS.as_pointer()), align=4)
         return get_nothing(context)
 
-    return types.void(a, b, five, sums), generate
+    return types.void(a, b, seven, sums), generate
 
+
+def _type_pack_block(typing: object, b: types.Array, places: types.UniTuple, packed: types.Array) -> TypedIntrinsic:
+    del typing, places
+    four = cast(Callable[[types.Type, int], types.Type], types.UniTuple)(types.int64, 4)
+    bytes_of_row = ir.VectorType(ir.IntType(8), 2 * LANES)
+
+    def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
+        source, target = (get_pointer(context, builder, sig.args[i], values[i]) for i in (0, 2))
+        start, stride, out_start, out_stride = (builder.extract_value(values[1], i) for i in range(4))
+        words = []
+        for row in range(LANES):
+            place = builder.add(start, builder.mul(stride, ir.Constant(_I64, row)))
+            narrow = builder.load(builder.bitcast(builder.gep(source, [place]), bytes_of_row.as_pointer()), align=1)
+            words.append(builder.bitcast(builder.sext(narrow, _PAIRS), _SUMS))
+        for pair, word in enumerate(emit_transposition(builder, words)):
+            place = builder.add(out_start, builder.mul(out_stride, ir.Constant(_I64, pair)))
+            builder.store(word, builder.bitcast(builder.gep(target, [place]), _SUMS.as_pointer()), align=2)
+        return get_nothing(context)
+
+    return types.void(b, four, packed), generate
+
+
+_I16Array = NDArray[np.int16]
 
 fill_sums = cast(
-    Callable[[NDArray[np.int16], NDArray[np.int16], tuple[int, int, int, int, int], NDArray[np.int32]], None],
+    Callable[[_I16Array, _I16Array, tuple[int, int, int, int, int, int, int], NDArray[np.int32]], None],
     intrinsic(_type_fill_sums),
 )
-"""Write the (8, 32) int32 sums of a block: `fill_sums(a, b, (a start, a stride, b start, b stride, pairs), sums)`.
+"""Write a block of (8, 32) int32 sums: `fill_sums(a, b, (a start, a stride, b start, b stride, pairs, sums start, sums
+stride), sums)`; a holds rows of int16, b for each pair of the depth the pairs of all columns one after another. Starts
+and strides count elements."""
 
-a holds rows of int16; b holds, for each pair of the depth, the pairs of all columns one after another. Starts and
-strides count int16.
-"""
+pack_block = cast(Callable[[NDArray[np.int8], tuple[int, int, int, int], _I16Array], None], intrinsic(_type_pack_block))
+"""Lay 16 rows by 32 columns of int8 out as pairs for `fill_sums`: `pack_block(b, (start, stride, packed start, packed
+stride), packed)`."""

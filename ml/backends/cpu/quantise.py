@@ -18,12 +18,13 @@ from ml.backends.cpu.scalar import (
     round_mantissa,
     widen,
 )
-from ml.backends.cpu.vector import store_lanes
+from ml.backends.cpu.turn import BLOCK_ROWS, turn_nearest, turn_stochastic
+from ml.backends.cpu.vector import LANES
+from ml.prf import COLUMN_GAMMA
 
 STRIPE = 64
 """Columns of a transposed tensor that are quantised together."""
-LANES, WORDS, BYTES = 16, 16, 4
-_BLOCK_ROWS = WORDS * BYTES
+_COLUMN_GAMMA = np.uint32(COLUMN_GAMMA)
 
 U32 = npt.NDArray[np.uint32]
 Pair = tuple[int, int]
@@ -112,41 +113,28 @@ def _quantise_one(x: np.int32, stripe: U32, lane: int, column: np.uint32, is_sto
 
 
 @kernel
-def _turn_block(x: I32, at: tuple[int, int], stripe: U32, packed: U32, column: np.uint32, is_stochastic: bool) -> None:
-    """Quantise 64 x 16 numbers of x from `at`; packed (16 words, 16 lanes) holds four rows of a column in a word."""
-    top, left = at
-    for word in range(WORDS):
-        for lane in range(LANES):
-            packed[word, lane] = 0
-        for part in range(BYTES):
-            row = top + word * BYTES + part
-            step, shift = np.uint32(column + np.uint32(word * BYTES + part)), np.uint32(8 * part)
-            for lane in range(LANES):
-                mantissa = np.uint32(_quantise_one(x[row, left + lane], stripe, lane, step, is_stochastic))
-                packed[word, lane] |= np.uint32(np.uint32(mantissa & np.uint32(255)) << shift)
-
-
-@kernel
 def _turn_stripe(
-    x: I32, area: tuple[Pair, Pair], stripe: U32, column: np.uint32, is_stochastic: bool, mantissas: I8
+    x: I32, area: tuple[Pair, Pair], stripe: U32, column: np.uint32, is_stochastic: bool, outputs: tuple[I8, int]
 ) -> None:
-    """Quantise an area of x (where, how large) into mantissas (columns, rows), by blocks and then one by one."""
+    """Quantise an area of x (where, how large) into mantissas, from a row on, by blocks and then one by one."""
     (top, left), (rows, count) = area
-    packed, lanes = np.empty((WORDS, LANES), np.uint32), np.empty((LANES, WORDS), np.uint32)
-    turned = lanes.view(np.int8)
-    whole_rows, whole_columns = rows // _BLOCK_ROWS * _BLOCK_ROWS, count // LANES * LANES
-    for i in range(0, whole_rows, _BLOCK_ROWS):
+    mantissas, first = outputs
+    width, depth = x.shape[1], mantissas.shape[1]
+    whole_rows, whole_columns = rows // BLOCK_ROWS * BLOCK_ROWS, count // LANES * LANES
+    advanced = stripe.copy()
+    for i in range(0, whole_rows, BLOCK_ROWS):
+        for j in range(count):
+            advanced[3, j] = stripe[3, j] + np.uint32(np.uint32(column + np.uint32(i)) * _COLUMN_GAMMA)
         for j in range(0, whole_columns, LANES):
-            step = np.uint32(column + np.uint32(i))
-            _turn_block(x, (top + i, left + j), stripe[:, j:], packed, step, is_stochastic)
-            store_lanes(packed, lanes)
-            for lane in range(LANES):
-                for k in range(_BLOCK_ROWS):
-                    mantissas[j + lane, i + k] = turned[lane, k]
+            places = ((top + i) * width + left + j, width, j, STRIPE, (first + j) * depth + i, depth)
+            if is_stochastic:
+                turn_stochastic(x, places, advanced, mantissas)
+            else:
+                turn_nearest(x, places, stripe, mantissas)
     for j in range(count):
         for i in range(whole_rows if j < whole_columns else 0, rows):
             step = np.uint32(column + np.uint32(i))
-            mantissas[j, i] = _quantise_one(x[top + i, left + j], stripe, j, step, is_stochastic)
+            mantissas[first + j, i] = _quantise_one(x[top + i, left + j], stripe, j, step, is_stochastic)
 
 
 @kernel
@@ -169,7 +157,7 @@ def quantise_transposed(
         if not is_given:
             _fill_exponents(x, at, size, exponents, first)
         _fill_stripe(exponents, place, (first, size[1]), stripe)
-        _turn_stripe(x, (at, size), stripe, np.uint32(place[2]), is_stochastic, mantissas[first : first + size[1]])
+        _turn_stripe(x, (at, size), stripe, np.uint32(place[2]), is_stochastic, (mantissas, first))
 
 
 @kernel

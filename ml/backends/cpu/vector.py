@@ -57,7 +57,7 @@ def _emit_compression(builder: ir.IRBuilder, state: _Words, message: _Words) -> 
     return [builder.xor(v[i], v[i + 8]) for i in range(8)] + [builder.xor(v[i + 8], state[i]) for i in range(8)]
 
 
-def _emit_transposition(builder: ir.IRBuilder, rows: _Words) -> _Words:
+def emit_transposition(builder: ir.IRBuilder, rows: _Words) -> _Words:
     """Transpose 16 x 16 words by swapping blocks of 1, 2, 4 and 8."""
     rows = list(rows)
     for size in (1, 2, 4, 8):
@@ -119,7 +119,7 @@ def _type_load_blocks(
             start = builder.add(builder.load(builder.gep(places, [ir.Constant(_I64, lane)])), values[2])
             address = builder.bitcast(builder.gep(source, [start]), _VECTOR.as_pointer())
             rows.append(builder.load(address, align=1))
-        _store(builder, _get_places(builder, target), _emit_transposition(builder, rows))
+        _store(builder, _get_places(builder, target), emit_transposition(builder, rows))
         return get_nothing(context)
 
     return types.void(data, starts, types.int64, message), generate
@@ -131,7 +131,7 @@ def _type_store_lanes(typing: object, state: types.Array, lanes: types.Array) ->
     def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
         source, target = (_get_places(builder, get_pointer(context, builder, sig.args[i], values[i])) for i in (0, 1))
         words = [builder.load(place, align=4) for place in source]
-        _store(builder, target, _emit_transposition(builder, words))
+        _store(builder, target, emit_transposition(builder, words))
         return get_nothing(context)
 
     return types.void(state, lanes), generate
