@@ -109,8 +109,8 @@ def evaluate(
 ) -> None:
     """Score a CHECKPOINT on held-out data, in integers."""
     from node.datasets.progress import show_progress
+    from node.models.data import find_data
     from node.models.evaluate import evaluate as compute_score
-    from node.models.evaluate import find_data
     from node.models.state_file import read_state
     from node.training.backends import make_backend
 
@@ -174,7 +174,8 @@ def export(
 ) -> None:
     """Write a CHECKPOINT to a new DIRECTORY that other programs read: safetensors, plain PyTorch, a model card."""
     from node.datasets.progress import show_progress
-    from node.models.evaluate import evaluate, find_data
+    from node.models.data import find_data
+    from node.models.evaluate import evaluate
     from node.models.export import export_model
     from node.models.files import refuse_existing
     from node.models.state_file import read_state

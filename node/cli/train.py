@@ -82,13 +82,13 @@ def train(
 
 
 def _load_data(named: "NamedSpec", data: str | None, is_json: bool) -> "Dataset":
-    from node.datasets import load_dataset
     from node.datasets.progress import show_progress
+    from node.models.data import load_data
 
     if not (data or named.data):
         raise click.UsageError(f"found no --data, expected a data set for {named.name}; `mathesis dataset list`")
     with show_progress(is_silent=is_json) as on_progress:
-        return load_dataset(data or named.data, named.spec.heldout, on_progress)
+        return load_data(named.spec, data or named.data, on_progress)
 
 
 def _make_schedule(steps: int, every: dict[str, int | None]) -> "Schedule":

@@ -2,18 +2,12 @@
 
 from dataclasses import dataclass
 
-from chain.errors import DecodeError
-from chain.primitives import Hash
 from ml.arithmetic import ACTIVATION_BITS
 from ml.backends import Backend
 from ml.dataset import Dataset
 from ml.evaluation import HELDOUT_TOKENS, Evaluation, compute_evaluation
-from ml.fit import validate_fit
 from ml.models import build_program
 from ml.spec import Decoder, Spec
-from node.datasets import load_dataset, load_dataset_by_root
-from node.datasets.progress import OnProgress, ignore_progress
-from node.models.errors import ModelError
 from node.models.rates import format_ratio
 from node.models.state_file import ModelState
 
@@ -32,20 +26,6 @@ class Score:
     accuracy: str
     per: str
     """byte or example."""
-
-
-def find_data(state: ModelState, name: str | None, on_progress: OnProgress = ignore_progress) -> Dataset:
-    """Return the data set of a name, or the one a model was trained on; raises ModelError or DatasetError."""
-    heldout = state.spec.heldout
-    if name is None:
-        dataset = load_dataset_by_root(Hash(state.data_root), heldout, on_progress)
-    else:
-        dataset = load_dataset(name, heldout, on_progress)
-    try:
-        validate_fit(state.spec, dataset)
-    except DecodeError as error:
-        raise ModelError("bad-data", str(error)) from None
-    return dataset
 
 
 def evaluate(state: ModelState, backend: Backend, dataset: Dataset, tokens: int = HELDOUT_TOKENS) -> Score:

@@ -6,15 +6,14 @@ and its threads decide no bit, only the time.
 
 from dataclasses import dataclass, replace
 
-from chain.errors import DecodeError
 from chain.hashing import tagged_hash
 from ml.backends import Backend
 from ml.checkpoint import compute_initial_checkpoint
 from ml.dataset import Dataset
-from ml.fit import validate_fit
 from ml.models import build_program
 from ml.segment import Runner
 from ml.spec import Decoder, Spec, compute_spec_hash
+from node.models.data import validate as validate_data
 from node.models.errors import ModelError
 from node.models.specs import validate
 
@@ -80,8 +79,5 @@ def parse_seed(text: str) -> bytes:
 
 def make_plan(spec: Spec, dataset: Dataset, backend: Backend, seed: bytes | None = None) -> Plan:
     """Return the plan of a run; raises ModelError when the data does not fit the model."""
-    try:
-        validate_fit(spec, dataset)
-    except DecodeError as error:
-        raise ModelError("bad-data", str(error)) from None
+    validate_data(spec, dataset)
     return Plan(spec, dataset, compute_default_seed(spec, dataset) if seed is None else seed, backend)

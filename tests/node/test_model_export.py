@@ -373,4 +373,4 @@ def test_a_score_on_data_that_does_not_fit_is_refused(
 ) -> None:
     code, out, error = run(capsys, "evaluate", str(checkpoint), "--data", data, "--backend", "reference")
     assert (code, out) == (2, "")
-    assert "expected a text" in error or "unknown-dataset" in error
+    assert "expected a text for a decoder" in error or "unknown-dataset" in error
