@@ -1,4 +1,4 @@
-"""A run on one's own machine: what is refused before it starts, what survives what, and that every bit is as it must be.
+"""A run on one's own machine: what is refused before it starts, what survives what, and that every bit is right.
 
 Runs are real: in this process where the outcome is asked for, as processes of their own where they are killed.
 """
@@ -125,6 +125,7 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(
 
 def test_a_used_directory_is_left_as_it_is(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--steps", "4") == 0
+    (place / "out" / "lock").unlink()
     before = read_files(place / "out")
     assert run("--steps", "4") == 1
     assert "--resume" in capsys.readouterr().err
@@ -195,11 +196,12 @@ def test_a_checkpoint_without_moments_is_no_place_to_go_on_from(
     assert "found no moments" in capsys.readouterr().err
 
 
-def test_metrics_that_lack_steps_are_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("line", [0, 3])
+def test_metrics_that_lack_a_line_are_refused(place: Path, capsys: pytest.CaptureFixture[str], line: int) -> None:
     assert run("--steps", "8") == 0
     path = place / "out" / "metrics.jsonl"
     lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(lines[:3] + lines[4:]))
+    path.write_text("".join(lines[:line] + lines[line + 1 :]))
     before = read_files(place / "out")
     assert run("--steps", "8", "--resume") == 7
     assert "metrics.jsonl" in capsys.readouterr().err
