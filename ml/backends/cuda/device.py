@@ -38,7 +38,7 @@ class DeviceMissing(Exception):
 
     def __init__(self) -> None:
         super().__init__(
-            "found no CUDA device, expected one for backend 'cuda': install a CUDA build of torch and check `nvidia-smi`,"
+            "found no CUDA device, expected one for backend 'cuda': install a CUDA build of torch and see `nvidia-smi`,"
             " choose backend 'cpu', or set TRITON_INTERPRET=1 to run its kernels in Python, slowly"
         )
 

@@ -1,8 +1,8 @@
 """The integer rules of `ml.arithmetic` and `ml.prf` for blocks of numbers, inlined into the kernels that call them.
 
 Each function is the twin of the rule of the same name; the rules and their bounds are written there. Blocks are int64
-unless a name says otherwise. Quotients are taken of magnitudes alone, where all ways of rounding agree. They call little
-of each other: in the interpreter a call costs as much as ten operations.
+unless a name says otherwise. Quotients are taken of magnitudes alone, where all ways of rounding agree. They seldom
+call each other: in the interpreter a call costs as much as ten operations.
 """
 
 import triton.language as tl
