@@ -12,11 +12,11 @@ from functools import cache
 from typing import Protocol, runtime_checkable
 
 from ml.arithmetic import I32, IntArray
-from ml.backends import Heads
+from ml.backends import Heads, Quantised
 from ml.models import build_program
 from ml.program import Op, OpKind, Program, TensorId
 from ml.rotary import get_rotation_table
-from ml.segment import as_i32, get_heads
+from ml.segment import as_i8, as_i32, get_heads
 from ml.spec import Decoder, Positions, Spec
 
 Shifts = tuple[int, int, int]
@@ -38,6 +38,9 @@ class Attention:
 class FusedBackend(Protocol):
     """Ops that stand for runs of ops of `ml.backends.Backend`, to the byte."""
 
+    def multiply_rescaled(self, a: Quantised, b: Quantised, shift: int) -> I32:
+        """Return `rescale(multiply(a, b))` of one group."""
+
     def attend(self, qkv: I32, attention: Attention) -> I32:
         """Return the weighted values (rows, width) of queries, keys and values side by side (rows, 3 width)."""
 
@@ -51,8 +54,10 @@ class FusedBackend(Protocol):
 class FusedKind(Enum):
     """What a run of ops computes together."""
 
-    ATTEND = 1
-    ATTEND_BACKWARD = 2
+    LINEAR = 1
+    """A product of one group and its rescaling."""
+    ATTEND = 2
+    ATTEND_BACKWARD = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,9 @@ def _get_plan(spec: Spec) -> tuple[Op | Fused, ...]:
 
 def _match(program: Program, at: int, sources: dict[int, TensorId]) -> Fused | None:
     """Return the run of ops that starts at `at`; `sources` gains the input of each layer's attention."""
+    op = program.ops[at]
+    if op.kind is OpKind.LINEAR and op.groups == 1 and not op.is_causal:
+        return Fused(FusedKind.LINEAR, (op,), op.inputs, op.outputs)
     for kind, kinds in _PATTERNS:
         ops = program.ops[at : at + len(kinds)]
         if tuple(op.kind for op in ops) != kinds:
@@ -132,6 +140,9 @@ def run_fused(
     backend: FusedBackend, spec: Spec, fused: Fused, inputs: Sequence[IntArray], get_key: Callable[[int], int]
 ) -> tuple[IntArray, ...]:
     """Return the outputs of a run of ops; `get_key` gives the rounding key of an op by its index."""
+    if fused.kind is FusedKind.LINEAR:
+        a, b = ((as_i8(inputs[i]), as_i32(inputs[i + 1])) for i in (0, 2))
+        return (backend.multiply_rescaled(a, b, fused.ops[0].shift),)
     model = spec.model
     assert isinstance(model, Decoder)
     tensors = [as_i32(array) for array in inputs]

@@ -36,7 +36,8 @@ class StepResult:
 def run_training_step(runner: Runner, step: int, state: Sequence[IntArray]) -> StepResult:
     """Return state and loss after one step; each tensor is let go after the last op that reads it."""
     program = runner.program
-    fused = runner.backend if isinstance(runner.backend, FusedBackend) else None
+    # A lent matmul must see every product; fused ops keep theirs to themselves.
+    fused = runner.backend if isinstance(runner.backend, FusedBackend) and runner.multiply is None else None
     tensors = dict(zip(program.state_inputs, state, strict=True))
     held = held_max = 0
     for item, spent in _get_schedule(program.spec, fused is not None):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ml.arithmetic import I8, I32, INT32_MAX, UPDATE_MAX, WEIGHT_GRADIENT_MAX, IntArray
 from ml.backends import AdamState, Groups, Heads, Quantised, Rounding, get_backend
 from ml.backends.cpu import matmul
+from ml.backends.cpu.backend import CpuBackend
 from ml.backends.cpu.kernel import compute_cache_name, get_sources
 from ml.rotary import get_rotation_table
 from ml.spec import NORMALISED_WIDTH_MAX
@@ -198,6 +199,16 @@ def test_rescale_saturates_and_never_reaches_int32_min() -> None:
     for backend in BACKENDS:
         assert backend.rescale(product, a, b, 20).tolist() == [[INT32_MAX, -INT32_MAX, 0, -(1 << 30)]]
         assert backend.rescale(product, a, b, 19).tolist() == [[INT32_MAX, -INT32_MAX, 0, -INT32_MAX]]
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 7), (300, 1000, 40), (1030, 600, 64), (2050, 384, 33)])
+def test_a_product_rescaled_in_cache_is_the_product_rescaled(shape: tuple[int, int, int]) -> None:
+    rows, columns, depth = shape
+    rng = np.random.default_rng(rows)
+    a, b = (rng.integers(-127, 128, (n, depth)).astype(np.int8) for n in (rows, columns))
+    left, right = (rng.integers(0, 26, (n, 1)).astype(np.int32) for n in (rows, columns))
+    expected = REFERENCE.rescale(REFERENCE.multiply(a, b), left, right, 24)
+    assert_same([CpuBackend().multiply_rescaled((a, left), (b, right), 24)], [expected])
 
 
 @given(st.data(), st.integers(1, 70), st.integers(1, 3), st.booleans())

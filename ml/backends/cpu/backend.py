@@ -104,10 +104,8 @@ class CpuBackend:
         """Return a (M, K) times b (N, K) transposed, exact."""
         result = np.empty((len(a), len(b)), np.int32)
         macs = result.size * a.shape[1]
-        run = matmul.multiply_range
-        if macs >= matmul.LARGE_MACS and matmul.is_library_exact():
-            run = matmul.multiply_library_range
-        self._run(lambda i, j: run(a, b, result, i, j), len(a), macs >> 5)
+        product = matmul.get_product(macs)
+        self._run(lambda i, j: product(a, b, result, i, j), len(a), macs >> 5)
         return result
 
     def rescale(self, product: I32, a_exponents: I32, b_exponents: I32, shift: int) -> I32:
@@ -252,6 +250,13 @@ class CpuBackend:
         flat_gradient, rates = gradient.reshape(-1), (compute_bias_correction(step), rate, decay)
         self._run(lambda i, j: adam.update_adam(flat, flat_gradient, rates, targets, i, j), w.size, w.size)
         return results
+
+    def multiply_rescaled(self, a: Quantised, b: Quantised, shift: int) -> I32:
+        """Return `rescale(multiply)`, whose product is never written out."""
+        result, operands = np.empty((len(a[0]), len(b[0])), np.int32), (*a, *b)
+        work = lambda i, j: matmul.multiply_rescaled(operands, shift, result, i, j)  # noqa: E731
+        self._run(work, len(result), max(result.size, result.size * a[0].shape[1] >> 5))
+        return result
 
     def attend(self, qkv: I32, attention: Attention) -> I32:
         """Return the weighted values of queries, keys and values side by side."""

@@ -5,13 +5,14 @@ adversarial self-test, once per process; a machine that fails it uses the own ke
 only when a large product asks for it.
 """
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
 from ml.arithmetic import I8, I32
-from ml.backends.cpu.elementwise import rescale_scalar
+from ml.backends.cpu.elementwise import rescale, rescale_scalar
 from ml.backends.cpu.kernel import kernel
 from ml.backends.cpu.pairs import COLUMNS_AT_ONCE, ROWS_AT_ONCE, fill_sums, pack_block
 from ml.backends.cpu.scalar import widen
@@ -19,6 +20,9 @@ from ml.backends.cpu.vector import LANES
 
 LARGE_MACS = 1 << 23
 """Multiply-accumulates from which a call into torch pays for itself."""
+SCRATCH_ELEMENTS = 1 << 18
+"""Elements of a product that stay in cache until they are rescaled: 1 MiB. Writing a product to memory and reading it
+again takes longer than computing it."""
 Operands = tuple[I8, I32, I8, I32]
 """Mantissas and exponents of a, then of b."""
 
@@ -153,3 +157,21 @@ def multiply_library_range(a: I8, b: I8, result: I32, start: int, stop: int) -> 
     torch.set_num_threads(1)
     rows = torch.from_numpy(result[start:stop])
     torch._int_mm(torch.from_numpy(a[start:stop]), torch.from_numpy(b).t(), out=rows)
+
+
+def get_product(macs: int) -> Callable[[I8, I8, I32, int, int], None]:
+    """Return the fastest exact function for a product of this size: (a, b, result, start row, stop row)."""
+    return multiply_library_range if macs >= LARGE_MACS and is_library_exact() else multiply_range
+
+
+def multiply_rescaled(operands: Operands, shift: int, result: I32, start: int, stop: int) -> None:
+    """Write rows [start, stop) of the rescaled product, by blocks of rows that stay in cache."""
+    a, a_exponents, b, b_exponents = operands
+    product = get_product(len(a) * b.size)
+    size = min(stop - start, max(SCRATCH_ELEMENTS // max(len(b), 1), ROWS_AT_ONCE))
+    scratch = np.empty((size, len(b)), np.int32)
+    for first in range(start, stop, size):
+        last = min(first + size, stop)
+        block = scratch[: last - first]
+        product(a[first:last], b, block, 0, last - first)
+        rescale(block, (a_exponents[first:last], b_exponents), shift, result[first:last], 0, last - first)

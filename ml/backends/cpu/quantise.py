@@ -18,13 +18,14 @@ from ml.backends.cpu.scalar import (
     round_mantissa,
     widen,
 )
-from ml.backends.cpu.turn import BLOCK_ROWS, turn_nearest, turn_stochastic
+from ml.backends.cpu.turn import BLOCK_ROWS, FOLD_VECTORS, fold_magnitudes, turn_nearest, turn_stochastic
 from ml.backends.cpu.vector import LANES
 from ml.prf import COLUMN_GAMMA
 
 STRIPE = 64
 """Columns of a transposed tensor that are quantised together."""
 _COLUMN_GAMMA = np.uint32(COLUMN_GAMMA)
+_FOLD = FOLD_VECTORS * LANES
 
 U32 = npt.NDArray[np.uint32]
 Pair = tuple[int, int]
@@ -85,9 +86,13 @@ def _fill_exponents(x: I32, at: tuple[int, int], size: tuple[int, int], exponent
     top, left = at
     rows, count = size
     tallest = np.zeros(STRIPE, np.uint32)
-    for i in range(rows):
-        for j in range(count):
-            tallest[j] |= get_magnitude_bits(x[top + i, left + j])
+    whole = count // _FOLD * _FOLD
+    for j in range(0, whole, _FOLD):
+        fold_magnitudes(x, (top * x.shape[1] + left + j, x.shape[1], rows), tallest[j : j + _FOLD])
+    if whole < count:
+        for i in range(rows):
+            for j in range(whole, count):
+                tallest[j] |= get_magnitude_bits(x[top + i, left + j])
     for j in range(count):
         exponents[first + j, 0] = compute_exponent(tallest[j])
 

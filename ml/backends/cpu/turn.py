@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.base import BaseContext
 from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
@@ -21,6 +22,7 @@ from ml.backends.cpu.vector import LANES, TypedIntrinsic, emit_transposition, ge
 from ml.prf import COLUMN_GAMMA, COLUMN_MIX_1, COLUMN_MIX_2
 
 BLOCK_ROWS = 64
+FOLD_VECTORS = 2
 _BYTES = 4
 _I8, _I32, _I64 = (ir.IntType(bits) for bits in (8, 32, 64))
 _VECTOR = ir.VectorType(_I32, LANES)
@@ -95,7 +97,39 @@ def _make_turn(is_stochastic: bool) -> Callable[..., TypedIntrinsic]:
     return type_turn
 
 
+def _type_fold(typing: object, x: types.Array, places: types.UniTuple, tallest: types.Array) -> TypedIntrinsic:
+    del typing, places
+    three = cast(Callable[[types.Type, int], types.Type], types.UniTuple)(types.int64, 3)
+    make_slot = cast(Callable[[ir.IRBuilder, ir.Value], ir.Value], cgutils.alloca_once_value)
+
+    def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
+        source, target = (get_pointer(context, builder, sig.args[i], values[i]) for i in (0, 2))
+        start, stride, rows = (builder.extract_value(values[1], i) for i in range(3))
+        slots = [make_slot(builder, _make(0)) for _ in range(FOLD_VECTORS)]
+        for slot in slots:
+            builder.store(_make(0), slot)
+        with cgutils.for_range(builder, rows) as loop:
+            row = builder.gep(source, [builder.add(start, builder.mul(stride, loop.index))])
+            for number, slot in enumerate(slots):
+                place = builder.gep(row, [ir.Constant(_I64, number * LANES)])
+                x = builder.load(builder.bitcast(place, _VECTOR.as_pointer()), align=4)
+                negative = builder.icmp_signed("<", x, _make(0))
+                magnitude = builder.select(negative, builder.sub(_make(0), x), x)
+                builder.store(builder.or_(builder.load(slot), magnitude), slot)
+        for number, slot in enumerate(slots):
+            place = builder.gep(target, [ir.Constant(_I64, number * LANES)])
+            builder.store(builder.load(slot), builder.bitcast(place, _VECTOR.as_pointer()), align=4)
+        return get_nothing(context)
+
+    return types.void(x, three, tallest), generate
+
+
 _Turn = Callable[[NDArray[np.int32], tuple[int, int, int, int, int, int], NDArray[np.uint32], NDArray[np.int8]], None]
+
+fold_magnitudes = cast(
+    Callable[[NDArray[np.int32], tuple[int, int, int], NDArray[np.uint32]], None], intrinsic(_type_fold)
+)
+"""Or the magnitudes of each of 32 columns together: `fold_magnitudes(x, (start, stride, rows), tallest)`."""
 
 turn_nearest = cast(_Turn, intrinsic(_make_turn(False)))
 """Quantise a block to nearest: `turn(x, (x start, x stride, stripe start, stripe stride, out start, out stride),
