@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ml import arithmetic
-from ml.arithmetic import I8, I32, I64, U64
+from ml.arithmetic import I8, I32, I64, U64, IntArray
 from ml.backends.reference import get_root_scale
 
+Arrays: TypeAlias = tuple[IntArray | U64, ...]
+"""What a kind of check reads, in the order of `ml.backends.cpu.places`."""
 Verdicts: TypeAlias = npt.NDArray[np.bool_]
 """One a place."""
 

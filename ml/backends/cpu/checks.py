@@ -5,32 +5,30 @@ what a kind of check reads, for this and for the GPU.
 """
 
 from collections.abc import Callable
-from typing import cast
 
 import numpy as np
 
-from ml.arithmetic import U64, IntArray, get_exp2_table
+from ml.arithmetic import get_exp2_table
 from ml.backends import batched_checks as batches
-from ml.backends.batched_checks import Batch, Verdicts
-from ml.backends.cpu import places
+from ml.backends.batched_checks import Arrays, Batch, Verdicts
 from ml.backends.cpu.kernel import kernel
+from ml.backends.cpu.places import (
+    is_adam,
+    is_elementwise,
+    is_embedded,
+    is_equal,
+    is_linear,
+    is_loss,
+    is_normalised,
+    is_quantised,
+    is_rotated,
+    is_softmax,
+    is_softmax_backward,
+    is_sum,
+)
 
-Arrays = tuple[IntArray | U64, ...]
 Check = Callable[[int, Arrays], bool]
 """Says whether the place with this number holds."""
-
-_is_linear = cast(Check, places.is_linear)
-_is_quantised = cast(Check, places.is_quantised)
-_is_elementwise = cast(Check, places.is_elementwise)
-_is_normalised = cast(Check, places.is_normalised)
-_is_softmax = cast(Check, places.is_softmax)
-_is_softmax_backward = cast(Check, places.is_softmax_backward)
-_is_loss = cast(Check, places.is_loss)
-_is_adam = cast(Check, places.is_adam)
-_is_rotated = cast(Check, places.is_rotated)
-_is_embedded = cast(Check, places.is_embedded)
-_is_sum = cast(Check, places.is_sum)
-_is_equal = cast(Check, places.is_equal)
 
 
 def get_arrays(batch: Batch) -> Arrays:
@@ -81,93 +79,95 @@ _ARRAYS: dict[type[Batch], Callable[..., Arrays]] = {
 def verify(batch: Batch) -> Verdicts:
     """Return whether each place of the batch holds: (n,) bool."""
     verdicts = np.zeros(len(batch.starts) - 1, np.bool_)
-    _VERIFY[type(batch)](get_arrays(batch), verdicts)
+    _get_loop(type(batch))(get_arrays(batch), verdicts)
     return verdicts
 
 
 @kernel
 def _verify_linear(arrays: Arrays, verdicts: Verdicts) -> None:
     for place in range(verdicts.size):
-        verdicts[place] = _is_linear(place, arrays)
+        verdicts[place] = is_linear(place, arrays)
 
 
 @kernel
 def _verify_quantised(arrays: Arrays, verdicts: Verdicts) -> None:
     for place in range(verdicts.size):
-        verdicts[place] = _is_quantised(place, arrays)
+        verdicts[place] = is_quantised(place, arrays)
 
 
 @kernel
 def _verify_elementwise(arrays: Arrays, verdicts: Verdicts) -> None:
     for place in range(verdicts.size):
-        verdicts[place] = _is_elementwise(place, arrays)
+        verdicts[place] = is_elementwise(place, arrays)
 
 
 @kernel
 def _verify_normalised(arrays: Arrays, verdicts: Verdicts) -> None:
     for place in range(verdicts.size):
-        verdicts[place] = _is_normalised(place, arrays)
+        verdicts[place] = is_normalised(place, arrays)
 
 
 @kernel
 def _verify_softmax(arrays: Arrays, verdicts: Verdicts) -> None:
     for place in range(verdicts.size):
-        verdicts[place] = _is_softmax(place, arrays)
+        verdicts[place] = is_softmax(place, arrays)
 
 
 @kernel
 def _verify_softmax_backward(arrays: Arrays, verdicts: Verdicts) -> None:
     for place in range(verdicts.size):
-        verdicts[place] = _is_softmax_backward(place, arrays)
+        verdicts[place] = is_softmax_backward(place, arrays)
 
 
 @kernel
 def _verify_loss(arrays: Arrays, verdicts: Verdicts) -> None:
     for place in range(verdicts.size):
-        verdicts[place] = _is_loss(place, arrays)
+        verdicts[place] = is_loss(place, arrays)
 
 
 @kernel
 def _verify_adam(arrays: Arrays, verdicts: Verdicts) -> None:
     for place in range(verdicts.size):
-        verdicts[place] = _is_adam(place, arrays)
+        verdicts[place] = is_adam(place, arrays)
 
 
 @kernel
 def _verify_rotated(arrays: Arrays, verdicts: Verdicts) -> None:
     for place in range(verdicts.size):
-        verdicts[place] = _is_rotated(place, arrays)
+        verdicts[place] = is_rotated(place, arrays)
 
 
 @kernel
 def _verify_embedded(arrays: Arrays, verdicts: Verdicts) -> None:
     for place in range(verdicts.size):
-        verdicts[place] = _is_embedded(place, arrays)
+        verdicts[place] = is_embedded(place, arrays)
 
 
 @kernel
 def _verify_sum(arrays: Arrays, verdicts: Verdicts) -> None:
     for place in range(verdicts.size):
-        verdicts[place] = _is_sum(place, arrays)
+        verdicts[place] = is_sum(place, arrays)
 
 
 @kernel
 def _verify_equal(arrays: Arrays, verdicts: Verdicts) -> None:
     for place in range(verdicts.size):
-        verdicts[place] = _is_equal(place, arrays)
+        verdicts[place] = is_equal(place, arrays)
 
 
-_VERIFY: dict[type[Batch], Callable[[Arrays, Verdicts], None]] = {
-    batches.LinearBatch: _verify_linear,
-    batches.QuantiseBatch: _verify_quantised,
-    batches.ElementwiseBatch: _verify_elementwise,
-    batches.NormaliseBatch: _verify_normalised,
-    batches.SoftmaxBatch: _verify_softmax,
-    batches.SoftmaxBackwardBatch: _verify_softmax_backward,
-    batches.LossBatch: _verify_loss,
-    batches.AdamBatch: _verify_adam,
-    batches.RotateBatch: _verify_rotated,
-    batches.EmbedBatch: _verify_embedded,
-    batches.SumBatch: _verify_sum,
-    batches.EqualBatch: _verify_equal,
-}
+def _get_loop(kind: type[Batch]) -> Callable[[Arrays, Verdicts], None]:
+    loops: dict[type[Batch], Callable[[Arrays, Verdicts], None]] = {
+        batches.LinearBatch: _verify_linear,
+        batches.QuantiseBatch: _verify_quantised,
+        batches.ElementwiseBatch: _verify_elementwise,
+        batches.NormaliseBatch: _verify_normalised,
+        batches.SoftmaxBatch: _verify_softmax,
+        batches.SoftmaxBackwardBatch: _verify_softmax_backward,
+        batches.LossBatch: _verify_loss,
+        batches.AdamBatch: _verify_adam,
+        batches.RotateBatch: _verify_rotated,
+        batches.EmbedBatch: _verify_embedded,
+        batches.SumBatch: _verify_sum,
+        batches.EqualBatch: _verify_equal,
+    }
+    return loops[kind]

@@ -7,10 +7,20 @@ lists them, and says whether the place holds. Twins of `ml.backends.reference_ch
 import numpy as np
 
 from ml import arithmetic
-from ml.arithmetic import DELTA_BITS, I8, I32, I64, INT32_MAX, U64
-from ml.backends.batched_checks import DIFFERENCE_MAX, EXPONENT_MAX, VARIANCE_MAX
-from ml.backends.cpu import portable
+from ml.arithmetic import DELTA_BITS, INT32_MAX
+from ml.backends.batched_checks import DIFFERENCE_MAX, EXPONENT_MAX, VARIANCE_MAX, Arrays
 from ml.backends.cpu.kernel import kernel
+from ml.backends.cpu.portable import (
+    compute_exp2_one,
+    compute_log2_one,
+    compute_norm_one,
+    compute_reciprocal_root_one,
+    count_bits,
+    get_higher,
+    get_lower,
+    saturate_one,
+    scale_shift_one,
+)
 from ml.backends.cpu.scalar import (
     compute_prf_scalar,
     compute_rounding_word,
@@ -29,30 +39,25 @@ _MEAN_BITS, _MEAN_SHIFT, _VARIANCE_SHIFT = arithmetic.MEAN_BITS, arithmetic.MEAN
 _UPDATE_MAX, _CORRECTION_BITS = arithmetic.UPDATE_MAX, arithmetic.CORRECTION_BITS
 _MASK_32, _SHIFT_32 = np.uint64(0xFFFFFFFF), np.uint64(32)
 
-_get_lower, _get_higher, _saturate = portable.get_lower, portable.get_higher, portable.saturate_one
-_count_bits, _scale_shift = portable.count_bits, portable.scale_shift_one
-_compute_exp2, _compute_log2 = portable.compute_exp2_one, portable.compute_log2_one
-_compute_norm, _compute_reciprocal_root = portable.compute_norm_one, portable.compute_reciprocal_root_one
-
 
 @kernel
-def is_linear(place: int, arrays: tuple[I8, I8, I32, I64, I64]) -> bool:
+def is_linear(place: int, arrays: Arrays) -> bool:
     """Say whether an element of a product holds."""
     a, b, claimed, starts, settings = arrays
     a_exponent, b_exponent = settings[place, 0], settings[place, 1]
-    if _get_lower(a_exponent, b_exponent) < 0 or _get_higher(a_exponent, b_exponent) > EXPONENT_MAX:
+    if get_lower(a_exponent, b_exponent) < 0 or get_higher(a_exponent, b_exponent) > EXPONENT_MAX:
         return False
     total = 0
     for i in range(starts[place], starts[place + 1]):
         total += widen(a[i]) * widen(b[i])
     if settings[place, 3] != 0:
         return widen(claimed[place]) == 0
-    shift = _get_higher(settings[place, 2] - a_exponent - b_exponent, -31)
-    return widen(claimed[place]) == _saturate(_scale_shift(total, shift))
+    shift = get_higher(settings[place, 2] - a_exponent - b_exponent, -31)
+    return widen(claimed[place]) == saturate_one(scale_shift_one(total, shift))
 
 
 @kernel
-def is_quantised(place: int, arrays: tuple[I64, I8, I64, I64, U64]) -> bool:
+def is_quantised(place: int, arrays: Arrays) -> bool:
     """Say whether a row of mantissas, or the start of one, and its exponent hold."""
     x, mantissas, starts, settings, keys = arrays
     start, bits = starts[place], settings[place, 0]
@@ -61,8 +66,8 @@ def is_quantised(place: int, arrays: tuple[I64, I8, I64, I64, U64]) -> bool:
     for i in range(start, starts[place + 1]):
         if x[i] < low_x or x[i] > high_x:
             return False
-        tallest = _get_higher(tallest, abs(x[i]))
-    exponent = _get_higher(0, _count_bits(tallest) - bits)
+        tallest = get_higher(tallest, abs(x[i]))
+    exponent = get_higher(0, count_bits(tallest) - bits)
     if settings[place, 2] != exponent:
         return False
     word = compute_prf_scalar(keys[place], np.uint64(settings[place, 4]))
@@ -73,7 +78,7 @@ def is_quantised(place: int, arrays: tuple[I64, I8, I64, I64, U64]) -> bool:
             drawn = compute_rounding_word(low, high, np.uint32(settings[place, 5] + j))
             addend = widen(drawn) & ((1 << exponent) - 1)
         mantissa = (x[start + j] + addend) >> exponent
-        if widen(mantissas[start + j]) != _get_lower(_get_higher(mantissa, -highest), highest):
+        if widen(mantissas[start + j]) != get_lower(get_higher(mantissa, -highest), highest):
             return False
     return True
 
@@ -81,18 +86,18 @@ def is_quantised(place: int, arrays: tuple[I64, I8, I64, I64, U64]) -> bool:
 @kernel
 def _compute_element(rule: int, x: int, y: int) -> int:
     if rule == 0:
-        return _get_higher(x, 0)
+        return get_higher(x, 0)
     if rule == 1:
         return x if y > 0 else 0
     if rule == 2:
-        return _saturate(round_shift_scalar(_get_higher(x, 0) * _get_higher(x, 0), _ACTIVATION_BITS))
+        return saturate_one(round_shift_scalar(get_higher(x, 0) * get_higher(x, 0), _ACTIVATION_BITS))
     if rule == 3:
-        return _saturate(round_shift_scalar(_get_higher(y, 0) * x, _ACTIVATION_BITS - 1))
-    return _saturate(x + y)
+        return saturate_one(round_shift_scalar(get_higher(y, 0) * x, _ACTIVATION_BITS - 1))
+    return saturate_one(x + y)
 
 
 @kernel
-def is_elementwise(place: int, arrays: tuple[I32, I32, I32, I64, I64]) -> bool:
+def is_elementwise(place: int, arrays: Arrays) -> bool:
     """Say whether a block of an elementwise op holds."""
     first, second, claimed, starts, rules = arrays
     for i in range(starts[place], starts[place + 1]):
@@ -102,45 +107,45 @@ def is_elementwise(place: int, arrays: tuple[I32, I32, I32, I64, I64]) -> bool:
 
 
 @kernel
-def is_normalised(place: int, arrays: tuple[I32, I32, I32, I64, I64, I64]) -> bool:
+def is_normalised(place: int, arrays: Arrays) -> bool:
     """Say whether a row of a normalisation, or of its backward pass, holds; the roots of widths come last."""
     x, gradient, claimed, starts, is_backward, root_widths = arrays
     start, stop = starts[place], starts[place + 1]
-    drop, reciprocal, shift = _compute_norm(x, start, stop, root_widths[place])
+    drop, reciprocal, shift = compute_norm_one(x, start, stop, root_widths[place])
     mean = 0
     if is_backward[place] != 0:
         total = 0
         for i in range(start, stop):
-            y = _saturate(round_shift_scalar(round_shift_scalar(widen(x[i]), drop) * reciprocal, shift))
+            y = saturate_one(round_shift_scalar(round_shift_scalar(widen(x[i]), drop) * reciprocal, shift))
             total += widen(gradient[i]) * y
         magnitude = abs(total) // (stop - start)
         mean = round_shift_scalar(-magnitude if total < 0 else magnitude, _ACTIVATION_BITS)
     for i in range(start, stop):
-        y = _saturate(round_shift_scalar(round_shift_scalar(widen(x[i]), drop) * reciprocal, shift))
+        y = saturate_one(round_shift_scalar(round_shift_scalar(widen(x[i]), drop) * reciprocal, shift))
         expected = y
         if is_backward[place] != 0:
-            rest = _saturate(widen(gradient[i]) - round_shift_scalar(y * mean, _ACTIVATION_BITS))
-            expected = _saturate(round_shift_scalar(rest * reciprocal, shift + drop))
+            rest = saturate_one(widen(gradient[i]) - round_shift_scalar(y * mean, _ACTIVATION_BITS))
+            expected = saturate_one(round_shift_scalar(rest * reciprocal, shift + drop))
         if widen(claimed[i]) != expected:
             return False
     return True
 
 
 @kernel
-def is_softmax(place: int, arrays: tuple[I32, I32, I64, I64, I64]) -> bool:
+def is_softmax(place: int, arrays: Arrays) -> bool:
     """Say whether a row of attention's softmax holds; settings are positions and scales, the table comes last."""
     scores, claimed, starts, settings, table = arrays
     start, seen, scale = starts[place], starts[place] + settings[place, 0] + 1, settings[place, 1]
     highest, total = widen(scores[start]), 0
     for i in range(start, seen):
-        highest = _get_higher(highest, widen(scores[i]))
+        highest = get_higher(highest, widen(scores[i]))
     for i in range(start, seen):
-        total += _compute_exp2(round_shift_scalar((highest - widen(scores[i])) * scale, 22), table)
+        total += compute_exp2_one(round_shift_scalar((highest - widen(scores[i])) * scale, 22), table)
     reciprocal = (1 << 62) // total
     for i in range(start, starts[place + 1]):
         expected = 0
         if i < seen:
-            term = _compute_exp2(round_shift_scalar((highest - widen(scores[i])) * scale, 22), table)
+            term = compute_exp2_one(round_shift_scalar((highest - widen(scores[i])) * scale, 22), table)
             expected = (term * reciprocal) >> _P_DROP
         if widen(claimed[i]) != expected:
             return False
@@ -148,7 +153,7 @@ def is_softmax(place: int, arrays: tuple[I32, I32, I64, I64, I64]) -> bool:
 
 
 @kernel
-def is_softmax_backward(place: int, arrays: tuple[I32, I32, I32, I64, I64]) -> bool:
+def is_softmax_backward(place: int, arrays: Arrays) -> bool:
     """Say whether a row of the softmax's backward pass holds; the last array is 1 / sqrt(head width) in F16."""
     probabilities, gradient, claimed, starts, scales = arrays
     total = 0
@@ -160,13 +165,13 @@ def is_softmax_backward(place: int, arrays: tuple[I32, I32, I32, I64, I64]) -> b
     mean = round_shift_scalar(total, _P_BITS)
     for i in range(starts[place], starts[place + 1]):
         rest = round_shift_scalar(widen(probabilities[i]) * (widen(gradient[i]) - mean), _SCORE_DROP)
-        if widen(claimed[i]) != _saturate(round_shift_scalar(rest * scales[place], 16)):
+        if widen(claimed[i]) != saturate_one(round_shift_scalar(rest * scales[place], 16)):
             return False
     return True
 
 
 @kernel
-def is_loss(place: int, arrays: tuple[I32, I32, I64, I64, I64]) -> bool:
+def is_loss(place: int, arrays: Arrays) -> bool:
     """Say whether a row of the loss's gradient, and the loss, hold; the table comes last."""
     z, claimed, starts, settings, table = arrays
     start, stop, label = starts[place], starts[place + 1], settings[place, 0]
@@ -174,18 +179,18 @@ def is_loss(place: int, arrays: tuple[I32, I32, I64, I64, I64]) -> bool:
         return False
     highest, total = widen(z[start]), 0
     for i in range(start, stop):
-        highest = _get_higher(highest, widen(z[i]))
+        highest = get_higher(highest, widen(z[i]))
     for i in range(start, stop):
-        total += _compute_exp2(round_shift_scalar((highest - widen(z[i])) * _LOG2_E, 22), table)
+        total += compute_exp2_one(round_shift_scalar((highest - widen(z[i])) * _LOG2_E, 22), table)
     reciprocal = (1 << 62) // total
     for i in range(start, stop):
-        term = _compute_exp2(round_shift_scalar((highest - widen(z[i])) * _LOG2_E, 22), table)
+        term = compute_exp2_one(round_shift_scalar((highest - widen(z[i])) * _LOG2_E, 22), table)
         expected = ((term * reciprocal) >> _P_DROP) - (_P_ONE if i - start == label else 0)
         if widen(claimed[i]) != expected:
             return False
     power = round_shift_scalar((highest - widen(z[start + label])) * _LOG2_E, 22)
-    loss = _compute_log2(total) - _LOG2_ONE + round_shift_scalar(power, 8)
-    return bool(settings[place, 1] == _saturate(_get_higher(loss, 0)))
+    loss = compute_log2_one(total) - _LOG2_ONE + round_shift_scalar(power, 8)
+    return bool(settings[place, 1] == saturate_one(get_higher(loss, 0)))
 
 
 @kernel
@@ -199,19 +204,19 @@ def _is_adam_element(
 ) -> bool:
     w, m, v, gradient = before
     correction, rate, decay = rates
-    g = _get_lower(_get_higher(gradient, -_GRADIENT_MAX), _GRADIENT_MAX)
+    g = get_lower(get_higher(gradient, -_GRADIENT_MAX), _GRADIENT_MAX)
     mean = m + round_shift_scalar((g << _MEAN_BITS) - m, _MEAN_SHIFT)
     variance = v + round_shift_scalar(g * g - v, _VARIANCE_SHIFT)
-    reciprocal, shift = _compute_reciprocal_root(variance + _VARIANCE_FLOOR)
-    quotient = _get_lower((abs(mean) * reciprocal) >> (shift - (16 - _MEAN_BITS)), _UPDATE_MAX)
+    reciprocal, shift = compute_reciprocal_root_one(variance + _VARIANCE_FLOOR)
+    quotient = get_lower((abs(mean) * reciprocal) >> (shift - (16 - _MEAN_BITS)), _UPDATE_MAX)
     update = (quotient * correction) >> _CORRECTION_BITS
     update = -update if mean < 0 else update
-    moved = _saturate(w - round_shift_scalar(update * rate, 24) - round_shift_scalar(w * decay, 32))
+    moved = saturate_one(w - round_shift_scalar(update * rate, 24) - round_shift_scalar(w * decay, 32))
     return after[0] == moved and after[1] == mean and after[2] == variance
 
 
 @kernel
-def is_adam(place: int, arrays: tuple[I64, I64, I64, I64]) -> bool:
+def is_adam(place: int, arrays: Arrays) -> bool:
     """Say whether a block of the optimizer holds; settings are corrections, rates and decays."""
     before, after, starts, settings = arrays
     rates = settings[place, 0], settings[place, 1], settings[place, 2]
@@ -225,7 +230,7 @@ def is_adam(place: int, arrays: tuple[I64, I64, I64, I64]) -> bool:
 
 
 @kernel
-def is_rotated(place: int, arrays: tuple[I32, I32, I32, I64, I64]) -> bool:
+def is_rotated(place: int, arrays: Arrays) -> bool:
     """Say whether a row of a rotation holds."""
     x, turns, claimed, starts, is_inverse = arrays
     start = starts[place]
@@ -234,36 +239,36 @@ def is_rotated(place: int, arrays: tuple[I32, I32, I32, I64, I64]) -> bool:
         first, second = widen(x[start + j]), widen(x[start + half + j])
         c, s = widen(turns[0, start // 2 + j]), widen(turns[1, start // 2 + j])
         s = -s if is_inverse[place] != 0 else s
-        left = _saturate(round_shift_scalar(first * c - second * s, ROTATION_BITS))
-        right = _saturate(round_shift_scalar(first * s + second * c, ROTATION_BITS))
+        left = saturate_one(round_shift_scalar(first * c - second * s, ROTATION_BITS))
+        right = saturate_one(round_shift_scalar(first * s + second * c, ROTATION_BITS))
         if widen(claimed[start + j]) != left or widen(claimed[start + half + j]) != right:
             return False
     return True
 
 
 @kernel
-def is_embedded(place: int, arrays: tuple[I32, I32, I64]) -> bool:
+def is_embedded(place: int, arrays: Arrays) -> bool:
     """Say whether a block of an embedding holds."""
     parts, claimed, starts = arrays
     for i in range(starts[place], starts[place + 1]):
         total = widen(parts[0, i]) + widen(parts[1, i])
-        if widen(claimed[i]) != _saturate(round_shift_scalar(total, _EMBED_SHIFT)):
+        if widen(claimed[i]) != saturate_one(round_shift_scalar(total, _EMBED_SHIFT)):
             return False
     return True
 
 
 @kernel
-def is_sum(place: int, arrays: tuple[I32, I8, I64, I64]) -> bool:
+def is_sum(place: int, arrays: Arrays) -> bool:
     """Say whether an element of the gradient of an embedding holds."""
     values, hits, starts, settings = arrays
     total = 0
     for i in range(starts[place], starts[place + 1]):
         total += widen(values[i]) if hits[i] != 0 else 0
-    return bool(settings[place, 1] == _saturate(round_shift_scalar(total, settings[place, 0])))
+    return bool(settings[place, 1] == saturate_one(round_shift_scalar(total, settings[place, 0])))
 
 
 @kernel
-def is_equal(place: int, arrays: tuple[I32, I32, I64]) -> bool:
+def is_equal(place: int, arrays: Arrays) -> bool:
     """Say whether elements were moved and not changed."""
     found, expected, starts = arrays
     differences = 0

@@ -6,7 +6,7 @@ rules of `ml.backends.cpu.scalar` that are plain already are used from there.
 """
 
 from ml import arithmetic
-from ml.arithmetic import I32, I64, INT32_MAX
+from ml.arithmetic import INT32_MAX, U64, IntArray
 from ml.backends.cpu.kernel import kernel
 from ml.backends.cpu.scalar import compute_isqrt_scalar, round_shift_scalar, widen
 from ml.backends.reference import NORM_BITS, NORM_EPSILON
@@ -64,7 +64,7 @@ def compute_reciprocal_root_one(x: int) -> tuple[int, int]:
 
 
 @kernel
-def compute_exp2_one(x: int, table: I64) -> int:
+def compute_exp2_one(x: int, table: IntArray | U64) -> int:
     """Return 2**(-x) in F30 for x >= 0 in F24; table is that of `ml.arithmetic`."""
     whole, index, rest = x >> 24, (x >> 16) & 255, x & 0xFFFF
     if whole >= 32:
@@ -88,7 +88,7 @@ def compute_log2_one(x: int) -> int:
 
 
 @kernel
-def compute_norm_one(x: I32, start: int, stop: int, root_width: int) -> tuple[int, int, int]:
+def compute_norm_one(x: IntArray | U64, start: int, stop: int, root_width: int) -> tuple[int, int, int]:
     """Return the bits that a row drops, and reciprocal and shift of its root mean square."""
     tallest = 0
     for i in range(start, stop):

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.backends import batched_checks as batches
-from ml.backends.batched_checks import Batch, Verdicts
+from ml.backends.batched_checks import Arrays, Batch, Verdicts
 from ml.backends.cpu import places
-from ml.backends.cpu.checks import Arrays, Check, get_arrays
+from ml.backends.cpu.checks import Check, get_arrays
 
 Launch = Callable[[object, object], None]
 
@@ -58,18 +58,18 @@ _IS_SIMULATED = environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 _cuda: Cuda = cast(Cuda, numba.cuda)
 
 _PLACES: dict[type[object], Check] = {
-    batches.LinearBatch: cast(Check, places.is_linear),
-    batches.QuantiseBatch: cast(Check, places.is_quantised),
-    batches.ElementwiseBatch: cast(Check, places.is_elementwise),
-    batches.NormaliseBatch: cast(Check, places.is_normalised),
-    batches.SoftmaxBatch: cast(Check, places.is_softmax),
-    batches.SoftmaxBackwardBatch: cast(Check, places.is_softmax_backward),
-    batches.LossBatch: cast(Check, places.is_loss),
-    batches.AdamBatch: cast(Check, places.is_adam),
-    batches.RotateBatch: cast(Check, places.is_rotated),
-    batches.EmbedBatch: cast(Check, places.is_embedded),
-    batches.SumBatch: cast(Check, places.is_sum),
-    batches.EqualBatch: cast(Check, places.is_equal),
+    batches.LinearBatch: places.is_linear,
+    batches.QuantiseBatch: places.is_quantised,
+    batches.ElementwiseBatch: places.is_elementwise,
+    batches.NormaliseBatch: places.is_normalised,
+    batches.SoftmaxBatch: places.is_softmax,
+    batches.SoftmaxBackwardBatch: places.is_softmax_backward,
+    batches.LossBatch: places.is_loss,
+    batches.AdamBatch: places.is_adam,
+    batches.RotateBatch: places.is_rotated,
+    batches.EmbedBatch: places.is_embedded,
+    batches.SumBatch: places.is_sum,
+    batches.EqualBatch: places.is_equal,
 }
 
 
