@@ -25,9 +25,10 @@ COMMANDS = {
     "status": ("node.cli.status:status", "Show a running node at a glance."),
     "wallet": ("node.cli.wallet:wallet", "Make keys, see balances, send coins."),
     "light": ("node.cli.light:light", "Verify a node's answers without trusting it."),
-    "train": ("node.cli.train:train", "Train a model on this machine."),
+    "train": ("node.cli.train:train", "Train SPEC (a name or a JSON file) on this machine."),
     "model": ("node.cli.model:model", "Specs, checkpoints, text from a model, export and import."),
     "dataset": ("node.cli.dataset:dataset", "List, show and get the data that tasks train on."),
+    "lab": ("node.cli.lab:lab", "Compare training with float32, and find out what breaks."),
     "doctor": ("node.cli.doctor:doctor", "Check this machine: arithmetic, clock, ports, disk."),
     "rpc": ("node.cli.rpc:rpc", "Call any method of a node."),
 }
