@@ -215,7 +215,7 @@ def import_(directory: Path, out: Path | None, is_json: bool) -> None:
 def _print_sample(
     checkpoint: Path, request: tuple[str, int, str, int | None], rule: "SamplingRule", is_json: bool
 ) -> None:
-    from node.models.sample import iterate_pieces
+    from node.models.sample import decode_prompt, iterate_pieces
     from node.models.state_file import read_state
     from node.training.backends import make_backend
 
@@ -231,7 +231,7 @@ def _print_sample(
     try:
         for piece in pieces:
             if not is_started:
-                click.echo(data.decode(errors="replace"), nl=False)
+                click.echo(decode_prompt(data), nl=False)
                 is_started = True
             click.echo(piece.text, nl=False)
             sys.stdout.flush()

@@ -37,16 +37,29 @@ def parse_temperature(text: str) -> int:
 def iterate_pieces(
     state: ModelState, backend: Backend, prompt: bytes, rule: SamplingRule, count: int
 ) -> Iterator[Piece]:
-    """Yield `count` bytes that continue `prompt` as they are drawn; the last piece also says what was left open.
+    """Return an iterator of `count` bytes that continue `prompt`, drawn as they are asked for.
 
     Raises DecodeError when the prompt, the rule or the model does not allow it.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    # A prompt that ends within a character is continued within it.
-    decoder.decode(prompt)
     tokens = generate(build_program(state.spec), backend, state.checkpoint, prompt or START, rule)
-    for place, token in enumerate(islice(tokens, count), start=1):
+    return decode_pieces(prompt, islice(tokens, count), count)
+
+
+def decode_pieces(prompt: bytes, tokens: Iterator[int], count: int) -> Iterator[Piece]:
+    """Yield each of `count` tokens with the characters that it completes, some of them begun by the prompt."""
+    decoder = _make_decoder()
+    decoder.decode(prompt)
+    for place, token in enumerate(tokens, start=1):
         yield Piece(token, clean(decoder.decode(bytes([token]), final=place == count)))
+
+
+def decode_prompt(prompt: bytes) -> str:
+    """Return a prompt as characters; one that it leaves open is left to the pieces."""
+    return _make_decoder().decode(prompt)
+
+
+def _make_decoder() -> codecs.IncrementalDecoder:
+    return codecs.getincrementaldecoder("utf-8")("replace")
 
 
 def clean(text: str) -> str:

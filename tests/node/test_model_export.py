@@ -31,7 +31,7 @@ from node.models import ModelError, ModelState, read_state, write_state
 from node.models.evaluate import Score
 from node.models.export import export_model, import_model, strip_moments
 from node.models.rates import format_ratio
-from node.models.sample import REPLACEMENT, clean, iterate_pieces
+from node.models.sample import REPLACEMENT, clean, decode_pieces, decode_prompt, iterate_pieces
 from node.models.state_file import encode_state
 from tests.support.models import TINY_SPECS, make_case
 
@@ -283,6 +283,22 @@ def test_plain_pytorch_agrees_with_the_integers(tmp_path: Path, name: str) -> No
 )
 def test_characters_that_steer_a_terminal_are_replaced(text: str, expected: str) -> None:
     assert clean(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "drawn", "texts"),
+    [
+        (b"caf\xc3", b"\xa9!", ["\u00e9", "!"]),
+        (b"", b"\xe2\x82\xac", ["", "", "\u20ac"]),
+        (b"", b"\xe2\x82a", ["", "", f"{REPLACEMENT}a"]),
+        (b"", b"a\xe2\x82", ["a", "", REPLACEMENT]),
+        (b"\xff", b"\x1b", [REPLACEMENT]),
+    ],
+)
+def test_characters_come_with_the_byte_that_completes_them(prompt: bytes, drawn: bytes, texts: list[str]) -> None:
+    pieces = list(decode_pieces(prompt, iter(drawn), len(drawn)))
+    assert [piece.text for piece in pieces] == texts
+    assert decode_prompt(prompt) == prompt.decode("utf-8", "ignore" if prompt != b"\xff" else "replace")
 
 
 def test_bytes_that_are_no_utf8_are_replaced_and_nothing_is_lost_at_the_end() -> None:
