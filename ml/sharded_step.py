@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from ml.arithmetic import IntArray, round_shift, saturate
+from ml.arithmetic import I32, IntArray, round_shift, saturate
 from ml.backends import Rounding
 from ml.models import build_program
 from ml.prf import compute_key
@@ -141,11 +141,16 @@ class _Place:
         return Rounding(key, row=offset) if is_rows else Rounding(key, column=offset)
 
 
+def _to_host(array: IntArray) -> I32:
+    """Return int32 in NumPy, also where the backend keeps its results on a device."""
+    return array.astype(np.int32, copy=False) if isinstance(array, np.ndarray) else array.astype(np.int32)
+
+
 def _start_draw(place: _Place, op: Op, inputs: Inputs) -> Finish:
     outputs = run_op(place.whole, place.step, op, inputs)
     rows = place.local.program.tensors[op.outputs[0]].rows
     first = place.shard.first * (rows // place.shard.count)
-    return partial(tuple, [output[first : first + rows] for output in outputs])
+    return partial(tuple, [_to_host(output)[first : first + rows] for output in outputs])
 
 
 def _start_whole(place: _Place, op: Op, inputs: Inputs) -> Finish:
@@ -182,11 +187,11 @@ def _start_product(place: _Place, op: Op, inputs: Inputs) -> Finish:
 
 def _start_sums(place: _Place, op: Op, inputs: Inputs) -> Finish:
     """Add up the high and the low halves of the columns, so that no sum can saturate before the last."""
-    x, exact = as_i32(inputs[0]), replace(op, shift=0)
+    x, exact = _to_host(inputs[0]), replace(op, shift=0)
     # At most 2**14 rows a batch: sums of [-2**15, 2**15) stay within 2**29, those of [0, 2**16) below 2**30.
     assert count_rows(place.whole.program.spec) <= TOKENS_MAX
     halves = x >> _HALF_BITS, x & (1 << _HALF_BITS) - 1
-    sums = [as_i32(run_op(place.local, place.step, exact, [half, *inputs[1:]])[0]) for half in halves]
+    sums = [_to_host(run_op(place.local, place.step, exact, [half, *inputs[1:]])[0]) for half in halves]
     total = place.exchange.start_sum(np.stack(sums))
 
     def finish() -> Outputs:

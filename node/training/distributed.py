@@ -37,7 +37,7 @@ STOPPING_TIMEOUT_S = 15
 
 
 class ProcessesRecord(msgspec.Struct, frozen=True, tag_field="event", tag="processes"):
-    """What the exchanges of a run cost the first process: bytes and times of a step, on average."""
+    """What the exchanges of a run cost the first process: bytes and times of a step, the mean of all but the first."""
 
     processes: int
     transport: str

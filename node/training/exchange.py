@@ -7,7 +7,7 @@ every other. Source: the environment that torchrun sets (RANK, LOCAL_RANK, WORLD
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -79,8 +79,8 @@ class TorchExchange:
 
     def _start(self, x: IntArray, reduce_op: dist.ReduceOp.RedOpType) -> Pending:
         start_ns = time.monotonic_ns()
-        # gloo works in the array itself, which is given away; a GPU works in its copy.
-        tensor = torch.from_numpy(np.require(x, requirements=("C", "W"))).to(self.device)
+        # Where the tensor lies on the right device already, it is worked in, since it is given away.
+        tensor = _get_tensor(x).to(self.device)
         try:
             work = dist.all_reduce(tensor, op=reduce_op, async_op=True)
         except RuntimeError as error:
@@ -89,15 +89,15 @@ class TorchExchange:
         self.under_way.append(work)
         self.traffic.exchanges += 1
         self.traffic.starting_ns += time.monotonic_ns() - start_ns
-        return lambda: self._finish(work, tensor)
+        return lambda: self._finish(work, tensor, x)
 
-    def _finish(self, work: dist.Work, tensor: torch.Tensor) -> IntArray:
+    def _finish(self, work: dist.Work, tensor: torch.Tensor, given: IntArray) -> IntArray:
         start_ns = time.monotonic_ns()
         try:
             if self.device.type == "cpu":
                 self._watch(work)
             work.wait()
-            result: IntArray = tensor.cpu().numpy()
+            result = _make_like(given, tensor)
         except RuntimeError as error:
             raise _make_lost(self.rank, error) from None
         self.under_way.remove(work)
@@ -116,6 +116,24 @@ class TorchExchange:
                 raise RuntimeError("an exchange before this one failed")
             if time.monotonic() - start_s > self.timeout_s:
                 raise RuntimeError(f"no answer for {self.timeout_s:.0f} seconds")
+
+
+def _get_tensor(x: IntArray) -> torch.Tensor:
+    """Return the tensor of an array that a backend keeps on its device, or that of a NumPy array's own memory."""
+    resident: object = getattr(x, "tensor", None)
+    if isinstance(resident, torch.Tensor):
+        return resident
+    return torch.from_numpy(np.require(x, requirements=("C", "W")))
+
+
+def _make_like(given: IntArray, tensor: torch.Tensor) -> IntArray:
+    """Return a result as what was given: on the backend's device, or in NumPy."""
+    resident: object = getattr(given, "tensor", None)
+    if isinstance(resident, torch.Tensor):
+        make: Callable[[torch.Tensor], IntArray] = type(given)
+        return make(tensor.to(resident.device))
+    result: IntArray = tensor.cpu().numpy()
+    return result
 
 
 def _is_done(work: dist.Work) -> bool:
@@ -158,14 +176,16 @@ def check_agreement(exchange: Exchange, label: str, digest: bytes) -> None:
 
 
 def _get_device(transport: str, local_rank: int) -> torch.device:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if local_rank < count:
+        # A backend on GPUs takes the current one, whatever the transport.
+        torch.cuda.set_device(local_rank)
     if transport == "gloo":
         return torch.device("cpu")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if local_rank >= count:
         advice = "start as many processes as there are GPUs, or choose gloo"
         found = f"found {count} GPUs for process {local_rank} of this machine"
         raise CommandError(ExitCode.USAGE, f"{found}, expected one for each with nccl: {advice}")
-    torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 from blake3 import blake3
@@ -39,13 +40,15 @@ class Leader:
     """The process that decides: its `run_step` is that of the run."""
 
     exchange: Exchange
-    on_start: Callable[[], None]
-    """Called when all processes have the state, before the first step."""
+    on_warm: Callable[[], None]
+    """Called after the first step, which loads kernels and opens connections; costs count from there."""
     state: State | None = None
     """After the last step; None before the first."""
+    is_warm: bool = False
     steps: int = 0
+    """After the first."""
     busy_ns: int = 0
-    """Nanoseconds of all steps, exchanges included."""
+    """Nanoseconds of these steps, exchanges included."""
     parent: int = field(default_factory=os.getppid)
 
     def run_step(self, runner: Runner, step: int, state: Sequence[IntArray]) -> StepResult:
@@ -54,12 +57,15 @@ class Leader:
         _say(self.exchange, step)
         if self.state is None:
             self.state = share_state(self.exchange, tuple(state))
-            self.on_start()
         start_ns = time.monotonic_ns()
         result = run_sharded_step(make_shard_runner(runner, self.exchange), step, state)
-        self.busy_ns += time.monotonic_ns() - start_ns
-        self.steps += 1
         self.state = result.state
+        if self.is_warm:
+            self.busy_ns += time.monotonic_ns() - start_ns
+            self.steps += 1
+        else:
+            self.is_warm = True
+            self.on_warm()
         _verify_at(self.exchange, step, self.state)
         return result
 
@@ -71,12 +77,12 @@ class Leader:
 
 
 @contextmanager
-def lead(exchange: Exchange, on_start: Callable[[], None] = lambda: None) -> Iterator[Leader]:
+def lead(exchange: Exchange, on_warm: Callable[[], None] = lambda: None) -> Iterator[Leader]:
     """Yield the leader, and let the others go at the end, also when its files cannot be read or written.
 
     Raises LostProcess, Disagreement.
     """
-    leader = Leader(exchange, on_start)
+    leader = Leader(exchange, on_warm)
     try:
         yield leader
     except (LostProcess, Disagreement):
@@ -119,15 +125,20 @@ def check_plan(plan: Plan, exchange: Exchange) -> None:
 
 def share_state(exchange: Exchange, state: State) -> State:
     """Return the leader's state, to which all others have added zeros; raises LostProcess."""
-    return tuple(exchange.start_sum(part.copy())() for part in state)
+    return tuple(exchange.start_sum(_copy(part))() for part in state)
 
 
 def compute_state_digest(state: State) -> bytes:
     """Return 32 bytes that name a state."""
     hasher = blake3()
     for part in state:
-        hasher.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+        hasher.update(np.ascontiguousarray(_copy(part)).reshape(-1).view(np.uint8).data)
     return hasher.digest()
+
+
+def _copy(part: IntArray) -> IntArray:
+    """Return a copy in NumPy, also of what a backend keeps on its device."""
+    return cast(IntArray, part.astype(part.dtype))
 
 
 def check_parent(parent: int) -> None:
