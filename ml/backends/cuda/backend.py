@@ -11,10 +11,12 @@ from torch import Tensor
 
 from ml.arithmetic import I8, I32, I64, IntArray
 from ml.backends import U8, AdamState, Groups, Heads, Quantised, Rounding
+from ml.backends.cuda import attention as fused
 from ml.backends.cuda import elementwise, layout, matmul, norm, optimizer, quantise, softmax
 from ml.backends.cuda.device import get_device, upload, upload_constant
 from ml.backends.cuda.elementwise import Rule
 from ml.backends.cuda.resident import DeviceArray
+from ml.fusion import Attention
 
 
 def _take(array: IntArray) -> Tensor:
@@ -24,7 +26,7 @@ def _take(array: IntArray) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class CudaBackend:
-    """`ml.backends.Backend` on a GPU; raises DeviceMissing where there is none."""
+    """`ml.backends.Backend` and `ml.fusion.FusedBackend` on a GPU; raises DeviceMissing where there is none."""
 
     is_resident: bool = False
     """Whether results stay on the device."""
@@ -161,3 +163,15 @@ class CudaBackend:
         before = _take(state[0]), _take(state[1]), _take(state[2])
         after = optimizer.update_adam(before, _take(gradient), step, rate, decay)
         return self._give(after[0]), self._give(after[1]), cast(I64, self._give(after[2]))
+
+    def multiply_rescaled(self, a: Quantised, b: Quantised, shift: int) -> I32:
+        """Return `rescale(multiply(a, b))` of one group."""
+        return self.multiply_groups(a, b, Groups(1, shift, is_causal=False))
+
+    def attend(self, qkv: I32, attention: Attention) -> I32:
+        """Return the weighted values of queries, keys and values side by side."""
+        return self._give(fused.attend(_take(qkv), attention))
+
+    def attend_backward(self, qkv: I32, gradient: I32, attention: Attention, keys: tuple[int, ...]) -> I32:
+        """Return the gradient of qkv from that of the weighted values."""
+        return self._give(fused.attend_backward(_take(qkv), _take(gradient), attention, keys))
