@@ -8,7 +8,7 @@ from ml import arithmetic
 from ml.arithmetic import I32
 from ml.backends import AdamState
 from ml.backends.cpu.kernel import kernel
-from ml.backends.cpu.scalar import compute_bit_length_scalar, saturate_scalar, widen
+from ml.backends.cpu.scalar import compute_bit_length_scalar, multiply_short, saturate_scalar, widen
 
 _BOUND, _UPDATE_MAX, _CORRECTION_BITS = (
     arithmetic.WEIGHT_GRADIENT_MAX,
@@ -19,14 +19,7 @@ _MEAN_BITS, _MEAN_SHIFT, _VARIANCE_SHIFT = arithmetic.MEAN_BITS, arithmetic.MEAN
 _MEAN_HALF, _VARIANCE_HALF = 1 << (_MEAN_SHIFT - 1), 1 << (_VARIANCE_SHIFT - 1)
 _FLOOR = arithmetic.VARIANCE_FLOOR
 _ROOT_0, _ROOT_1, _ROOT_2 = arithmetic.ROOT_0, arithmetic.ROOT_1, arithmetic.ROOT_2
-_U32_MASK = 0xFFFFFFFF
 _QUOTIENT_DROP = 16 - _MEAN_BITS
-
-
-@kernel
-def _multiply_short(a: int, b: int) -> int:
-    """Return a * b of two numbers in [0, 2**32)."""
-    return (a & _U32_MASK) * (b & _U32_MASK)
 
 
 @kernel
@@ -35,10 +28,10 @@ def compute_reciprocal_root_scalar(x: int) -> tuple[int, int]:
     length = compute_bit_length_scalar(x)
     even = length + (length & 1)
     mantissa = (x << max(31 - even, 0)) >> max(even - 31, 0)
-    y = _ROOT_0 - (_multiply_short(mantissa, _ROOT_1 - (_multiply_short(mantissa, _ROOT_2) >> 31)) >> 31)
+    y = _ROOT_0 - (multiply_short(mantissa, _ROOT_1 - (multiply_short(mantissa, _ROOT_2) >> 31)) >> 31)
     # The root's reciprocal is approached from below, so y * y >> 30 is below 2**32 when it is multiplied.
-    y = _multiply_short(y, (3 << 30) - (_multiply_short(mantissa, _multiply_short(y, y) >> 30) >> 31)) >> 31
-    y = _multiply_short(y, (3 << 30) - (_multiply_short(mantissa, _multiply_short(y, y) >> 30) >> 31)) >> 31
+    y = multiply_short(y, (3 << 30) - (multiply_short(mantissa, multiply_short(y, y) >> 30) >> 31)) >> 31
+    y = multiply_short(y, (3 << 30) - (multiply_short(mantissa, multiply_short(y, y) >> 30) >> 31)) >> 31
     return y, 30 + (even >> 1)
 
 
@@ -59,8 +52,8 @@ def update_adam(
         m_after[i] = mean
         v_after[i] = variance
         reciprocal, shift = compute_reciprocal_root_scalar(widen(variance + _FLOOR))
-        quotient = _multiply_short(abs(mean), reciprocal) >> (shift - _QUOTIENT_DROP)
-        size = _multiply_short(min(quotient, _UPDATE_MAX), correction) >> _CORRECTION_BITS
+        quotient = multiply_short(abs(mean), reciprocal) >> (shift - _QUOTIENT_DROP)
+        size = multiply_short(min(quotient, _UPDATE_MAX), correction) >> _CORRECTION_BITS
         step = size * rate
         moved = ((-step if mean < 0 else step) + (1 << 23)) >> 24
         before = widen(w[i])

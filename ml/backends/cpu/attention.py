@@ -7,7 +7,7 @@ those of the ops. It knows no tensor's name; `ml.fusion` says which ops it repla
 
 import numpy as np
 
-from ml.arithmetic import I8, I32
+from ml.arithmetic import I8, I32, I64
 from ml.backends.cpu.kernel import kernel
 from ml.backends.cpu.layout import rotate
 from ml.backends.cpu.matmul import multiply_groups
@@ -82,7 +82,7 @@ def _multiply(a: Quantised, b: Quantised, shift: int, is_causal: bool, result: I
 
 @kernel
 def attend(
-    qkv: I32, shape: Shape, constants: tuple[Scales, Shifts, I32, Table], result: I32, start: int, stop: int
+    qkv: I32, shape: Shape, constants: tuple[Scales, Shifts, I64, Table], result: I32, start: int, stop: int
 ) -> None:
     """Write groups [start, stop) of the weighted values into the merged heads (rows, heads x width)."""
     context, _, width = shape
@@ -110,7 +110,7 @@ def attend(
 def attend_backward(
     tensors: tuple[I32, I32],
     shape: Shape,
-    constants: tuple[Scales, Shifts, I32, Table],
+    constants: tuple[Scales, Shifts, I64, Table],
     keys: tuple[np.uint64, np.uint64, np.uint64, np.uint64],
     result: I32,
     ranges: tuple[int, int],

@@ -10,7 +10,7 @@ from math import isqrt
 
 import numpy as np
 
-from ml.arithmetic import I8, I32, compute_bias_correction
+from ml.arithmetic import I8, I32, I64, compute_bias_correction
 from ml.backends import U8, AdamState, Groups, Heads, Quantised, Rounding
 from ml.backends.cpu import adam, elementwise, layout, matmul, normalise, quantise, softmax
 from ml.backends.cpu import attention as fused
@@ -40,7 +40,7 @@ def _place(rounding: Rounding | None) -> quantise.Place:
     return _NO_ROUNDING if rounding is None else (np.uint64(rounding.key), rounding.row, rounding.column)
 
 
-def _get_constants(attention: Attention) -> tuple[fused.Scales, fused.Shifts, I32, fused.Table]:
+def _get_constants(attention: Attention) -> tuple[fused.Scales, fused.Shifts, I64, fused.Table]:
     width = attention.heads.width
     scales = _get_softmax_scale(width), get_root_scale(width)
     return scales, attention.shifts, softmax.get_table(), attention.rotation or _NO_ROTATION

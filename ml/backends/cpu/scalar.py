@@ -100,6 +100,12 @@ def saturate_scalar(x: int) -> int:
 
 
 @kernel
+def multiply_short(a: int, b: int) -> int:
+    """Return a * b of two numbers in [0, 2**32), which vector units multiply in one instruction."""
+    return (a & 0xFFFFFFFF) * (b & 0xFFFFFFFF)
+
+
+@kernel
 def compute_bit_length_scalar(x: int) -> int:
     """Return the number of bits of x >= 0."""
     return 64 - _count_leading_zeros(x)
