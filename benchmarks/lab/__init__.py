@@ -1,0 +1,1 @@
+"""Experiments on integer training: its quality and speed beside float32, and what breaks as models grow."""

@@ -1,0 +1,167 @@
+"""The page and the plot of a quality comparison, from the records of its runs.
+
+Both can be made at any time: a case shows what has finished and says what has not. Seeds are paired: a ratio is that of
+the means over the seeds that both sides have run. It runs nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+
+from benchmarks.lab.campaign import CURVE_STEPS, FINAL_STEPS, SIDES
+from benchmarks.lab.cases import QualityCase
+from benchmarks.lab.records import RunRecord, describe_now
+from benchmarks.lab.tables import format_table
+from ml.spec import Mlp
+
+TARGET = 1.01
+"""Integer loss over float32 loss at equal steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The paired runs of one case at the learning rate that each side chose."""
+
+    case: QualityCase
+    pairs: tuple[tuple[RunRecord, RunRecord], ...]
+    """(float32, integer) by seed."""
+
+    def compute_ratio(self, field: str) -> tuple[float, float]:
+        """Return the ratio of the means, integer over float32, and its standard error from the seeds' own ratios."""
+        values = [(float(getattr(base, field)), float(getattr(ours, field))) for base, ours in self.pairs]
+        ratio = mean(ours for _, ours in values) / mean(base for base, _ in values)
+        if len(values) < 2:
+            return ratio, 0.0
+        return ratio, stdev(ours / base for base, ours in values) / len(values) ** 0.5
+
+    def get_values(self, side: int, field: str) -> list[float]:
+        """Return a field of every run of one side (0 float32, 1 integer), by seed."""
+        return [float(getattr(pair[side], field)) for pair in self.pairs]
+
+
+def compare(case: QualityCase, records: Sequence[RunRecord]) -> Comparison:
+    """Return the pairs that have finished."""
+    by_seed: list[dict[int, RunRecord]] = []
+    for side in SIDES:
+        full = [record for record in records if (record.key.case, record.key.side) == (case.name, side)]
+        full = [record for record in full if record.key.steps == case.steps]
+        chosen = _find_chosen(case, full, [r for r in records if r.key.case == case.name and r.key.side == side])
+        by_seed.append({record.key.seed: record for record in full if record.key.rate_ppm == chosen})
+    seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
+    return Comparison(case, tuple((by_seed[0][seed], by_seed[1][seed]) for seed in seeds))
+
+
+def render_page(cases: Sequence[QualityCase], records: Sequence[RunRecord]) -> str:
+    """Return the Markdown page over the cases."""
+    parts = [
+        "# Quality: integer training beside float32",
+        "`mathesis lab quality`. Both sides train the same architecture from the same first weights on the same "
+        "batches, "
+        "with Adam's betas 7/8 and 63/64, the same decoupled weight decay and the same schedule of the learning rate; "
+        "each "
+        "chose its rate among three by held-out loss on one seed. Losses are in bits a row (for text: bits a byte). "
+        f"Rendered {describe_now()}.",
+        format_table(
+            ("case", "seeds", "held-out float32", "held-out integer", "ratio", f"last {FINAL_STEPS} steps", "verdict"),
+            [_make_row(compare(case, records)) for case in cases],
+        ),
+        f"Means and standard deviations over the seeds; behind a ratio its standard error. The target is a held-out "
+        f"ratio "
+        f"of at most {TARGET}.",
+    ]
+    for case in cases:
+        parts += _render_case(case, records)
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+def draw_curves(cases: Sequence[QualityCase], records: Sequence[RunRecord], path: Path) -> None:
+    """Write the plot of the training losses of all pairs as PNG; needs matplotlib."""
+    import matplotlib as mpl  # noqa: PLC0415 - the page alone needs no plotting library
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure, axes = plt.subplots(1, len(cases), figsize=(6 * len(cases), 4), squeeze=False)
+    for axis, case in zip(axes[0], cases, strict=True):
+        for seed_place, pair in enumerate(compare(case, records).pairs):
+            for record, colour in zip(pair, ("tab:gray", "tab:blue"), strict=True):
+                steps = [CURVE_STEPS * (place + 1) for place in range(len(record.curve))]
+                label = record.key.side if not seed_place else None
+                axis.plot(steps, record.curve, color=colour, linewidth=0.8, alpha=0.8, label=label)
+        axis.set(title=case.name, xlabel="step", ylabel="training loss, bits", yscale="log")
+        if axis.lines:
+            axis.legend()
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def _find_chosen(case: QualityCase, full: Sequence[RunRecord], records: Sequence[RunRecord]) -> int:
+    """Return the rate with the most seeds at full length; of equals, that of least loss among the choosing runs."""
+    losses = {r.key.rate_ppm: r.heldout_loss for r in records if r.key.steps == case.choosing_steps}
+    rates = {record.key.rate_ppm for record in full}
+    counts = {rate: sum(record.key.rate_ppm == rate for record in full) for rate in rates}
+    return min(sorted(rates), key=lambda rate: (-counts[rate], losses.get(rate, 0.0)), default=0)
+
+
+def _make_row(comparison: Comparison) -> tuple[str, ...]:
+    case = comparison.case
+    if not comparison.pairs:
+        return case.name, "0", "-", "-", "-", "-", "not run"
+    ratio, error = comparison.compute_ratio("heldout_loss")
+    final, final_error = comparison.compute_ratio("final_loss")
+    verdict = f"met (≤ {TARGET})" if ratio <= TARGET else f"missed (> {TARGET})"
+    return (
+        case.name,
+        f"{len(comparison.pairs)}",
+        *(_format_spread(comparison.get_values(side, "heldout_loss")) for side in range(2)),
+        f"{ratio:.4f} ± {error:.4f}",
+        f"{final:.4f} ± {final_error:.4f}",
+        verdict,
+    )
+
+
+def _render_case(case: QualityCase, records: Sequence[RunRecord]) -> list[str]:
+    mine = [record for record in records if record.key.case == case.name]
+    model = "-".join(map(str, case.model.widths)) if isinstance(case.model, Mlp) else f"{case.model}"
+    title = f"## {case.name}\n\n`{model}`, batch {case.batch}, warm-up {case.steps // case.warmup_divisor} steps of "
+    title += f"{case.steps}, then linear decay; weight decay {case.weight_decay_ppm / 10**6}; "
+    if not mine:
+        return [f"{title}not run."]
+    rows = [
+        (
+            record.key.side,
+            f"{record.key.steps}",
+            f"{record.key.rate_ppm / 10**6}",
+            f"{record.key.seed}",
+            f"{record.final_loss:.4f}",
+            f"{record.heldout_loss:.4f}",
+            f"{100 * record.heldout_accuracy:.2f} %",
+            f"{record.seconds:.0f}",
+            f"{record.threads}",
+            record.finished[:16],
+        )
+        for record in sorted(
+            mine, key=lambda record: (record.key.steps, record.key.rate_ppm, record.key.seed, record.key.side)
+        )
+    ]
+    header = (
+        "side",
+        "steps",
+        "rate",
+        "seed",
+        f"last {FINAL_STEPS}",
+        "held-out",
+        "accuracy",
+        "s",
+        "threads",
+        "finished",
+    )
+    title += f"{mine[0].heldout_rows:,} held-out rows. {mine[0].machine}; {mine[0].versions}."
+    return [title, format_table(header, rows)]
+
+
+def _format_spread(values: Sequence[float]) -> str:
+    return f"{mean(values):.4f} ± {stdev(values):.4f}" if len(values) > 1 else f"{values[0]:.4f}"

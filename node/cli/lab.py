@@ -1,0 +1,155 @@
+"""`mathesis lab`: experiments on integer training, with their results as pages and plots.
+
+The experiments are `benchmarks.lab`'s; here are their options. Runs that have finished are kept, so that every command
+can be cut and started again.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from node.cli.failures import end_in_exit_codes
+from node.exit_codes import CommandError, ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.lab.cases import QualityCase
+
+out_option = click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("benchmarks/results"),
+    show_default=True,
+    help="Folder of the results.",
+)
+case_option = click.option("--case", "names", multiple=True, help="digits, mnist_5k or plays; all by default.")
+threads_option = click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True)
+
+
+@click.group()
+def lab() -> None:
+    """Compare integer training with float32, and find out what breaks."""
+
+
+@lab.command()
+@case_option
+@click.option("--steps", type=click.IntRange(2, 65_535), help="Steps of the compared runs; the case's own by default.")
+@click.option("--seeds", type=click.IntRange(1), help="Seeds at the chosen rate; the case's own number by default.")
+@click.option("--side", type=click.Choice(["both", "integer", "float32"]), default="both", show_default=True)
+@click.option("--backend", type=click.Choice(["cpu", "reference"]), default="cpu", show_default=True)
+@click.option("--states", type=click.Path(path_type=Path, file_okay=False), help="Keep integer runs' weights here.")
+@click.option("--quick", "is_quick", is_flag=True, help="Tiny models and forty steps, to see that everything runs.")
+@threads_option
+@out_option
+def quality(
+    names: tuple[str, ...],
+    steps: int | None,
+    seeds: int | None,
+    side: str,
+    backend: str,
+    states: Path | None,
+    threads: int,
+    out: Path,
+    *,
+    is_quick: bool,
+) -> None:
+    """Compare losses of integer training and float32 AdamW at equal steps."""
+    with end_in_exit_codes():
+        from benchmarks.lab.campaign import SIDES, Campaign, run_campaign
+
+        cases = _get_cases(names, steps, is_quick)
+        results = out / f"{_get_name(steps, is_quick)}.jsonl"
+        sides = SIDES if side == "both" else (side,)
+        campaign = Campaign(results, sides, seeds, backend, threads, states)
+        for case in cases:
+            run_campaign(case, campaign, click.echo)
+        _render(cases, results)
+
+
+@lab.command()
+@case_option
+@click.option("--steps", type=click.IntRange(2, 65_535), help="As the runs had it.")
+@click.option("--quick", "is_quick", is_flag=True, help="Render quick runs.")
+@out_option
+def render(names: tuple[str, ...], steps: int | None, out: Path, *, is_quick: bool) -> None:
+    """Make page and plot of whatever quality runs have finished."""
+    with end_in_exit_codes():
+        cases = _get_cases(names, steps, is_quick)
+        _render(cases, out / f"{_get_name(steps, is_quick)}.jsonl")
+
+
+@lab.command()
+@click.option("--width", "widths", type=click.IntRange(32), multiple=True, default=(256, 512), show_default=True)
+@click.option("--steps", type=click.IntRange(1), default=15, show_default=True, help="Steps of each side.")
+@click.option("--threads", type=click.IntRange(1, 1024), default=2, show_default=True)
+@out_option
+def speed(widths: tuple[int, ...], steps: int, threads: int, out: Path) -> None:
+    """Time an integer step beside a float32 step."""
+    with end_in_exit_codes():
+        from benchmarks.lab.speed import Plan, run_speed
+
+        page = run_speed(Plan(widths, threads, steps), click.echo)
+        _write(out / "speed.md", page)
+
+
+@lab.command()
+@click.option("--only", "names", multiple=True, help="Name of a probe; all by default.")
+@out_option
+def breaks(names: tuple[str, ...], out: Path) -> None:
+    """Provoke what breaks at scale, and measure it with and without its remedy."""
+    with end_in_exit_codes():
+        from benchmarks.lab.breaks import PROBES, render_page
+
+        findings = []
+        for name in _check_names("probe", names, list(PROBES)):
+            click.echo(f"probing {name}")
+            findings.append(PROBES[name]())
+        page = render_page(findings)
+        if names:
+            click.echo(page)
+        else:
+            _write(out / "breaks.md", page)
+
+
+def _get_cases(names: "Sequence[str]", steps: int | None, is_quick: bool) -> "list[QualityCase]":
+    from benchmarks.lab.cases import CASES, make_quick
+
+    cases = [CASES[name] for name in _check_names("case", names, list(CASES))]
+    if is_quick:
+        cases = [make_quick(case) for case in cases]
+    if steps is not None:
+        cases = [replace(case, steps=steps, choosing_steps=min(steps, case.choosing_steps)) for case in cases]
+    return cases
+
+
+def _check_names(kind: str, names: "Sequence[str]", known: list[str]) -> list[str]:
+    for name in names:
+        if name not in known:
+            raise CommandError(ExitCode.USAGE, f"found no {kind} {name!r}, expected one of {', '.join(known)}")
+    return list(names) or known
+
+
+def _get_name(steps: int | None, is_quick: bool) -> str:
+    return f"quality{'-quick' * is_quick}{f'-{steps}-steps' if steps else ''}"
+
+
+def _render(cases: "Sequence[QualityCase]", results: Path) -> None:
+    from benchmarks.lab.quality_report import draw_curves, render_page
+    from benchmarks.lab.records import read_records
+
+    records = read_records(results)
+    _write(results.with_suffix(".md"), render_page(cases, records))
+    try:
+        draw_curves(cases, records, results.with_suffix(".png"))
+    except ImportError:
+        click.echo("no plot: matplotlib is missing; install mathesis[lab]", err=True)
+
+
+def _write(path: Path, page: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page)
+    click.echo(page)
+    click.echo(f"written to {path}", err=True)
