@@ -5,6 +5,7 @@ sides in turn, so that a campaign that is cut early ends with pairs. What to run
 """
 
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from benchmarks.lab.records import (
     read_records,
 )
 from benchmarks.lab.training import Job, OnStep, Outcome, train_float, train_integer
+from ml.arithmetic import IntArray
 from ml.models import build_program
 from node.training.backends import make_backend
 
@@ -100,10 +102,7 @@ def _run(case: QualityCase, campaign: Campaign, key: RunKey, job: Job, on_step: 
     else:
         outcome, state = train_integer(job, make_backend(campaign.backend, campaign.threads), on_step)
         if campaign.states is not None and key.steps == case.steps:
-            campaign.states.mkdir(parents=True, exist_ok=True)
-            names = [parameter.name for parameter in build_program(job.spec).parameters]
-            weights = dict(zip(names, state, strict=False))
-            np.savez(campaign.states / f"{key.case}-{key.steps}-{key.seed}.npz", **weights)
+            _keep_weights(campaign.states / f"{key.case}-{key.steps}-{key.seed}.npz", job, state)
     return RunRecord(
         key=key,
         curve=_make_curve(outcome),
@@ -118,6 +117,15 @@ def _run(case: QualityCase, campaign: Campaign, key: RunKey, job: Job, on_step: 
         versions=describe_versions(),
         finished=describe_now(),
     )
+
+
+def _keep_weights(path: Path, job: Job, state: Sequence[IntArray]) -> None:
+    """Write the weights F24 by name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for parameter, part in zip(build_program(job.spec).parameters, state, strict=False):
+            with archive.open(f"{parameter.name}.npy", "w") as file:
+                np.lib.format.write_array(file, part, allow_pickle=False)
 
 
 def _make_curve(outcome: Outcome) -> tuple[float, ...]:

@@ -65,9 +65,8 @@ def test_both_are_scored_on_the_same_rows(name: str) -> None:
 @pytest.mark.parametrize("name", ["mlp", "decoder"])
 def test_losses_and_weights_stay_together_over_steps(name: str) -> None:
     case = make_case(name)
-    rates = {"learning_rate": 1 << 25, "segment_steps": 12, "warmup_steps": 2, "decay_steps": 10}
-    spec = replace(case.spec, batch=16, weight_decay=2**32 - 1, **rates)
-    job = replace(make_job(case), spec=spec)
+    spec = replace(case.spec, batch=16, learning_rate=1 << 25, weight_decay=2**32 - 1)
+    job = replace(make_job(case), spec=replace(spec, segment_steps=12, warmup_steps=2, decay_steps=10))
     ours, state = train_integer(job, get_backend("reference"), lambda _step, _loss: None)
     theirs, weights = train_float(job, lambda _step, _loss: None)
     assert len(state) == len(build_program(job.spec).state_outputs)
