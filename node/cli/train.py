@@ -4,7 +4,9 @@ Ctrl-C ends a run with a checkpoint after the step under way; a second one ends 
 in `node.training`.
 """
 
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -155,6 +157,8 @@ def _catch_signals() -> Iterator[Callable[[], int | None]]:
     def on_signal(number: int, _frame: object) -> None:
         caught.append(number)
         signal.signal(number, before[signal.Signals(number)])
+        # A handler may interrupt a print, so it writes past Python's buffers.
+        os.write(sys.stderr.fileno(), b"\nmathesis: stopping after this step; once more to stop at once\n")
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

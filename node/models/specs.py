@@ -29,11 +29,17 @@ _PLAYS = Spec(
     decay_steps=1_900,
     outer_momentum=8,
     outer_rate=16,
-    heldout=64,
+    heldout=32,
     init_seed=1,
 )
 _MNIST = replace(
-    DIGITS, model=Mlp((784, 256, 10)), segment_steps=1_000, learning_rate=parse_rate("0.003"), heldout=1_000
+    DIGITS,
+    model=Mlp((784, 256, 256, 10)),
+    segment_steps=1_500,
+    learning_rate=parse_rate("0.004"),
+    warmup_steps=75,
+    decay_steps=1_425,
+    heldout=1_000,
 )
 
 
@@ -52,9 +58,9 @@ _NAMED = (
     NamedSpec("digits", DIGITS, "digits", "8x8 handwritten digits: a classifier that learns in a second"),
     NamedSpec(
         "mnist_5k",
-        replace(_MNIST, warmup_steps=20, decay_steps=500, weight_decay=parse_rate("0.1")),
+        _MNIST,
         "mnist_5k",
-        "28x28 handwritten digits: a classifier with one hidden layer",
+        "28x28 handwritten digits: a classifier with two hidden layers",
     ),
     NamedSpec(
         "plays-tiny",

@@ -19,6 +19,7 @@ from node.training.metrics import CheckpointRecord, EvaluationRecord, Record, Ru
 
 SMOOTHED_STEPS = 20
 """The loss and the speed on the screen are means over so many steps."""
+FIRST_STEP = "first step; kernels are compiled once"
 PLAIN_LINES = 20
 """Lines of steps that a log gets of a whole run."""
 
@@ -30,9 +31,11 @@ class Recent:
         """Start without a step; `steps` is how many the run has."""
         self.steps = steps
         self._last: deque[StepRecord] = deque(maxlen=SMOOTHED_STEPS)
+        self._first: StepRecord | None = None
 
     def add(self, record: StepRecord) -> None:
         """Take a step into the means."""
+        self._first = self._first or record
         self._last.append(record)
 
     @property
@@ -42,9 +45,9 @@ class Recent:
 
     @property
     def rows_per_second(self) -> float:
-        """Rows over the seconds of the steps alone."""
-        seconds = sum(record.rows / record.rows_per_second for record in self._last)
-        return sum(record.rows for record in self._last) / seconds
+        """Rows over the seconds of the steps alone; the first, which may have compiled kernels, counts only alone."""
+        counted = [record for record in self._last if record is not self._first] or list(self._last)
+        return sum(record.rows for record in counted) / sum(record.rows / record.rows_per_second for record in counted)
 
     @property
     def left(self) -> str:
@@ -93,17 +96,18 @@ def show_live(run: RunRecord, done: int) -> Iterator[OnRecord]:
     """Yield a callback that keeps one line up to date, with a line above it for all that is not a step."""
     from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415 - only a terminal needs it
 
-    numbers = "loss {task.fields[loss]} bits  {task.fields[speed]}  {task.fields[left]} left"
-    columns = (TextColumn("step {task.completed:.0f}/{task.total:.0f}"), BarColumn(24), TextColumn(numbers))
+    steps, text = "step {task.completed:.0f}/{task.total:.0f}", "{task.fields[text]}"
+    columns = (TextColumn(steps), BarColumn(24), TextColumn(text))
     recent = Recent(run.steps)
     with Progress(*columns, transient=False) as progress:
-        task = progress.add_task("train", total=run.steps, completed=done, loss="-", speed="-", left="-")
+        task = progress.add_task("train", total=run.steps, completed=done, text=FIRST_STEP)
 
         def on_record(record: Record) -> None:
             if isinstance(record, StepRecord):
                 recent.add(record)
                 speed = f"{recent.rows_per_second:,.0f} {run.unit}/s"
-                progress.update(task, completed=record.step, loss=f"{recent.loss:.4f}", speed=speed, left=recent.left)
+                text = f"loss {recent.loss:.4f} bits  {speed}  {recent.left} left"
+                progress.update(task, completed=record.step, text=text)
             elif not isinstance(record, RunRecord):
                 progress.console.print(describe(record, run.unit), highlight=False, soft_wrap=True)
 
