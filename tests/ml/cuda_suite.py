@@ -273,7 +273,7 @@ WHOLE_STEPS: dict[str, tuple[str, Spec]] = {
     "mlp": ("mlp", replace(TINY_MLP, model=Mlp((64, 12, 9, 10)), segment_steps=10)),
     "learned, head of its own": (
         "decoder",
-        replace(_SMALL, model=Decoder(128, 5, 6, 1, 2, 9, int(Positions.LEARNED), 0)),
+        replace(_SMALL, batch=1, model=Decoder(128, 5, 6, 1, 2, 9, int(Positions.LEARNED), 0)),
     ),
     "rotary, tied": ("decoder", replace(_SMALL, model=Decoder(128, 5, 6, 1, 1, 7, int(Positions.ROTARY), 1))),
 }

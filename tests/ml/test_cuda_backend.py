@@ -111,3 +111,16 @@ def test_tiles_are_powers_of_two_and_small() -> None:
         tile = get_tile(rows, columns)
         assert all(side & (side - 1) == 0 for side in tile)
         assert tile[0] * tile[1] <= 2048
+
+
+def test_the_benchmark_runs_at_toy_sizes() -> None:
+    result = run_python("-m", "benchmarks.gpu", "--tiny", interpret=not torch.cuda.is_available())
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "state and loss against the CPU over 2 steps: no difference" in result.stdout
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_the_benchmark_says_that_there_is_no_gpu() -> None:
+    result = run_python("-m", "benchmarks.gpu", interpret=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("benchmarks.gpu: found ")
