@@ -1,4 +1,7 @@
-"""What a checkpoint is worth, as exact numbers and as the decimals that people compare."""
+"""What a checkpoint is worth, as exact numbers and as the decimals that people compare.
+
+The numbers are those of `ml.evaluation`, integers; the decimals are rounded from them once. It loads no data.
+"""
 
 from dataclasses import dataclass
 

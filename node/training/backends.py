@@ -1,4 +1,7 @@
-"""From a name on the command line to a backend that runs here: with its threads, or with a reason why not."""
+"""From a name on the command line to a backend that runs here: with its threads, or with a reason why not.
+
+No bit depends on the choice. It imports compilers only when they are asked for.
+"""
 
 import os
 
