@@ -80,7 +80,7 @@ class Spec:
     learning_rate: U32
     """Units of 2**-32."""
     weight_decay: U32
-    """Units of 2**-32, times the learning rate over 2**32; taken at every 16th step, or at every step where it is strong."""
+    """Units of 2**-32, times the learning rate over 2**32; taken at every 16th step, or at each where it is strong."""
     warmup_steps: U16
     """Steps of a segment in which the learning rate rises linearly."""
     decay_steps: U16
