@@ -71,6 +71,7 @@ def train(
     from node.models.specs import find_spec
     from node.training.backends import make_backend
     from node.training.plan import fit_spec, make_plan, parse_seed
+    from node.training.show import require_tensorboard
 
     with end_in_exit_codes():
         named = find_spec(spec)
@@ -79,6 +80,8 @@ def train(
         chosen_seed = None if seed is None else parse_seed(seed)
         dataset = _load_data(named, data, is_json)
         plan = make_plan(fitted, dataset, make_backend(backend, threads), chosen_seed)
+        if is_tensorboard:
+            require_tensorboard()
         schedule = _make_schedule(plan.spec.segment_steps, every)
         return _run(plan, schedule, out or Path("runs") / named.name, (is_resuming, is_tensorboard, is_json))
 

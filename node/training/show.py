@@ -3,7 +3,7 @@
 All of them are told the records that `metrics.jsonl` keeps; none of them decides anything.
 """
 
-import sys
+import importlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -114,15 +114,22 @@ def show_live(run: RunRecord, done: int) -> Iterator[OnRecord]:
         yield on_record
 
 
-@contextmanager
-def open_tensorboard(directory: Path) -> Iterator[OnRecord]:
-    """Yield a callback that writes what TensorBoard draws; raises ModelError when it is not installed."""
+def require_tensorboard() -> None:
+    """Raise ModelError when TensorBoard is not installed."""
     try:
-        from torch.utils.tensorboard.writer import SummaryWriter  # noqa: PLC0415 - optional
+        importlib.import_module("torch.utils.tensorboard")
     except ImportError as error:
         raise ModelError(
             "unavailable", f"--tensorboard needs {error.name}; pip install tensorboard, or read metrics.jsonl"
         ) from None
+
+
+@contextmanager
+def open_tensorboard(directory: Path) -> Iterator[OnRecord]:
+    """Yield a callback that writes what TensorBoard draws; raises ModelError when it is not installed."""
+    require_tensorboard()
+    from torch.utils.tensorboard.writer import SummaryWriter  # noqa: PLC0415 - optional
+
     writer = SummaryWriter(str(directory))
     add_scalar: Callable[[str, float, int], None] = writer.add_scalar
 
@@ -139,8 +146,3 @@ def open_tensorboard(directory: Path) -> Iterator[OnRecord]:
         yield on_record
     finally:
         writer.close()
-
-
-def tell(message: str) -> None:
-    """Print a message for people that is no result."""
-    print(f"mathesis: {message}", file=sys.stderr)

@@ -123,6 +123,15 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(
     assert not (place / "out").exists()
 
 
+def test_tensorboard_is_asked_for_before_anything_is_written(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    assert run("--steps", "4", "--tensorboard") == 1
+    assert "pip install tensorboard" in capsys.readouterr().err
+    assert not (place / "out").exists()
+
+
 def test_a_used_directory_is_left_as_it_is(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--steps", "4") == 0
     (place / "out" / "lock").unlink()
