@@ -16,7 +16,9 @@ from ml.backends import Backend, get_backend
 from ml.backends.cpu.backend import CpuBackend, Work
 from ml.checkpoint import compute_initial_checkpoint
 from ml.dataset import Dataset, Text, load_digits
+from ml.fusion import Fused, FusedKind, get_plan, run_fused
 from ml.models import build_program
+from ml.prf import compute_key
 from ml.segment import Runner, compute_initial_state, run_step
 from ml.spec import DIGITS, Decoder, Positions, Spec
 from ml.training import run_training_step
@@ -93,6 +95,22 @@ def test_a_step_nobody_watches_ends_like_one_in_full_sight(spec: Spec) -> None:
         for found, output in zip(state, program.state_outputs, strict=True):
             assert found.tobytes() == watched[output].tobytes()
         assert lean.loss_f16 == int(watched[program.loss].astype(np.int64).sum())
+
+
+@pytest.mark.parametrize("positions", Positions)
+def test_each_run_of_ops_ends_like_its_last_op(positions: Positions) -> None:
+    """`attend`, `attend_backward` and `multiply_rescaled` against the reference, op by op, on a step's tensors."""
+    spec = make_decoder_spec(positions, 0, context=33, width=24)
+    program = build_program(spec)
+    runner = Runner(program, get_backend("reference"), TEXT, SEED, compute_initial_checkpoint(program))
+    watched = run_step(runner, 0, compute_initial_state(program, runner.checkpoint))
+    runs = [item for item in get_plan(program) if isinstance(item, Fused)]
+    assert {run.kind for run in runs} == set(FusedKind)
+    for run in runs:
+        inputs = [watched[tensor] for tensor in run.inputs]
+        found = run_fused(CpuBackend(), spec, run, inputs, lambda op: compute_key(SEED, 0, op))
+        for array, output in zip(found, run.outputs, strict=True):
+            assert array.tobytes() == watched[output].tobytes()
 
 
 def test_a_failing_range_is_reported_after_all_have_ended() -> None:
