@@ -27,9 +27,8 @@ def probe_outlying_channels() -> Finding:
     tall[:, WIDTH // 3] *= OUTLIER
     rows = []
     for name, left in (("normal", x), (f"one channel of {OUTLIER} deviations", tall)):
-        exact = left.astype(np.float64) @ w.T.astype(np.float64)
-        plain = compute_snr_db(exact, _multiply_7_bits(left, w))
-        turned = compute_snr_db(exact, _multiply_7_bits(rotate(left), rotate(w)))
+        plain = compute_product_snr_db(left, w)
+        turned = compute_product_snr_db(rotate(left), rotate(w))
         rows.append((name, format_db(plain), format_db(turned)))
     return Finding(
         title="Activation outliers in 7 bits",
@@ -38,10 +37,15 @@ def probe_outlying_channels() -> Finding:
         "float64. The rotation multiplies rows of both by a Hadamard matrix in integers and rounds once.",
         header=("rows of X", "plain (format 2)", "rotated"),
         rows=tuple(rows),
-        answer="Format 2 does not rotate: normalised activations of the models measured here hold no such channel. A "
-        "model that "
-        "grows one loses half its bits in that matmul, and the rotation wins nearly all of them back.",
+        answer="Format 2 does not rotate. A model that grows such a channel loses half the bits of that matmul; the "
+        "rotation "
+        "wins nearly all of them back.",
     )
+
+
+def compute_product_snr_db(a: I32, b: I32) -> float:
+    """Return the signal-to-noise ratio of a (M, K) times b (N, K) transposed when the rows of both are in 7 bits."""
+    return compute_snr_db(a.astype(np.float64) @ b.T.astype(np.float64), _multiply_7_bits(a, b))
 
 
 def rotate(x: I32) -> I32:

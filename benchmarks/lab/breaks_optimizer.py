@@ -51,7 +51,9 @@ def probe_decay() -> Finding:
             f"every {DECAY_INTERVAL}: decay lost",
         ),
         rows=tuple(rows),
-        answer=f"Format 2 takes small decays every {DECAY_INTERVAL} steps, for all of them at once.",
+        answer=f"Format 2 takes decays below 2^-9 a step every {DECAY_INTERVAL} steps, for all of them at once, and "
+        f"stronger "
+        "ones at every step.",
     )
 
 

@@ -76,7 +76,7 @@ def render_page(cases: Sequence[QualityCase], records: Sequence[RunRecord]) -> s
 
 
 def draw_curves(cases: Sequence[QualityCase], records: Sequence[RunRecord], path: Path) -> None:
-    """Write the plot of the training losses of all pairs as PNG; needs matplotlib."""
+    """Write the plot of the training losses, each side's mean and range over the pairs, as PNG; needs matplotlib."""
     import matplotlib as mpl  # noqa: PLC0415 - the page alone needs no plotting library
 
     mpl.use("Agg")
@@ -84,11 +84,17 @@ def draw_curves(cases: Sequence[QualityCase], records: Sequence[RunRecord], path
 
     figure, axes = plt.subplots(1, len(cases), figsize=(6 * len(cases), 4), squeeze=False)
     for axis, case in zip(axes[0], cases, strict=True):
-        for seed_place, pair in enumerate(compare(case, records).pairs):
-            for record, colour in zip(pair, ("tab:gray", "tab:blue"), strict=True):
-                steps = [CURVE_STEPS * (place + 1) for place in range(len(record.curve))]
-                label = record.key.side if not seed_place else None
-                axis.plot(steps, record.curve, color=colour, linewidth=0.8, alpha=0.8, label=label)
+        for side, colour in enumerate(("tab:orange", "tab:blue")):
+            curves = [pair[side].curve for pair in compare(case, records).pairs]
+            if not curves:
+                continue
+            steps = [CURVE_STEPS * (place + 1) for place in range(len(curves[0]))]
+            points = list(zip(*curves, strict=True))
+            label = f"{SIDES[side]}, mean and range of {len(curves)}"
+            axis.plot(steps, [mean(point) for point in points], color=colour, linewidth=1, label=label)
+            axis.fill_between(
+                steps, list(map(min, points)), list(map(max, points)), color=colour, alpha=0.2, linewidth=0
+            )
         axis.set(title=case.name, xlabel="step", ylabel="training loss, bits", yscale="log")
         if axis.lines:
             axis.legend()
@@ -159,7 +165,8 @@ def _render_case(case: QualityCase, records: Sequence[RunRecord]) -> list[str]:
         "threads",
         "finished",
     )
-    title += f"{mine[0].heldout_rows:,} held-out rows. {mine[0].machine}; {mine[0].versions}."
+    title += f"rates compared over {case.choosing_steps} steps; {mine[0].heldout_rows:,} held-out rows. "
+    title += f"{mine[0].machine}; {mine[0].versions}."
     return [title, format_table(header, rows)]
 
 

@@ -97,8 +97,13 @@ def speed(widths: tuple[int, ...], steps: int, threads: int, out: Path) -> None:
 
 @lab.command()
 @click.option("--only", "names", multiple=True, help="Name of a probe; all by default.")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Look into a kept run of the plays too.",
+)
 @out_option
-def breaks(names: tuple[str, ...], out: Path) -> None:
+def breaks(names: tuple[str, ...], weights: Path | None, out: Path) -> None:
     """Provoke what breaks at scale, and measure it with and without its remedy."""
     with end_in_exit_codes():
         from benchmarks.lab.breaks import PROBES, render_page
@@ -107,6 +112,10 @@ def breaks(names: tuple[str, ...], out: Path) -> None:
         for name in _check_names("probe", names, list(PROBES)):
             click.echo(f"probing {name}")
             findings.append(PROBES[name]())
+        if weights is not None:
+            from benchmarks.lab.breaks_trained import probe_trained
+
+            findings.append(probe_trained(weights))
         page = render_page(findings)
         if names:
             click.echo(page)

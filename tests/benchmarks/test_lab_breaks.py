@@ -1,5 +1,7 @@
 """The probes measure what they say: known answers for their tools, and the remedy seen at work in the quick ones."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,9 @@ from benchmarks.lab.breaks import PROBES, render_page
 from benchmarks.lab.breaks_norm import probe_normalise
 from benchmarks.lab.breaks_operands import rotate
 from benchmarks.lab.breaks_optimizer import probe_gradient_range
+from benchmarks.lab.breaks_trained import probe_trained
 from benchmarks.lab.probe import compute_snr_db
+from benchmarks.lab.records import LabError
 from benchmarks.lab.speed import Measurement, Plan, measure_width
 from benchmarks.lab.speed import render_page as render_speed
 
@@ -56,3 +60,9 @@ def test_speed_of_a_tiny_model() -> None:
     page = render_speed(plan, [found], "a machine")
     assert "| 32 | wall |" in page
     assert "float32 activations" in page
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", embedding=np.zeros((2, 2), np.int32))
+    with pytest.raises(LabError, match="found no int32 array embedding"):
+        probe_trained(tmp_path / "other.npz")
