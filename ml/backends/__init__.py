@@ -149,7 +149,11 @@ class Backend(Protocol):
 
 
 def get_backend(name: str) -> Backend:
-    """Return the backend called "reference" or "cpu"; raises ValueError for another name."""
+    """Return the backend called "reference", "cpu" or "cuda"; raises ValueError for another name.
+
+    "cuda" raises `ml.backends.cuda.device.DeviceMissing` where there is no device, ImportError where torch or Triton is
+    not installed.
+    """
     if name == "reference":
         from ml.backends.reference import ReferenceBackend  # noqa: PLC0415
 
@@ -158,4 +162,8 @@ def get_backend(name: str) -> Backend:
         from ml.backends.cpu.backend import CpuBackend  # noqa: PLC0415 - a light client has no Numba
 
         return CpuBackend()
-    raise ValueError(f"found backend {name!r}, expected 'reference' or 'cpu'")
+    if name == "cuda":
+        from ml.backends.cuda.backend import CudaBackend  # noqa: PLC0415 - needs torch and Triton
+
+        return CudaBackend()
+    raise ValueError(f"found backend {name!r}, expected 'reference', 'cpu' or 'cuda'")

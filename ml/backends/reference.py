@@ -179,7 +179,7 @@ class ReferenceBackend:
     def causal_softmax(self, scores: I32, head_width: int) -> I32:
         """Return the base-2 softmax of each row up to its own position."""
         visible = _get_visible(scores)
-        terms, total, _ = _compute_terms(scores, _get_softmax_scale(head_width), visible)
+        terms, total, _ = _compute_terms(scores, get_softmax_scale(head_width), visible)
         return np.where(visible, _divide_terms(terms, total), 0).astype(np.int32)
 
     def causal_softmax_backward(self, probabilities: I32, gradient: I32, head_width: int) -> I32:
@@ -226,7 +226,7 @@ def get_root_scale(head_width: int) -> int:
     return (1 << 46) // isqrt(head_width << 60)
 
 
-def _get_softmax_scale(head_width: int) -> int:
+def get_softmax_scale(head_width: int) -> int:
     """Return log2(e) / sqrt(head_width) in F30."""
     return (arithmetic.LOG2_E_F30 << 30) // isqrt(head_width << 60)
 

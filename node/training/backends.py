@@ -5,9 +5,11 @@ No bit depends on the choice. It imports compilers only when they are asked for.
 
 import os
 
+from ml.arithmetic import IntArray
 from ml.backends import Backend, get_backend
 from node.models.errors import ModelError
 
+Arrays = tuple[IntArray, ...]
 NAMES = ("cpu", "reference", "cuda")
 
 
@@ -17,7 +19,11 @@ def make_backend(name: str, threads: int | None = None) -> Backend:
     Raises ModelError when it is not installed or this machine has no device for it.
     """
     try:
-        if name != "cpu":
+        if name == "cuda":
+            from ml.backends.cuda.backend import CudaBackend  # noqa: PLC0415 - needs torch and Triton
+
+            return CudaBackend(is_resident=True)
+        if name == "reference":
             return get_backend(name)
         from ml.backends.cpu.backend import CpuBackend  # noqa: PLC0415 - one second of compilers
         from node.threads import spread_over_threads  # noqa: PLC0415
@@ -25,6 +31,29 @@ def make_backend(name: str, threads: int | None = None) -> Backend:
         raise ModelError(
             "unavailable", f"the backend {name} needs {error.name}; install mathesis[train] or use --backend reference"
         ) from None
-    except ValueError as error:
-        raise ModelError("unavailable", f"{error}; use --backend cpu") from None
+    except RuntimeError as error:
+        raise ModelError("unavailable", str(error)) from None
     return CpuBackend(spread_over_threads(threads or len(os.sched_getaffinity(0))))
+
+
+def place_arrays(backend: Backend, arrays: Arrays) -> Arrays:
+    """Return `arrays` where `backend` computes: on its device, if it keeps them there."""
+    if backend.name != "cuda":
+        return arrays
+    from ml.backends.cuda.resident import make_resident  # noqa: PLC0415 - needs torch
+
+    return make_resident(arrays)
+
+
+def fetch_arrays(backend: Backend, arrays: Arrays) -> Arrays:
+    """Return `arrays` of `backend` on the host, as NumPy arrays."""
+    if backend.name != "cuda":
+        return arrays
+    from ml.backends.cuda.resident import fetch  # noqa: PLC0415 - needs torch
+
+    return fetch(arrays)
+
+
+def get_host_backend(backend: Backend) -> Backend:
+    """Return a backend that computes where `backend` does, and takes and returns arrays on the host."""
+    return get_backend("cuda") if backend.name == "cuda" else backend

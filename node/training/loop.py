@@ -15,6 +15,7 @@ from ml.segment import Runner, as_i32, compute_initial_state, compute_rates
 from ml.spec import RATE_BITS
 from ml.training import StepResult, run_training_step
 from node.models.state_file import ModelState
+from node.training.backends import fetch_arrays, get_host_backend, place_arrays
 from node.training.metrics import EvaluationRecord, Record, StepRecord, compute_mean_bits, make_evaluation_record
 from node.training.plan import Plan
 from node.training.run_directory import Run
@@ -52,7 +53,7 @@ def train(plan: Plan, run: Run, schedule: Schedule, watch: Watch, run_step: RunS
     Raises OSError when a file cannot be written; the last checkpoint then stands.
     """
     runner, steps = plan.make_runner(), plan.spec.segment_steps
-    tensors = _get_start(runner, run)
+    tensors = place_arrays(runner.backend, _get_start(runner, run))
     done = run.state.step if run.state else 0
     clock = _Clock(run.metrics.elapsed_s)
     for step in range(done, steps):
@@ -68,10 +69,10 @@ def train(plan: Plan, run: Run, schedule: Schedule, watch: Watch, run_step: RunS
             watch.on_record(evaluation)
         is_stopping = watch.is_stopping()
         if is_stopping or schedule.is_due(schedule.checkpoint_every, done, steps):
-            watch.on_record(run.write_checkpoint(_make_state(plan, tensors, done), schedule.keep))
+            watch.on_record(run.write_checkpoint(_make_state(plan, runner, tensors, done), schedule.keep))
         if is_stopping:
             break
-    return _make_state(plan, tensors, done)
+    return _make_state(plan, runner, tensors, done)
 
 
 class _Clock:
@@ -111,13 +112,14 @@ def _make_record(plan: Plan, done: int, result: StepResult, clock: _Clock) -> St
     )
 
 
-def _evaluate(runner: Runner, tensors: Sequence[IntArray], done: int, clock: _Clock) -> EvaluationRecord:
+def _evaluate(runner: Runner, tensors: tuple[IntArray, ...], done: int, clock: _Clock) -> EvaluationRecord:
     count = len(runner.program.parameters)
-    weights = tuple(map(as_i32, tensors[:count]))
-    found = compute_evaluation(runner.program, runner.backend, Checkpoint(weights, ()), runner.dataset)
+    weights = tuple(map(as_i32, fetch_arrays(runner.backend, tensors[:count])))
+    backend = get_host_backend(runner.backend)
+    found = compute_evaluation(runner.program, backend, Checkpoint(weights, ()), runner.dataset)
     return make_evaluation_record(done, found, clock.elapsed_s)
 
 
-def _make_state(plan: Plan, tensors: Sequence[IntArray], done: int) -> ModelState:
-    count = len(tensors) // 3
-    return ModelState(plan.spec, plan.dataset.root, plan.seed, done, tuple(tensors[:count]), tuple(tensors[count:]))
+def _make_state(plan: Plan, runner: Runner, tensors: tuple[IntArray, ...], done: int) -> ModelState:
+    state, count = fetch_arrays(runner.backend, tensors), len(tensors) // 3
+    return ModelState(plan.spec, plan.dataset.root, plan.seed, done, state[:count], state[count:])

@@ -22,6 +22,7 @@ from ml.sharded_step import make_shard_runner, run_sharded_step
 from ml.sharding import Exchange
 from ml.spec import compute_spec_hash
 from ml.training import StepResult
+from node.training.backends import place_arrays
 from node.training.exchange import Disagreement, LostProcess, check_agreement
 from node.training.plan import Plan
 
@@ -106,7 +107,8 @@ def follow(plan: Plan, exchange: Exchange) -> int:
         check_parent(parent)
         if state is None:
             blank = compute_initial_state(runner.program, runner.checkpoint)
-            state = share_state(exchange, tuple(np.zeros_like(part) for part in blank))
+            shared = share_state(exchange, tuple(np.zeros_like(part) for part in blank))
+            state = place_arrays(runner.backend, shared)
         state = run_sharded_step(shard_runner, step, state).state
         steps += 1
         _verify_at(exchange, step, state)

@@ -14,7 +14,7 @@ from ml.arithmetic import I8, I32, I64, compute_bias_correction
 from ml.backends import U8, AdamState, Groups, Heads, Quantised, Rounding
 from ml.backends.cpu import adam, elementwise, layout, matmul, normalise, quantise, softmax
 from ml.backends.cpu import attention as fused
-from ml.backends.reference import _get_softmax_scale, get_root_scale
+from ml.backends.reference import get_root_scale, get_softmax_scale
 from ml.fusion import Attention
 
 Work = Callable[[int, int], None]
@@ -42,7 +42,7 @@ def _place(rounding: Rounding | None) -> quantise.Place:
 
 def _get_constants(attention: Attention) -> tuple[fused.Scales, fused.Shifts, I64, fused.Table]:
     width = attention.heads.width
-    scales = _get_softmax_scale(width), get_root_scale(width)
+    scales = get_softmax_scale(width), get_root_scale(width)
     return scales, attention.shifts, softmax.get_table(), attention.rotation or _NO_ROTATION
 
 
@@ -223,7 +223,7 @@ class CpuBackend:
 
     def causal_softmax(self, scores: I32, head_width: int) -> I32:
         """Return the base-2 softmax of each row up to its own position."""
-        result, scale, table = np.empty_like(scores), _get_softmax_scale(head_width), softmax.get_table()
+        result, scale, table = np.empty_like(scores), get_softmax_scale(head_width), softmax.get_table()
         work = lambda i, j: softmax.causal_softmax(scores, scale, table, result, i, j)  # noqa: E731
         self._run(work, len(scores), scores.size)
         return result

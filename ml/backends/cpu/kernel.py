@@ -15,7 +15,10 @@ import numba
 F = TypeVar("F", bound=Callable[..., object])
 
 _FOLDER = Path(__file__).resolve().parent
-_CONSTANTS = ("arithmetic.py", "noise.py", "prf.py", "rotary.py", "tensor_tree.py", "backends/reference.py")
+_CONSTANTS = (
+    *("arithmetic.py", "noise.py", "prf.py", "rotary.py", "tensor_tree.py"),
+    *("backends/batched_checks.py", "backends/reference.py"),
+)
 
 
 def compute_cache_name(files: list[Path]) -> str:

@@ -33,7 +33,7 @@ TILE_ROWS_MAX = 64
 _CONSTANTS_MAX = 32
 
 
-class DeviceMissing(Exception):
+class DeviceMissing(RuntimeError):
     """No GPU can run the kernels, and the interpreter was not asked for."""
 
     def __init__(self) -> None:
