@@ -11,7 +11,8 @@ import numpy as np
 from ml import arithmetic
 from ml.arithmetic import I32, I64, get_exp2_table
 from ml.backends.cpu.kernel import kernel
-from ml.backends.cpu.scalar import compute_bit_length_scalar, multiply_short, round_shift_scalar, saturate_scalar, widen
+from ml.backends.cpu.portable import compute_log2_one
+from ml.backends.cpu.scalar import multiply_short, round_shift_scalar, saturate_scalar, widen
 
 _LOG2_E = arithmetic.LOG2_E_F30
 _P_BITS, _P_DROP = arithmetic.PROBABILITY_BITS, 62 - arithmetic.PROBABILITY_BITS
@@ -94,20 +95,6 @@ def causal_softmax_backward(
 
 
 @kernel
-def compute_log2_scalar(x: int) -> int:
-    """Return floor(log2(x) * 2**16) of 1 <= x < 2**62."""
-    length = compute_bit_length_scalar(x) - 1
-    mantissa = x >> (length - 30) if length >= 30 else x << (30 - length)
-    result = length << 16
-    for step in range(16):
-        mantissa = (mantissa * mantissa) >> 30
-        bit = mantissa >> 31
-        result += bit << (15 - step)
-        mantissa >>= bit
-    return result
-
-
-@kernel
 def compute_loss_gradient(z: I32, labels: I32, table: I64, outputs: tuple[I32, I32], start: int, stop: int) -> None:
     """Write rows [start, stop) of softmax - onehot (rows, classes) F24 and of the loss (rows, 1) F16 in bits."""
     gradient, loss = outputs
@@ -121,5 +108,5 @@ def compute_loss_gradient(z: I32, labels: I32, table: I64, outputs: tuple[I32, I
         label = widen(labels[i, 0])
         gradient[i, label] -= np.int32(_ONE_F24)
         power = ((top - widen(z[i, label])) * _LOG2_E + (1 << 21)) >> 22
-        bits = compute_log2_scalar(total) - (arithmetic.EXP2_BITS << 16) + round_shift_scalar(power, 8)
+        bits = compute_log2_one(total) - (arithmetic.EXP2_BITS << 16) + round_shift_scalar(power, 8)
         loss[i, 0] = saturate_scalar(max(bits, 0))
