@@ -15,6 +15,8 @@ from benchmarks.lab.records import RunRecord, describe_now
 from benchmarks.lab.tables import format_table
 from ml.spec import Mlp
 
+ROWS_MAX = 20
+"""Runs of a case that are shown one by one."""
 TARGET = 1.01
 """Integer loss over float32 loss at equal steps."""
 
@@ -66,9 +68,10 @@ def render_page(cases: Sequence[QualityCase], records: Sequence[RunRecord]) -> s
             ("case", "seeds", "held-out float32", "held-out integer", "ratio", f"last {FINAL_STEPS} steps", "verdict"),
             [_make_row(compare(case, records)) for case in cases],
         ),
-        f"Means and standard deviations over the seeds; behind a ratio its standard error. The target is a held-out "
-        f"ratio "
-        f"of at most {TARGET}.",
+        "Means and standard deviations over the seeds; behind a ratio of means its standard error. The target is a "
+        "held-out "
+        f"ratio of at most {TARGET}. Seconds are those of a machine that did other work too: they are no measure of "
+        f"speed.",
     ]
     for case in cases:
         parts += _render_case(case, records)
@@ -136,28 +139,11 @@ def _render_case(case: QualityCase, records: Sequence[RunRecord]) -> list[str]:
     title += f"{case.steps}, then linear decay; weight decay {case.weight_decay_ppm / 10**6}; "
     if not mine:
         return [f"{title}not run."]
-    rows = [
-        (
-            record.key.side,
-            f"{record.key.steps}",
-            f"{record.key.rate_ppm / 10**6}",
-            f"{record.key.seed}",
-            f"{record.final_loss:.4f}",
-            f"{record.heldout_loss:.4f}",
-            f"{100 * record.heldout_accuracy:.2f} %",
-            f"{record.seconds:.0f}",
-            f"{record.threads}",
-            record.finished[:16],
-        )
-        for record in sorted(
-            mine, key=lambda record: (record.key.steps, record.key.rate_ppm, record.key.seed, record.key.side)
-        )
-    ]
     header = (
         "side",
         "steps",
         "rate",
-        "seed",
+        "seeds",
         f"last {FINAL_STEPS}",
         "held-out",
         "accuracy",
@@ -167,7 +153,33 @@ def _render_case(case: QualityCase, records: Sequence[RunRecord]) -> list[str]:
     )
     title += f"rates compared over {case.choosing_steps} steps; {mine[0].heldout_rows:,} held-out rows. "
     title += f"{mine[0].machine}; {mine[0].versions}."
-    return [title, format_table(header, rows)]
+    return [title, format_table(header, [_make_runs_row(runs) for runs in _group(mine)])]
+
+
+def _group(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """Return the runs of one side, length and rate together, or each alone where there are few."""
+    groups: dict[tuple[int, int, int, str], list[RunRecord]] = {}
+    for record in sorted(records, key=lambda record: (record.key.seed, record.key.side)):
+        key = record.key
+        seed = key.seed if len(records) <= ROWS_MAX else 0
+        groups.setdefault((key.steps, key.rate_ppm, seed, key.side), []).append(record)
+    return [groups[key] for key in sorted(groups)]
+
+
+def _make_runs_row(runs: Sequence[RunRecord]) -> tuple[str, ...]:
+    key, seeds = runs[0].key, [record.key.seed for record in runs]
+    return (
+        key.side,
+        f"{key.steps}",
+        f"{key.rate_ppm / 10**6}",
+        f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}",
+        _format_spread([record.final_loss for record in runs]),
+        _format_spread([record.heldout_loss for record in runs]),
+        f"{100 * mean(record.heldout_accuracy for record in runs):.2f} %",
+        f"{mean(record.seconds for record in runs):.0f}",
+        f"{runs[0].threads}",
+        max(record.finished for record in runs)[:16],
+    )
 
 
 def _format_spread(values: Sequence[float]) -> str:

@@ -25,7 +25,7 @@ out_option = click.option(
     show_default=True,
     help="Folder of the results.",
 )
-case_option = click.option("--case", "names", multiple=True, help="digits, mnist_5k or plays; all by default.")
+case_option = click.option("--case", "names", multiple=True, help="One of the cases; all by default.")
 threads_option = click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True)
 
 
