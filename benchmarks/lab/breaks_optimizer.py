@@ -99,8 +99,8 @@ def probe_gradient_range() -> Finding:
             "optimizer sees",
         ),
         rows=tuple(rows),
-        answer="Format 2 drops one bit for each doubling of the tokens beyond 1,024, so that the range is that of a "
-        "mean gradient.",
+        answer="Format 2 brings every sum to what 1,024 tokens would give, so that the range is that of a mean "
+        "gradient.",
     )
 
 
