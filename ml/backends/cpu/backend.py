@@ -22,7 +22,7 @@ Work = Callable[[int, int], None]
 Spread = Callable[[Work, int], None]
 """Calls a work over ranges that cover [0, n) once, in any order; returns when all are done, raises what it raises."""
 
-SPREAD_ELEMENTS = 1 << 15
+SPREAD_ELEMENTS = 1 << 19
 """Elements from which waking other threads pays for itself."""
 _NO_ROUNDING = (np.uint64(0), 0, 0)
 _NO_ROTATION = (np.empty((0, 0), np.int32), np.empty((0, 0), np.int32))
