@@ -14,7 +14,7 @@ import numpy.typing as npt
 from chain.errors import InvalidProof
 from ml.arithmetic import I32, INT32_MAX, PROBABILITY_BITS
 from ml.backends import Heads, Rounding
-from ml.backends.reference import ReferenceBackend
+from ml.backends.reference import ReferenceBackend, compute_causal_softmax
 from ml.dataset import Dataset, Examples, Text
 from ml.openings import Place, Reader
 from ml.prf import compute_key, draw_below
@@ -148,12 +148,13 @@ def _check_softmax(context: CheckContext, op: Op, place: Place, reader: Reader) 
     inputs = [as_i32(_read_row(context, reader, tensor, place.row)) for tensor in op.inputs]
     found = _read_row(context, reader, op.outputs[0], place.row)
     if op.kind is OpKind.CAUSAL_SOFTMAX:
-        # The reference takes a row's position from its place in the array.
-        stacked = np.zeros((model.context, model.context), np.int32)
-        stacked[place.row % model.context] = inputs[0]
-        expected = _BACKEND.causal_softmax(stacked, model.head_width)[place.row % model.context]
+        position = np.array([place.row % model.context])
+        expected = compute_causal_softmax(inputs[0][None, :], position, model.head_width)[0]
     else:
         _validate_range("probability-range", place, (inputs[0],), (0, 1 << PROBABILITY_BITS))
+        total = int(inputs[0].astype(np.int64).sum())
+        if total > 1 << PROBABILITY_BITS:
+            raise InvalidProof("probability-range", f"{place}: found a sum of {total}, expected at most 1 in F24")
         expected = _BACKEND.causal_softmax_backward(inputs[0][None, :], inputs[1][None, :], model.head_width)[0]
     _compare(_get_rule(op), place, (found,), (expected,))
 
@@ -216,16 +217,18 @@ def _check_embed(context: CheckContext, op: Op, place: Place, reader: Reader) ->
 def _check_embedding_gradient(context: CheckContext, op: Op, place: Place, reader: Reader) -> None:
     """Check one element: the masked sum of a row of the transposed gradient, over tokens that the data set tells."""
     gradient = as_i32(_read_row(context, reader, op.inputs[0], place.column))[None, :]
-    tokens = [_get_token(context, place.step, row) for row in range(gradient.shape[1])]
-    hits = (np.array(tokens, np.int32) != place.row).astype(np.int32)[:, None]
+    tokens = _draw_tokens(context, place.step)
+    hits = (tokens != place.row).astype(np.int32)
     expected = _BACKEND.compute_embedding_gradient(gradient, hits, 2, op.shift)[0]
     found = reader.read(op.outputs[0], place.row, place.column, place.column + 1)
     _compare(_get_rule(op), place, (found,), (expected,))
 
 
-def _get_token(context: CheckContext, step: int, row: int) -> int:
-    stream, at = _find_token(context, step, row)
-    return int(stream[at])
+def _draw_tokens(context: CheckContext, step: int) -> I32:
+    """Return all tokens of a step's batch, (rows, 1), as seed and data set tell them."""
+    data, spec, key = context.dataset, context.program.spec, compute_key(context.segment_seed, step, 0)
+    assert isinstance(data, Text)
+    return _BACKEND.draw_windows(data.stream, key, spec.batch, _get_decoder(context).context)[0]
 
 
 def _check_position_gradient(context: CheckContext, op: Op, place: Place, reader: Reader) -> None:
@@ -256,6 +259,7 @@ def _check_adam(context: CheckContext, op: Op, place: Place, reader: Reader) -> 
 def _check_delta(context: CheckContext, op: Op, place: Place, reader: Reader) -> None:
     after, before = (_read_row(context, reader, tensor, place.row) for tensor in op.inputs)
     found = tuple(_read_row(context, reader, output, place.row) for output in op.outputs)
+    _validate_range("int-min", place, (after, before), (-INT32_MAX, INT32_MAX))
     mantissas, exponents = _BACKEND.quantise_delta(as_i32(after)[None, :], as_i32(before)[None, :])
     _compare("delta", place, found, (mantissas[0], exponents[0]))
 

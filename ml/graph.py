@@ -101,7 +101,8 @@ class GraphBuilder:
         """Multiply two quantised tensors of one group."""
         left, right = self.tensors[a[0]], self.tensors[b[0]]
         macs = left.rows * right.rows * left.columns
-        return self._add_product(Op(0, OpKind.LINEAR, layer, (*a, *b), (), shift=shift), name, macs)
+        op = Op(0, OpKind.LINEAR, layer, (*a, *b), (), shift=shift)
+        return self._add_product(op, name, macs, is_attention=False)
 
     def multiply_causal(self, op: Op, name: str) -> TensorId:
         """Multiply by groups inside attention, where a row sees its own position and those before it."""
@@ -111,7 +112,7 @@ class GraphBuilder:
         context = self.tensors[op.inputs[0]].rows // op.groups
         assert dimensions.count(context) >= 2
         macs = op.groups * dimensions[0] * dimensions[1] * dimensions[2] * (context + 1) // (2 * context)
-        return self._add_product(op, name, macs)
+        return self._add_product(op, name, macs, is_attention=True)
 
     def add_linear(self, layer: int, x: TensorId, parameter: int, name: str) -> tuple[TensorId, Linear]:
         """Add the forward pass of a linear layer: z = x W transposed."""
@@ -180,12 +181,12 @@ class GraphBuilder:
         self._append(op, (mantissas, exponents))
         return mantissas, exponents
 
-    def _add_product(self, op: Op, name: str, macs: int) -> TensorId:
+    def _add_product(self, op: Op, name: str, macs: int, *, is_attention: bool) -> TensorId:
         left, right = (self.tensors[op.inputs[i]] for i in (0, 2))
         assert left.columns == right.columns
         rows, columns = left.rows // op.groups, right.rows // op.groups
         ids = op.inputs[0], op.inputs[2]
-        self._matmuls.append(Matmul(len(self._ops), rows, columns, left.columns, *ids, macs, op.groups))
+        self._matmuls.append(Matmul(len(self._ops), rows, columns, left.columns, *ids, macs, op.groups, is_attention))
         return self.add_op(op, (name,), (left.rows, columns))[0]
 
     def _append(self, op: Op, outputs: tuple[TensorId, ...]) -> tuple[TensorId, ...]:

@@ -145,6 +145,8 @@ class Matmul:
     macs: int
     """Multiply-accumulates of all groups; a product of attention counts the positions that a row may see."""
     groups: int = 1
+    is_attention: bool = False
+    """Of queries, keys, values or their gradients: it draws no tickets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +204,8 @@ class Program:
 
     @cached_property
     def lottery_matmuls(self) -> tuple[Matmul, ...]:
-        """Matmuls of linear layers, whose operands draw tickets: those of one group."""
-        return tuple(matmul for matmul in self.matmuls if matmul.groups == 1)
+        """Matmuls of linear layers, whose operands draw tickets."""
+        return tuple(matmul for matmul in self.matmuls if not matmul.is_attention)
 
     @cached_property
     def _matmul_by_op(self) -> dict[int, Matmul]:
@@ -234,7 +236,7 @@ class Program:
     def get_lottery_matmul(self, op: int) -> Matmul | None:
         """Return the matmul of the op with this index if its operands draw tickets, else None."""
         matmul = self.get_matmul(op)
-        return matmul if matmul is not None and matmul.groups == 1 else None
+        return matmul if matmul is not None and not matmul.is_attention else None
 
     def get_producer(self, tensor: TensorId) -> Op | None:
         """Return the op that makes `tensor`, or None for state and checkpoint tensors."""

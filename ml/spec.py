@@ -6,6 +6,7 @@ miner chooses nothing. It knows no data and no array. Rates are integers in unit
 
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from typing import Annotated
 
 from chain.codec import U8, U16, U32, U64, Many, Tagged, decode, encode
@@ -19,12 +20,15 @@ RATE_BITS = 32
 MATMUL_DEPTH_MAX = 131_072
 """Noised operands reach 127, and 131,072 * 127**2 still fits the int32 accumulator."""
 TOKENS_MAX = 16_384
-"""Tokens of one batch: a row of a weight gradient's operand, 16 KiB of int8, is what one check opens."""
+"""Tokens of one batch; what a task on chain may have follows from the size of its openings (`ml.provable`)."""
 VOCABULARY_MAX = 8_192
 CONTEXT_MAX = 4_096
 NORMALISED_WIDTH_MAX = 8_192
 """The root of the width in F20, times 2**36, still fits 63 bits; squares of 2**24 over such a row add up to 2**61."""
 LAYERS_MAX = 256
+HEAD_WIDTH_MAX = 256
+WEIGHTS_MAX = 1 << 31
+"""Weights of a model: their first values and moments take 16 bytes each."""
 
 
 class Positions(IntEnum):
@@ -134,19 +138,29 @@ def count_rows(spec: Spec) -> int:
     return spec.batch * spec.model.context if isinstance(spec.model, Decoder) else spec.batch
 
 
+def count_weights(model: Mlp | Decoder) -> int:
+    """Return the number of trained weights, without building the program."""
+    if isinstance(model, Mlp):
+        return sum(wide * narrow for wide, narrow in pairwise(model.widths))
+    block = model.width * (4 * model.width + 2 * model.hidden)
+    tables = model.vocabulary * (1 if model.tied else 2)
+    positions = model.context if model.positions == Positions.LEARNED else 0
+    return model.layers * block + model.width * (tables + positions)
+
+
 Rule = tuple[bool, str, object]
 """Whether it holds, what is expected, what was found."""
 
 
 def validate_spec(spec: Spec) -> None:
     """Check the bounds that keep every intermediate inside its integer; raises DecodeError."""
-    steps = spec.segment_steps
+    steps, scheduled = spec.segment_steps, spec.warmup_steps + spec.decay_steps
     rules: tuple[Rule, ...] = (
         (spec.version == FORMAT_VERSION, f"version {FORMAT_VERSION}", spec.version),
         (spec.batch >= 1, "a batch of 1 or more", spec.batch),
         (steps >= 1, "a step or more a segment", steps),
-        (spec.warmup_steps + spec.decay_steps <= steps, "warm-up and decay inside the segment", steps),
-        (spec.learning_rate < 1 << (RATE_BITS - 3), "a learning rate below 1/8", spec.learning_rate),
+        (scheduled <= steps, f"warm-up and decay of at most {steps} steps together", scheduled),
+        (spec.learning_rate < 1 << (RATE_BITS - 3), "a learning rate below 1/8", f"{spec.learning_rate} / 2^32"),
         (spec.outer_momentum < 16, "an outer momentum below 1", spec.outer_momentum),
         (1 <= spec.outer_rate <= 16, "an outer rate in (0, 1]", spec.outer_rate),
     )
@@ -161,6 +175,7 @@ def _get_mlp_rules(spec: Spec, model: Mlp) -> tuple[Rule, ...]:
     return (
         (len(model.widths) >= 2, "two widths or more", model.widths),
         (all(1 <= width < MATMUL_DEPTH_MAX for width in model.widths), "widths in [1, 131072)", model.widths),
+        (count_weights(model) <= WEIGHTS_MAX, f"at most {WEIGHTS_MAX} weights", count_weights(model)),
         (model.widths[-1:] >= (2,), "two classes or more", model.widths),
         (spec.batch < MATMUL_DEPTH_MAX, "a batch below 131072", spec.batch),
     )
@@ -177,6 +192,8 @@ def _get_decoder_rules(spec: Spec, model: Decoder) -> tuple[Rule, ...]:
         (1 <= model.layers <= LAYERS_MAX, f"1 to {LAYERS_MAX} layers", model.layers),
         (model.heads >= 1, "a head or more", model.heads),
         (model.width % heads == 0, f"a width that {heads} heads divide", model.width),
+        (model.width <= heads * HEAD_WIDTH_MAX, f"heads of at most {HEAD_WIDTH_MAX} columns", model.width // heads),
+        (count_weights(model) <= WEIGHTS_MAX, f"at most {WEIGHTS_MAX} weights", count_weights(model)),
         (1 <= model.hidden < MATMUL_DEPTH_MAX, "a hidden width in [1, 131072)", model.hidden),
         (model.positions in tuple(Positions), "positions 0 (learned) or 1 (rotary)", model.positions),
         (model.tied in (0, 1), "tied 0 or 1", model.tied),

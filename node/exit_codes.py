@@ -35,7 +35,7 @@ _MEANINGS = {
     ExitCode.PORT_BUSY: "a port is taken by another program",
     ExitCode.DISK_FULL: "no space left for the data directory",
     ExitCode.CORRUPT_DATABASE: "the database is damaged or of another network",
-    ExitCode.VERIFICATION_REFUSED: "a proof, header, ticket, balance or data set is not what it claims",
+    ExitCode.VERIFICATION_REFUSED: "a proof, header, ticket, balance, data set or checkpoint is not what it claims",
     ExitCode.NODE_UNREACHABLE: "no node answers at that address",
 }
 

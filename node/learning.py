@@ -15,7 +15,7 @@ from chain.genesis import TaskSpec
 from chain.ledger.learning import SegmentContext, Settlement
 from chain.primitives import Hash
 from chain.storage.blob_store import BlobStore
-from chain.transaction import CommitContribution, Sidecar, compute_sidecar_hash
+from chain.transaction import SIDECAR_BYTES_MAX, CommitContribution, Sidecar, compute_sidecar_hash
 from ml.backends import Backend
 from ml.backends.cpu.tensor_hash import compute_tensor_roots
 from ml.checkpoint import (
@@ -31,6 +31,7 @@ from ml.evaluation import compute_evaluation
 from ml.fit import validate_fit
 from ml.models import build_program
 from ml.program import Program
+from ml.provable import validate_provable
 from ml.proving import verify_openings
 from ml.segment import StepTensors, run_segment
 from ml.settlement import compute_next_checkpoint
@@ -40,6 +41,7 @@ from ml.trace import (
     Trace,
     compute_delta_root,
     compute_operand_roots,
+    compute_output_roots_size,
     compute_step_roots,
     compute_trace_root,
     decode_delta,
@@ -71,7 +73,21 @@ def load_task(spec: TaskSpec) -> Task:
     except DatasetError as error:
         raise DecodeError(f"data set: {error}") from None
     validate_fit(model, dataset)
-    return Task(build_program(model), dataset)
+    program = build_program(model)
+    validate_provable(CheckContext(program, dataset, bytes(32)))
+    _validate_sidecar_size(program)
+    return Task(program, dataset)
+
+
+def _validate_sidecar_size(program: Program) -> None:
+    """Check that an honest segment's block data can be encoded; raises DecodeError."""
+    delta_bytes = sum(program.tensors[output].size_bytes for op in program.delta_ops for output in op.outputs)
+    for what, size_bytes in (("roots", compute_output_roots_size(program)), ("delta", delta_bytes)):
+        if size_bytes > SIDECAR_BYTES_MAX:
+            raise DecodeError(
+                f"task: found {what} of {size_bytes} bytes a segment, expected at most {SIDECAR_BYTES_MAX};"
+                " take a smaller model or fewer steps"
+            )
 
 
 def execute_segment(task: Task, backend: Backend, checkpoint: Checkpoint, segment_seed: Hash) -> Sidecar:

@@ -178,9 +178,8 @@ class ReferenceBackend:
 
     def causal_softmax(self, scores: I32, head_width: int) -> I32:
         """Return the base-2 softmax of each row up to its own position."""
-        visible = _get_visible(scores)
-        terms, total, _ = _compute_terms(scores, get_softmax_scale(head_width), visible)
-        return np.where(visible, _divide_terms(terms, total), 0).astype(np.int32)
+        rows, context = scores.shape
+        return compute_causal_softmax(scores, np.arange(rows) % context, head_width)
 
     def causal_softmax_backward(self, probabilities: I32, gradient: I32, head_width: int) -> I32:
         """Return P (dP - sum P dP) / sqrt(head_width)."""
@@ -231,10 +230,11 @@ def get_softmax_scale(head_width: int) -> int:
     return (arithmetic.LOG2_E_F30 << 30) // isqrt(head_width << 60)
 
 
-def _get_visible(scores: I32) -> Mask:
-    rows, context = scores.shape
-    visible: Mask = np.arange(context)[None, :] <= (np.arange(rows) % context)[:, None]
-    return visible
+def compute_causal_softmax(scores: I32, positions: I64, head_width: int) -> I32:
+    """Return the softmax of each row of scores (rows, context) up to the row's position, (rows,); 0 beyond, F24."""
+    visible: Mask = np.arange(scores.shape[1])[None, :] <= positions[:, None]
+    terms, total, _ = _compute_terms(scores, get_softmax_scale(head_width), visible)
+    return np.where(visible, _divide_terms(terms, total), 0).astype(np.int32)
 
 
 def _compute_exponents(x: I64, bits: int) -> I32:

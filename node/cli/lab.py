@@ -89,8 +89,10 @@ def render(names: tuple[str, ...], steps: int | None, out: Path, *, is_quick: bo
 def speed(widths: tuple[int, ...], steps: int, threads: int, out: Path) -> None:
     """Time an integer step beside a float32 step."""
     with end_in_exit_codes():
-        from benchmarks.lab.speed import Plan, run_speed
+        from benchmarks.lab.speed import HEAD_WIDTH, Plan, run_speed
 
+        if odd := [width for width in widths if width % HEAD_WIDTH]:
+            raise CommandError(ExitCode.USAGE, f"found width {odd[0]}, expected a multiple of {HEAD_WIDTH}")
         page = run_speed(Plan(widths, threads, steps), click.echo)
         _write(out / "speed.md", page)
 
@@ -150,6 +152,10 @@ def _render(cases: "Sequence[QualityCase]", results: Path) -> None:
     from benchmarks.lab.records import read_records
 
     records = read_records(results)
+    if not records:
+        raise CommandError(
+            ExitCode.USAGE, f"found no runs in {results}, expected some; run `mathesis lab quality` first"
+        )
     _write(results.with_suffix(".md"), render_page(cases, records))
     try:
         draw_curves(cases, records, results.with_suffix(".png"))

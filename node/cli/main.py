@@ -28,12 +28,13 @@ COMMANDS = {
     "train": ("node.cli.train:train", "Train SPEC (a name or a JSON file) on this machine."),
     "model": ("node.cli.model:model", "Specs, checkpoints, text from a model, export and import."),
     "dataset": ("node.cli.dataset:dataset", "List, show and get the data that tasks train on."),
-    "lab": ("node.cli.lab:lab", "Compare training with float32, and find out what breaks."),
+    "lab": ("node.cli.lab:lab", "Compare integer training with float32, and find out what breaks."),
     "doctor": ("node.cli.doctor:doctor", "Check this machine: arithmetic, clock, ports, disk."),
     "rpc": ("node.cli.rpc:rpc", "Call any method of a node."),
 }
 
-EPILOG = "Exit codes: " + "; ".join(f"{code.value} {code.meaning}" for code in ExitCode) + "; 130 interrupted."
+_MEANINGS = "; ".join(f"{code.value} {code.meaning}" for code in ExitCode)
+EPILOG = f"Exit codes: {_MEANINGS}; 130 interrupted; 143 terminated."
 
 
 class LazyGroup(click.Group):
@@ -79,9 +80,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has left; the interpreter must not complain about it at exit.
         sys.stdout = None
         return ExitCode.FAILURE
-    except (MathesisError, OSError) as error:
-        return _fail(get_exit_code(error), str(error))
+    except (MathesisError, OSError, MemoryError) as error:
+        return _fail(get_exit_code(error), _describe(error))
     return result if isinstance(result, int) else ExitCode.OK
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return f"out of memory: {str(error) or 'more than there is'}; take a smaller model, or a smaller batch"
+    return str(error)
 
 
 def get_exit_code(error: Exception) -> ExitCode:

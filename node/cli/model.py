@@ -225,7 +225,9 @@ def _print_sample(
     if is_json:
         drawn = list(pieces)
         text, tokens = "".join(piece.text for piece in drawn), [piece.byte for piece in drawn]
-        print_record({"prompt": prompt, "text": text, "bytes": tokens, "seed": rule.seed, "step": state.step}, True)
+        print_record(
+            {"prompt": decode_prompt(data), "text": text, "bytes": tokens, "seed": rule.seed, "step": state.step}, True
+        )
         return
     is_started = False
     try:

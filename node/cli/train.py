@@ -112,6 +112,7 @@ def _run(plan: "Plan", schedule: "Schedule", out: Path, flags: tuple[bool, bool,
 
     is_resuming, is_tensorboard, is_json = flags
     with ExitStack() as stack:
+        plan.make_runner()  # What does not fit in memory ends here, before a directory is begun.
         run = stack.enter_context(open_run(out.expanduser(), plan, is_resuming))
         if is_resuming and not is_json:
             place = f"step {run.state.step}" if run.state else "the start: there is no checkpoint yet"
@@ -145,8 +146,14 @@ def _enter_views(stack: ExitStack, plan: "Plan", run: "Run", is_tensorboard: boo
         views.append(show.make_plain(record))
 
     def on_record(record: Record) -> None:
-        for view in views:
-            view(record)
+        try:
+            for view in views:
+                view(record)
+        except BrokenPipeError:
+            # Whoever read along has left. The run goes on: its metrics are on disk.
+            views.clear()
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it replaces a stream of the process
+            click.echo("mathesis: nobody reads the output any more; the run goes on", err=True)
 
     on_record(record)
     return on_record

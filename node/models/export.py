@@ -29,6 +29,7 @@ def export_model(state: ModelState, directory: Path, score: Score | None, has_mo
 
     Raises ModelError when something is there already or moments are asked for that are not held, and OSError.
     """
+    directory = directory.expanduser()
     refuse_existing(directory)
     if has_moments and not state.moments:
         raise ModelError("incomplete", "found a checkpoint without moments, expected them; export without --moments")

@@ -12,6 +12,7 @@ from ml.backends import Backend
 from ml.models import build_program
 from ml.sampling import TEMPERATURE_BITS, SamplingRule, generate
 from ml.spec import RATE_BITS
+from node.models.errors import ModelError
 from node.models.rates import parse_rate
 from node.models.state_file import ModelState
 
@@ -31,7 +32,12 @@ class Piece:
 
 def parse_temperature(text: str) -> int:
     """Return a decimal such as "0.8" in F16; raises ModelError when it is none."""
-    return parse_rate(text) >> RATE_BITS - TEMPERATURE_BITS
+    try:
+        return parse_rate(text) >> RATE_BITS - TEMPERATURE_BITS
+    except ModelError:
+        raise ModelError(
+            "bad-rule", f"found the temperature {text!r}, expected 0 or a decimal from 1/64 to 64"
+        ) from None
 
 
 def iterate_pieces(

@@ -11,7 +11,7 @@ from chain.errors import DecodeError
 from ml.dataset import load_digits
 from ml.models import build_program
 from ml.program import Dtype, OpKind, Program, TensorKind
-from ml.spec import DIGITS, Decoder, Mlp, Spec, compute_spec_hash, decode_spec, encode_spec
+from ml.spec import DIGITS, Decoder, Mlp, Spec, compute_spec_hash, count_weights, decode_spec, encode_spec
 from tests.support.models import TINY_SPECS
 
 PROGRAM = build_program(DIGITS)
@@ -77,7 +77,7 @@ def test_matmuls_are_the_linear_ops(program: Program) -> None:
         assert (a.rows, a.columns, b.rows, b.columns) == (rows[0], matmul.K, rows[1], matmul.K)
         assert (a.dtype, b.dtype) == (Dtype.INT8, Dtype.INT8)
         assert program.get_matmul(matmul.op) is matmul
-        assert program.get_lottery_matmul(matmul.op) is (matmul if matmul.groups == 1 else None)
+        assert program.get_lottery_matmul(matmul.op) is (None if matmul.is_attention else matmul)
     assert program.get_matmul(0) is None
 
 
@@ -96,6 +96,19 @@ def test_a_decoders_macs_are_its_weights_and_the_positions_its_rows_see() -> Non
     assert sum(matmul.macs for matmul in program.lottery_matmuls) == 3 * rows * linear
     seen = DECODER.batch * model.context * (model.context + 1) // 2
     assert program.step_macs - 3 * rows * linear == model.layers * 6 * seen * model.width
+
+
+def test_attention_draws_no_tickets_even_with_one_head_of_one_sequence() -> None:
+    program = build_program(replace(with_model(heads=1), batch=1))
+    layers = {f"{part.name}" for part in program.parameters if part.name not in ("embedding", "positions")}
+    names = {program.tensors[program.get_op(matmul.op).outputs[0]].name for matmul in program.lottery_matmuls}
+    assert names == {f"{layer}.{output}" for layer in layers for output in ("z", "g", "dx")}
+    assert len(program.matmuls) - len(program.lottery_matmuls) == 6 * 2
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_weights_are_counted_without_the_program(program: Program) -> None:
+    assert count_weights(program.spec.model) == sum(parameter.count for parameter in program.parameters)
 
 
 def test_the_spec_has_one_encoding_and_one_name() -> None:
@@ -141,6 +154,9 @@ def with_model(**changes: int) -> Spec:
         with_model(positions=2),
         with_model(tied=2),
         with_model(positions=1, heads=4),
+        with_model(width=1024, heads=2),
+        with_model(width=8192, heads=64, hidden=131_071, layers=8),
+        replace(DIGITS, model=Mlp((64, 131_071, 131_071, 10))),
         replace(DECODER, batch=16_384),
     ],
 )

@@ -33,7 +33,8 @@ def _emit_broadcast(builder: ir.IRBuilder, word: ir.Value) -> ir.Value:
     return builder.bitcast(builder.shuffle_vector(single, single, ir.Constant(_SUMS, [0] * LANES)), _PAIRS)
 
 
-def _emit_pair_product(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
+def emit_pair_product(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
+    """Emit the sums of each two neighbours' products: (2 x LANES) int16 -> (LANES) int32."""
     product = builder.mul(builder.sext(a, _WIDE), builder.sext(b, _WIDE))
     even, odd = (ir.Constant(_SUMS, list(range(start, 2 * LANES, 2))) for start in (0, 1))
     return builder.add(builder.shuffle_vector(product, product, even), builder.shuffle_vector(product, product, odd))
@@ -69,7 +70,7 @@ def _type_fill_sums(
             for row, pair in zip(rows, slots, strict=True):
                 word = _emit_broadcast(builder, _load(builder, row, step, _I32))
                 for slot, column in zip(pair, columns, strict=True):
-                    builder.store(builder.add(builder.load(slot), _emit_pair_product(builder, word, column)), slot)
+                    builder.store(builder.add(builder.load(slot), emit_pair_product(builder, word, column)), slot)
         for number, pair in enumerate(slots):
             first = builder.add(start, builder.mul(stride, ir.Constant(_I64, number)))
             for half, slot in enumerate(pair):

@@ -16,6 +16,7 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from ml.backends.cpu.pairs import emit_pair_product
 from ml.backends.cpu.vector import LANES, TypedIntrinsic, get_nothing, get_pointer
 
 TILE = 32
@@ -35,12 +36,6 @@ def _get_vector(builder: ir.IRBuilder, pointer: ir.Value, index: ir.Value, kind:
 def _emit_broadcast(builder: ir.IRBuilder, word: ir.Value) -> ir.Value:
     single = builder.insert_element(ir.Constant(_SUMS, ir.Undefined), word, ir.Constant(_I32, 0))
     return builder.shuffle_vector(single, single, ir.Constant(_SUMS, [0] * LANES))
-
-
-def _emit_pair_product(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
-    product = builder.mul(builder.sext(a, _WIDE), builder.sext(b, _WIDE))
-    even, odd = (ir.Constant(_SUMS, list(range(start, 2 * LANES, 2))) for start in (0, 1))
-    return builder.add(builder.shuffle_vector(product, product, even), builder.shuffle_vector(product, product, odd))
 
 
 def _emit_slot(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
@@ -68,7 +63,7 @@ def _emit_rows(
             word = builder.load(_get_vector(builder, left, index, _I32), align=2)
             pair = builder.bitcast(_emit_broadcast(builder, word), _PAIRS)
             for half in range(2):
-                product = _emit_pair_product(builder, pair, columns[half])
+                product = emit_pair_product(builder, pair, columns[half])
                 builder.store(builder.add(builder.load(slots[row][half]), product), slots[row][half])
     for row_places, row_slots in zip(places, slots, strict=True):
         for place, slot in zip(row_places, row_slots, strict=True):
