@@ -14,6 +14,8 @@ _CODES = {
     "unknown-spec": ExitCode.USAGE,
     "bad-spec": ExitCode.USAGE,
     "bad-data": ExitCode.USAGE,
+    "bad-rule": ExitCode.USAGE,
+    "malformed": ExitCode.USAGE,
     "unknown-dataset": ExitCode.USAGE,
     "bad-file": ExitCode.VERIFICATION_REFUSED,
     "wrong-digest": ExitCode.VERIFICATION_REFUSED,

@@ -14,6 +14,7 @@ RULES = {
     "wrong-run": "a checkpoint belongs to another spec, data set or seed",
     "incomplete": "a checkpoint lacks what is asked of it",
     "exists": "there is something where a result should go",
+    "bad-rule": "a rule of sampling is none",
     "unavailable": "a part of the installation that was asked for is missing",
 }
 

@@ -170,3 +170,45 @@ import node.light, node.cli.light
 print("LOADED", [name for name in ("torch", "numba", "plyvel", "aiohttp") if name in sys.modules])
 """
     assert "LOADED []" in run_python(code)
+
+
+def test_memory_that_does_not_suffice_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_out(**_: object) -> None:
+        raise MemoryError("Unable to allocate 671 GiB")
+
+    monkeypatch.setattr(cli, "main", run_out)
+    assert main(["status"]) == ExitCode.FAILURE
+    assert capsys.readouterr().err.startswith(
+        "mathesis: out of memory: Unable to allocate 671 GiB; take a smaller model"
+    )
+
+
+@pytest.mark.parametrize("temperature", ["abc", "nan", "-1", ""])
+def test_a_temperature_that_is_none_is_refused(temperature: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["model", "sample", __file__, "--temperature", temperature]
+    assert main(arguments) == ExitCode.USAGE
+    assert "temperature" in capsys.readouterr().err
+
+
+def test_a_render_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lab", "render", "--out", str(tmp_path)]) == ExitCode.USAGE
+    assert "found no runs" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_outlives_who_reads_along(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "node.cli", "train", "digits", "--steps", "300", "--threads", "1", "--json"]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [*command, "--out", str(tmp_path / "run")], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read().decode()
+        assert process.wait(120) == ExitCode.OK, errors
+    assert "nobody reads the output any more" in errors
+    assert (tmp_path / "run" / "step-000300.safetensors").exists()
