@@ -1,11 +1,12 @@
 """`python -m benchmarks.openings`: time and size of one opening check by kind of op, and the cost of a step's trace.
 
-Digits at full size; the medians of repeated runs on the machine it runs on. It writes nothing.
+Digits at full size and a small decoder; the medians of repeated runs on the machine it runs on. It writes nothing.
 """
 
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from chain.hashing import tagged_hash
@@ -13,15 +14,17 @@ from ml.backends import get_backend
 from ml.backends.cpu.tensor_hash import compute_tensor_roots
 from ml.checkpoint import compute_initial_checkpoint
 from ml.checks import CheckContext
-from ml.dataset import load_digits
+from ml.dataset import Dataset, load_digits
 from ml.models import build_program
 from ml.openings import Place
 from ml.program import Op, OpKind, Program
 from ml.proving import open_place, prove_segment, verify_opening, verify_openings
 from ml.segment import Runner, StepTensors, run_steps
-from ml.spec import DIGITS
+from ml.spec import DIGITS, Spec
 from ml.tensor_tree import compute_tensor_root
 from ml.trace import Trace, compute_step_roots, compute_trace_root
+from node.datasets.registry import load_dataset
+from node.models.specs import find_spec
 
 REPEATS = 41
 PLACES = 8
@@ -45,8 +48,15 @@ def pick_largest(program: Program, kind: OpKind) -> Op:
 
 
 def main() -> None:
-    """Print the tables."""
-    program, dataset = build_program(DIGITS), load_digits(DIGITS.heldout)
+    """Print the tables of a classifier and of a decoder."""
+    print_ops(DIGITS, load_digits(DIGITS.heldout), is_whole=True)
+    decoder = replace(find_spec("plays-tiny").spec, segment_steps=2, warmup_steps=1, decay_steps=1)
+    print_ops(decoder, load_dataset("plays", decoder.heldout), is_whole=False)
+
+
+def print_ops(spec: Spec, dataset: Dataset, *, is_whole: bool) -> None:
+    """Print what a check of each kind of op costs, and if `is_whole` the costs of a segment."""
+    program = build_program(spec)
     checkpoint = compute_initial_checkpoint(program)
     runner = Runner(program, get_backend("cpu"), dataset, tagged_hash("benchmark", b"openings"), checkpoint)
     roots: list[bytes] = []
@@ -60,14 +70,15 @@ def main() -> None:
     trace = Trace(program, tuple(map(compute_tensor_root, checkpoint.weights)), b"".join(roots))
     context = CheckContext(program, dataset, runner.segment_seed)
     print(f"{'op':24}{'check us':>10}{'opening bytes':>16}")
-    for kind in OpKind:
+    for kind in sorted({op.kind for op in (*program.ops, *program.delta_ops)}):
         op = pick_largest(program, kind)
         output = program.tensors[op.outputs[0]]
         place = Place(program.steps - 1, op.index, output.rows // 2, output.columns // 2, 3)
         data = open_place(context, place, last[0])
         check_us = measure_us(partial(verify_opening, context, trace, place, data))
         print(f"{kind.name:24}{check_us:>10.0f}{len(data):>16,}")
-    print_segment(runner, trace, last[0])
+    if is_whole:
+        print_segment(runner, trace, last[0])
 
 
 def print_segment(runner: Runner, trace: Trace, tensors: StepTensors) -> None:
