@@ -36,7 +36,7 @@ def parse_temperature(text: str) -> int:
         return parse_rate(text) >> RATE_BITS - TEMPERATURE_BITS
     except ModelError:
         raise ModelError(
-            "bad-rule", f"found the temperature {text!r}, expected 0 or a decimal from 1/64 to 64"
+            "bad-rule", f"found the temperature {text!r}, expected a decimal: 0, or from 1/64 to 64"
         ) from None
 
 
