@@ -275,12 +275,15 @@ def change_data(dataset: Dataset) -> Dataset:
         ("decoder", OpKind.EMBED, 0, 128, "token-range"),
         ("decoder", OpKind.EMBED, 0, -1, "token-range"),
         ("decoder", OpKind.CAUSAL_SOFTMAX_BACKWARD, 0, -1, "probability-range"),
+        ("decoder", OpKind.CAUSAL_SOFTMAX_BACKWARD, 0, 1 << 24, "found a sum of"),
+        ("mlp", OpKind.DELTA, 0, -(2**31), "int-min"),
     ],
 )
 def test_values_that_no_honest_step_reaches_are_refused_before_they_are_used(
     name: str, kind: OpKind, place_of_input: int, value: int, rule: str
 ) -> None:
-    op = next(op for op in make_case(name).program.ops if op.kind is kind)
+    program = make_case(name).program
+    op = next(op for op in (*program.ops, *program.delta_ops) if op.kind is kind)
     tensors, tensor = dict(run_all(name)[LAST]), op.inputs[place_of_input]
     tensors[tensor] = np.full_like(tensors[tensor], value)
     place, context, trace = make_place(name, op), make_context(name), make_trace(name)

@@ -72,7 +72,7 @@ def cut_unevenly(work: Work, n: int) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: spread_over_threads(2), lambda: spread_over_threads(3), lambda: cut_unevenly])
-def test_neither_threads_nor_cuts_reach_a_byte(
+def test_threat_32_neither_threads_nor_cuts_reach_a_byte(
     make: Callable[[], Callable[[Work, int], None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = make_decoder_spec(Positions.ROTARY, 1, context=66, width=72)
