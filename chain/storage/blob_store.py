@@ -61,13 +61,13 @@ class BlobStore:
         try:
             if not path.parent.exists():
                 path.parent.mkdir(exist_ok=True)
-                _sync_directory(self._root)
+                sync_directory(self._root)
             with temporary.open("wb") as file:
                 file.write(blake3(data).digest() + data)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
         except OSError as error:
             with suppress(OSError):
                 temporary.unlink()
@@ -78,7 +78,8 @@ class BlobStore:
         return self._root.joinpath(text[:2], text[2:])
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Bring the names in a folder to disk; raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

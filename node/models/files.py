@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from chain.storage.blob_store import sync_directory
 from node.models.errors import ModelError
 
 _TEMPORARY = ".writing-"
@@ -68,15 +69,6 @@ def sweep_temporary(directory: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
-
-
-def sync_directory(path: Path) -> None:
-    """Bring the names in a folder to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_through(path: Path, data: bytes) -> None:
