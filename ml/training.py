@@ -15,7 +15,7 @@ from ml.arithmetic import IntArray
 from ml.fusion import Fused, FusedBackend, get_plan, run_fused
 from ml.models import build_program
 from ml.prf import compute_key
-from ml.program import Op, OpKind, Program, TensorId
+from ml.program import Op, OpKind, Program, TensorId, TensorKind
 from ml.segment import Runner, run_op
 from ml.spec import Spec, count_rows
 
@@ -54,7 +54,7 @@ def run_training_step(runner: Runner, step: int, state: Sequence[IntArray]) -> S
             held += sum(output.nbytes for output in outputs)
         held_max = max(held_max, held)
         for tensor in spent:
-            held -= 0 if tensor in program.state_inputs else tensors[tensor].nbytes
+            held -= 0 if program.tensors[tensor].kind is TensorKind.STATE else tensors[tensor].nbytes
             del tensors[tensor]
     loss_f16 = int(tensors[program.loss].astype(np.int64).sum())
     after = tuple(tensors[tensor] for tensor in program.state_outputs)

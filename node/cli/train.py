@@ -112,14 +112,14 @@ def _run(plan: "Plan", schedule: "Schedule", out: Path, flags: tuple[bool, bool,
 
     is_resuming, is_tensorboard, is_json = flags
     with ExitStack() as stack:
-        plan.make_runner()  # What does not fit in memory ends here, before a directory is begun.
+        runner = plan.make_runner()  # What does not fit in memory ends here, before a directory is begun.
         run = stack.enter_context(open_run(out.expanduser(), plan, is_resuming))
         if is_resuming and not is_json:
             place = f"step {run.state.step}" if run.state else "the start: there is no checkpoint yet"
             click.echo(f"going on from {place}", err=True)
         get_signal = stack.enter_context(_catch_signals())
         on_record = _enter_views(stack, plan, run, is_tensorboard, is_json)
-        state = train(plan, run, schedule, Watch(on_record, lambda: get_signal() is not None))
+        state = train(plan, runner, run, schedule, Watch(on_record, lambda: get_signal() is not None))
     stopped_by = get_signal()
     if stopped_by is not None and state.step < plan.spec.segment_steps:
         place = f"stopped after step {state.step} of {plan.spec.segment_steps}"

@@ -149,11 +149,12 @@ def _lead(plan: Plan, exchange: TorchExchange, options: Options, stopped_by: lis
     record = make_run_record(plan)
     show = print_json if options.is_json else make_plain(record)
     schedule = Schedule(options.checkpoint_every, options.evaluate_every, options.keep)
+    runner = plan.make_runner()
     with ExitStack() as stack:
         leader = stack.enter_context(lead(exchange, exchange.reset_traffic))
         held = stack.enter_context(open_run(out, plan, options.is_resuming))
         show(record)
-        state = train(plan, held, schedule, Watch(show, lambda: bool(stopped_by)), leader.run_step)
+        state = train(plan, runner, held, schedule, Watch(show, lambda: bool(stopped_by)), leader.run_step)
     if options.is_json and leader.steps:
         click.echo(msgspec.json.encode(_make_costs(leader, exchange.traffic, options.transport)).decode())
     return state.step

@@ -47,12 +47,14 @@ class Watch:
     is_stopping: Callable[[], bool]
 
 
-def train(plan: Plan, run: Run, schedule: Schedule, watch: Watch, run_step: RunStep = run_training_step) -> ModelState:
-    """Run all steps that are left, or those until `watch` asks to stop; return the state, which is on disk.
+def train(
+    plan: Plan, runner: Runner, run: Run, schedule: Schedule, watch: Watch, run_step: RunStep = run_training_step
+) -> ModelState:
+    """Run the steps of `plan` that are left, or those until `watch` asks to stop; return the state, which is on disk.
 
-    Raises OSError when a file cannot be written; the last checkpoint then stands.
+    `runner` is the plan's. Raises OSError when a file cannot be written; the last checkpoint then stands.
     """
-    runner, steps = plan.make_runner(), plan.spec.segment_steps
+    steps = plan.spec.segment_steps
     tensors = place_arrays(runner.backend, _get_start(runner, run))
     done = run.state.step if run.state else 0
     clock = _Clock(run.metrics.elapsed_s)

@@ -46,9 +46,10 @@ def make_tiny_plan(steps: int = STEPS) -> Plan:
 def train_alone(path: Path, stop_after: int = STEPS) -> None:
     """Run one process's training, or its first steps."""
     seen: list[object] = []
-    with open_run(path, make_tiny_plan(), is_resuming=False) as run:
+    plan = make_tiny_plan()
+    with open_run(path, plan, is_resuming=False) as run:
         # The run's own line is not told to the watch; the first records are steps.
-        train(make_tiny_plan(), run, NOTHING, Watch(seen.append, lambda: len(seen) >= stop_after))
+        train(plan, plan.make_runner(), run, NOTHING, Watch(seen.append, lambda: len(seen) >= stop_after))
 
 
 def read_losses(directory: Path) -> list[object]:

@@ -316,7 +316,7 @@ def test_a_run_is_a_segment_of_the_chain(place: Path, name: str) -> None:
     plan = make_plan(case.spec, case.dataset, case.runner.backend, bytes(range(32)))
     seen: list[Record] = []
     with open_run(place / name, plan, is_resuming=False) as opened:
-        state = train(plan, opened, Schedule(0, 0, 0), Watch(seen.append, lambda: False))
+        state = train(plan, plan.make_runner(), opened, Schedule(0, 0, 0), Watch(seen.append, lambda: False))
     runner = plan.make_runner()
     result = run_segment(runner.program, runner.backend, runner.checkpoint, runner.dataset, plan.seed)
     for ours, theirs in zip((*state.weights, *state.moments), result.state, strict=True):
