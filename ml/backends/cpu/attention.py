@@ -7,21 +7,20 @@ those of the ops. It knows no tensor's name; `ml.fusion` says which ops it repla
 
 import numpy as np
 
-from ml.arithmetic import I8, I32, I64
+from ml.arithmetic import I32, I64
+from ml.backends import Quantised
 from ml.backends.cpu.kernel import kernel
 from ml.backends.cpu.layout import rotate
 from ml.backends.cpu.matmul import multiply_groups
 from ml.backends.cpu.quantise import STRIPE, quantise_rows, quantise_transposed
 from ml.backends.cpu.softmax import causal_softmax, causal_softmax_backward
+from ml.fusion import Shifts
 
 Shape = tuple[int, int, int]
 """Context, heads, width of a head."""
 Table = tuple[I32, I32]
-Quantised = tuple[I8, I32]
 Scales = tuple[int, int]
 """What the softmax multiplies scores and their gradients by."""
-Shifts = tuple[int, int, int]
-"""Of scores, of weighted values, of the gradients of queries and keys."""
 
 
 @kernel

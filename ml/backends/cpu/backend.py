@@ -15,7 +15,7 @@ from ml.backends import U8, AdamState, Groups, Heads, Quantised, Rounding
 from ml.backends.cpu import adam, elementwise, layout, matmul, normalise, quantise, softmax
 from ml.backends.cpu import attention as fused
 from ml.backends.reference import get_root_scale, get_softmax_scale
-from ml.fusion import Attention
+from ml.fusion import Attention, Shifts
 
 Work = Callable[[int, int], None]
 """Does the part [start, stop) of something."""
@@ -40,7 +40,7 @@ def _place(rounding: Rounding | None) -> quantise.Place:
     return _NO_ROUNDING if rounding is None else (np.uint64(rounding.key), rounding.row, rounding.column)
 
 
-def _get_constants(attention: Attention) -> tuple[fused.Scales, fused.Shifts, I64, fused.Table]:
+def _get_constants(attention: Attention) -> tuple[fused.Scales, Shifts, I64, fused.Table]:
     width = attention.heads.width
     scales = get_softmax_scale(width), get_root_scale(width)
     return scales, attention.shifts, softmax.get_table(), attention.rotation or _NO_ROTATION
