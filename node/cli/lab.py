@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from node.cli.failures import end_in_exit_codes
+from node.cli.output import json_option, print_record
 from node.exit_codes import CommandError, ExitCode
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ threads_option = click.option("--threads", type=click.IntRange(1, 1024), default
 
 @click.group()
 def lab() -> None:
-    """Compare integer training with float32, and find out what breaks."""
+    """Compare integer training with float32, find out what breaks, and attack the proof."""
 
 
 @lab.command()
@@ -95,6 +96,44 @@ def speed(widths: tuple[int, ...], steps: int, threads: int, out: Path) -> None:
             raise CommandError(ExitCode.USAGE, f"found width {odd[0]}, expected a multiple of {HEAD_WIDTH}")
         page = run_speed(Plan(widths, threads, steps), click.echo)
         _write(out / "speed.md", page)
+
+
+@lab.command()
+@click.option("--rows", default="", help="Numbers of threats, such as 1,2,52; all by default.")
+@click.option(
+    "--quick", "is_quick", is_flag=True, help="Few trials, to see in seconds that every case ends as expected."
+)
+@json_option
+@out_option
+def attacks(rows: str, out: Path, *, is_quick: bool, is_json: bool) -> None:
+    """Attack the proof of learning, and compare detection and cost with what is computed."""
+    with end_in_exit_codes():
+        from benchmarks.lab.attacks.case import FULL, QUICK
+        from benchmarks.lab.attacks.suite import load_attacks, make_record, render_page, run_suite
+
+        effort = QUICK if is_quick else FULL
+        chosen = load_attacks(_parse_rows(rows))
+        if not chosen:
+            raise CommandError(ExitCode.USAGE, f"found no case for the threats {rows}, expected numbers of some")
+        results = run_suite(chosen, effort, lambda line: click.echo(line, err=True))
+        page = render_page(results, effort)
+        if is_json:
+            for result in results:
+                print_record(make_record(result), is_json)
+        elif rows or is_quick:
+            click.echo(page)
+        else:
+            _write(out / "attacks.md", page)
+        wrong = [result.attack.name for result in results if not result.is_as_expected]
+        if wrong:
+            raise CommandError(ExitCode.FAILURE, f"not as expected: {', '.join(wrong)}")
+
+
+def _parse_rows(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise CommandError(ExitCode.USAGE, f"found rows {text!r}, expected numbers such as 1,2,52") from None
 
 
 @lab.command()
