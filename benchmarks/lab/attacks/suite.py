@@ -89,7 +89,9 @@ def render_page(results: Sequence[Result], effort: Effort) -> str:
         of_family = [result for result in results if result.family == family]
         if of_family:
             parts += [f"## {family.capitalize()}", format_table(HEADER, [_format_row(result) for result in of_family])]
-            parts.append("\n".join(_format_attempt(result.attack) for result in of_family))
+            # Cases that put one attempt before several judges describe it once.
+            attempts = {result.attack.tries: result.attack.name.split(":")[0] for result in of_family}
+            parts.append("\n".join(f"- *{name}*: {tries}" for tries, name in attempts.items()))
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
@@ -113,8 +115,3 @@ def _format_row(result: Result) -> tuple[str, ...]:
         "-" if outcome.gain is None else f"{outcome.gain:+.3g}",
         verdict,
     )
-
-
-def _format_attempt(attack: Attack) -> str:
-    endings = "; ".join(ending.value for ending in attack.endings)
-    return f"- *{attack.name}*: {attack.tries} Expected: {attack.expected} ({endings})"
