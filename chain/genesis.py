@@ -41,6 +41,9 @@ class Parameters:
     """q: places opened per contribution, half drawn by MACs and half by op."""
     deposit: U64 = 5 * ATOMS_PER_COIN
     """Atoms locked by a commit, burned when it expires or is slashed; at p = 1 more than a segment can earn."""
+    bond: U64 = 50 * ATOMS_PER_COIN
+    """Atoms that a miner has locked while its key may mine; with the locked reward, what two headers for one ticket
+    burn. The rewards of eleven blocks: a ticket whose reward is lost anyway must not be free to equivocate with."""
     subsidy: U64 = 10 * ATOMS_PER_COIN
     """Atoms issued by the first block."""
     subsidy_half_life: U32 = 100_000

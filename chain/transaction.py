@@ -8,6 +8,7 @@ from typing import Annotated
 
 from chain.codec import U16, U32, U64, Bytes, HashField, Many, PublicKeyField, SignatureField, Tagged, encode
 from chain.hashing import tagged_hash
+from chain.header import Header
 from chain.primitives import Hash
 
 TRANSACTION_BYTES_MAX = 640 * 1024
@@ -46,7 +47,23 @@ class ProveContribution:
     openings: Annotated[tuple[Annotated[bytes, Bytes(1, OPENING_BYTES_MAX)], ...], Many(64)]
 
 
-Action = Transfer | CommitContribution | ProveContribution
+@dataclass(frozen=True, slots=True)
+class ReportEquivocation:
+    """Show two headers that one miner signed for one ticket, by ascending hash; `recipient` is paid for it."""
+
+    first: Header
+    second: Header
+    recipient: PublicKeyField
+
+
+@dataclass(frozen=True, slots=True)
+class PostBond:
+    """Lock a bond of `amount` atoms again, for a key whose bond was burned."""
+
+    amount: U64
+
+
+Action = Transfer | CommitContribution | ProveContribution | ReportEquivocation | PostBond
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,6 +199,7 @@ class NodeQueries:
                 allocated=supply.allocated,
                 balances=holdings.balances,
                 deposits=holdings.deposits,
+                bonds=holdings.bonds,
                 locked=holdings.locked,
                 pot=holdings.pot,
                 treasury=holdings.treasury,

@@ -91,7 +91,18 @@ class RoundEnded:
     contributors: tuple[ContributionKey, ...]
 
 
-Event = ContributionChanged | RewardDecided | RoundEnded
+@dataclass(frozen=True, slots=True)
+class EquivocationPunished:
+    """A miner lost the locked reward of `height`, its bond or both: `burned` atoms, and `paid` to `recipient`."""
+
+    height: int
+    miner: PublicKey
+    burned: int
+    recipient: PublicKey
+    paid: int
+
+
+Event = ContributionChanged | RewardDecided | RoundEnded | EquivocationPunished
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,11 +87,17 @@ def validate_commit_place(scope: BlockScope, view: StateView, key: ContributionK
 def find_segment_problem(
     context: LedgerContext, view: StateView, draft: BlockDraft, key: ContributionKey, anchor_height: int
 ) -> tuple[str, str] | None:
-    """Return (rule, message) when a segment cannot be of the running round: its miner, index or anchor is wrong."""
+    """Return (rule, message) when a segment cannot be of the running round: its miner, index or anchor is wrong.
+
+    A miner without its bond starts nothing: a key that costs nothing could be ground, and one that has nothing to lose
+    could show its tickets with two contents.
+    """
     miner = view.get(miner_key(key.miner))
     oldest = max(get_task_state(context, view).start_height - 1, 0)
     if miner is None:
         return "segment-miner", f"found {key.miner.hex()}, expected a registered miner"
+    if miner.bond < context.parameters.bond:
+        return "segment-bond", f"found a bond of {miner.bond} atoms, expected {context.parameters.bond}"
     if key.index >= context.parameters.segments_per_round:
         return "segment-index", f"found index {key.index}, expected one below {context.parameters.segments_per_round}"
     if not max(oldest, miner.registered_height) <= anchor_height < draft.height:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from chain.errors import InvalidBlock
 from chain.genesis import Genesis, Parameters
 from chain.hashing import tagged_hash
-from chain.ledger.accounts import apply_credit
+from chain.ledger.accounts import apply_credit, apply_debit
 from chain.ledger.context import make_context
 from chain.ledger.keys import BEACONS_KEPT, SUPPLY_KEY, beacon_key, miner_key, task_key
 from chain.ledger.records import BeaconRecord, Miner, Supply, TaskState
@@ -32,6 +32,7 @@ def validate_genesis(genesis: Genesis) -> None:
     _validate_windows(parameters)
     _validate_distinct("genesis-allocations", [allocation.account for allocation in genesis.allocations])
     _validate_distinct("genesis-miners", genesis.miners)
+    _validate_bonds(genesis)
 
 
 def make_genesis_state(genesis: Genesis) -> tuple[Hash, dict[Hash, bytes]]:
@@ -42,7 +43,8 @@ def make_genesis_state(genesis: Genesis) -> tuple[Hash, dict[Hash, bytes]]:
     for allocation in genesis.allocations:
         apply_credit(view, allocation.account, allocation.amount)
     for miner in genesis.miners:
-        view.put(miner_key(miner), Miner(registered_height=0, settled_segments=0))
+        apply_debit(view, miner, genesis.parameters.bond)
+        view.put(miner_key(miner), Miner(registered_height=0, settled_segments=0, bond=genesis.parameters.bond))
     allocated = sum(allocation.amount for allocation in genesis.allocations)
     view.put(SUPPLY_KEY, Supply(allocated=allocated, issued=0, burned=0, treasury=0))
     view.put(beacon_key(0), BeaconRecord(0, compute_genesis_beacon(context.chain_id)))
@@ -64,6 +66,14 @@ def _validate_windows(parameters: Parameters) -> None:
         raise InvalidBlock(
             "genesis-windows", f"found {parameters.commit_blocks} commit blocks, expected below {BEACONS_KEPT - 1}"
         )
+
+
+def _validate_bonds(genesis: Genesis) -> None:
+    amounts = {allocation.account: allocation.amount for allocation in genesis.allocations}
+    for miner in genesis.miners:
+        found, bond = amounts.get(miner, 0), genesis.parameters.bond
+        if found < bond:
+            raise InvalidBlock("genesis-bond", f"found {found} atoms for {miner.hex()}, expected a bond of {bond}")
 
 
 def _validate_distinct(rule: str, keys: Sequence[bytes]) -> None:

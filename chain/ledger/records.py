@@ -28,10 +28,11 @@ EMPTY_ACCOUNT = Account(nonce=0, balance=0)
 
 @dataclass(frozen=True, slots=True)
 class Miner:
-    """A key that may mine and contribute; the anchor of its segments is no older than its registration."""
+    """A key that may mine and contribute while its bond is held; its segments' anchors are no older than the bond."""
 
     registered_height: U64
     settled_segments: U64
+    bond: U64
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class LockedReward:
-    """A block's reward until the segment that its ticket came from settles."""
+    """A block's reward until the segment that its ticket came from settles; nothing once its miner has equivocated."""
 
     miner: PublicKeyField
     amount: U64

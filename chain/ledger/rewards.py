@@ -34,7 +34,7 @@ def apply_locked_rewards(scope: BlockScope, view: StateView) -> tuple[Event, ...
     for height in range(state.start_height + 1, scope.draft.height + 1):
         key = locked_reward_key(height)
         locked = view.get_existing(key)
-        is_paid = _is_earned(scope, view, locked)
+        is_paid = locked.amount > 0 and _is_earned(scope, view, locked)
         view.delete(key)
         if is_paid:
             apply_credit(view, locked.miner, locked.amount)

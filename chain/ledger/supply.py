@@ -9,10 +9,11 @@ from chain.ledger.keys import (
     ACCOUNT_PREFIX,
     CONTRIBUTION_PREFIX,
     LOCKED_REWARD_PREFIX,
+    MINER_PREFIX,
     SUPPLY_KEY,
     TASK_PREFIX,
 )
-from chain.ledger.records import Account, Contribution, LockedReward, TaskState
+from chain.ledger.records import Account, Contribution, LockedReward, Miner, TaskState
 from chain.state.view import StateView
 
 
@@ -22,6 +23,7 @@ class Holdings:
 
     balances: int
     deposits: int
+    bonds: int
     locked: int
     pot: int
     treasury: int
@@ -31,7 +33,8 @@ class Holdings:
     @property
     def total(self) -> int:
         """Atoms in all places."""
-        return self.balances + self.deposits + self.locked + self.pot + self.treasury + self.burned
+        held = self.balances + self.deposits + self.bonds + self.locked
+        return held + self.pot + self.treasury + self.burned
 
     @property
     def is_conserved(self) -> bool:
@@ -45,6 +48,7 @@ def compute_holdings(view: StateView) -> Holdings:
     return Holdings(
         balances=sum(account.balance for _, account in view.iter_records(ACCOUNT_PREFIX, Account)),
         deposits=sum(entry.deposit for _, entry in view.iter_records(CONTRIBUTION_PREFIX, Contribution)),
+        bonds=sum(miner.bond for _, miner in view.iter_records(MINER_PREFIX, Miner)),
         locked=sum(reward.amount for _, reward in view.iter_records(LOCKED_REWARD_PREFIX, LockedReward)),
         pot=sum(task.pot for _, task in view.iter_records(TASK_PREFIX, TaskState)),
         treasury=supply.treasury,

@@ -11,6 +11,7 @@ from typing import assert_never
 from chain.errors import InvalidTransaction
 from chain.genesis import Parameters
 from chain.ledger.accounts import apply_credit, get_account, validate_balance
+from chain.ledger.bonds import apply_post_bond, apply_report
 from chain.ledger.context import BlockScope, Event, LedgerContext
 from chain.ledger.contributions import apply_commit, apply_prove
 from chain.ledger.keys import account_key
@@ -20,7 +21,9 @@ from chain.state.view import StateView
 from chain.transaction import (
     Action,
     CommitContribution,
+    PostBond,
     ProveContribution,
+    ReportEquivocation,
     Transaction,
     TransactionBody,
     Transfer,
@@ -56,13 +59,15 @@ def validate_transaction(
 
 
 def compute_cost(body: TransactionBody, parameters: Parameters) -> int:
-    """Return the atoms that a transaction takes from its sender: fee, amount, deposit."""
+    """Return the atoms that a transaction takes from its sender: fee, amount, deposit, bond."""
     match body.action:
         case Transfer(amount=amount):
             return body.fee + amount
         case CommitContribution():
             return body.fee + parameters.deposit
-        case ProveContribution():
+        case PostBond(amount=amount):
+            return body.fee + amount
+        case ProveContribution() | ReportEquivocation():
             return body.fee
     assert_never(body.action)
 
@@ -89,13 +94,17 @@ def apply_transaction(scope: BlockScope, view: StateView, transaction: Transacti
             return apply_commit(scope, view, body.sender, commit)
         case ProveContribution() as prove:
             return apply_prove(scope, view, body.sender, prove)
+        case ReportEquivocation() as report:
+            return apply_report(scope, view, report)
+        case PostBond() as post:
+            apply_post_bond(scope, view, body.sender, post)
+            return ()
     assert_never(body.action)
 
 
 def _validate_action(action: Action) -> None:
-    if isinstance(action, Transfer):
-        if action.amount == 0:
-            raise InvalidTransaction("amount", "found 0 atoms, expected at least 1")
-        # What is sent to bytes that no secret key belongs to could never be spent.
-        if not is_valid_point(action.recipient):
-            raise InvalidTransaction("recipient", f"found {action.recipient.hex()}, expected a public key")
+    if isinstance(action, Transfer) and action.amount == 0:
+        raise InvalidTransaction("amount", "found 0 atoms, expected at least 1")
+    # What is sent to bytes that no secret key belongs to could never be spent.
+    if isinstance(action, Transfer | ReportEquivocation) and not is_valid_point(action.recipient):
+        raise InvalidTransaction("recipient", f"found {action.recipient.hex()}, expected a public key")

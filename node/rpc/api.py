@@ -104,12 +104,13 @@ class PeerInfo:
 
 @dataclass(frozen=True, slots=True)
 class SupplyInfo:
-    """Where every atom is; `balances + deposits + locked + pot + treasury + burned == issued + allocated`."""
+    """Where every atom is; balances to burned add up to `issued + allocated`."""
 
     issued: int
     allocated: int
     balances: int
     deposits: int
+    bonds: int
     locked: int
     pot: int
     treasury: int

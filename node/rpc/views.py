@@ -161,6 +161,7 @@ class SupplyView(msgspec.Struct, frozen=True):
     allocated: Amount
     balances: Amount
     deposits: Amount
+    bonds: Amount
     locked: Amount
     pot: Amount
     treasury: Amount

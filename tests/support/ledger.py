@@ -11,9 +11,11 @@ from chain.codec import encode
 from chain.errors import InvalidProof, InvalidTransaction, MissingData
 from chain.genesis import Allocation, Genesis, Parameters, TaskSpec, compute_segment_seed
 from chain.hashing import tagged_hash
-from chain.header import Foliage, Header, Trunk, compute_beacon
+from chain.header import Foliage, Header, Trunk, compute_beacon, compute_trunk_hash
+from chain.header import compute_signing_hash as compute_header_signing_hash
 from chain.ledger.accounts import get_account
 from chain.ledger.apply import apply_block, assemble_block, execute_block
+from chain.ledger.bonds import make_report
 from chain.ledger.context import BlockDraft, BlockEffects, get_task_state, make_context
 from chain.ledger.genesis_state import compute_genesis_beacon, make_genesis_state
 from chain.ledger.keys import beacon_key, contribution_key
@@ -30,6 +32,7 @@ from chain.transaction import (
     Action,
     CommitContribution,
     ProveContribution,
+    ReportEquivocation,
     Sidecar,
     Transaction,
     TransactionBody,
@@ -42,20 +45,25 @@ ALICE, BOB, CAROL, DAVE = (SigningKey(bytes([number]) * 32) for number in range(
 
 PARAMETERS = Parameters()
 FUNDS = 1_000 * 10**9
+"""What every account may spend at first."""
 SEGMENT_MACS = 1_000
 STEPS = 64
 TASK = TaskSpec("digits", b"\x01", tagged_hash("test.dataset"), tagged_hash("test.checkpoint"))
 
 
 def make_genesis(parameters: Parameters = PARAMETERS) -> Genesis:
-    """Return a genesis with four funded accounts of which three mine."""
+    """Return a genesis with four funded accounts of which three mine, on a bond beside their funds."""
+    miners = tuple(key.public_key for key in (ALICE, BOB, CAROL))
     return Genesis(
         network="test",
         timestamp_ms=1_700_000_000_000,
         target=2**255,
         parameters=parameters,
-        allocations=tuple(Allocation(key.public_key, FUNDS) for key in (ALICE, BOB, CAROL, DAVE)),
-        miners=tuple(key.public_key for key in (ALICE, BOB, CAROL)),
+        allocations=(
+            *(Allocation(miner, FUNDS + parameters.bond) for miner in miners),
+            Allocation(DAVE.public_key, FUNDS),
+        ),
+        miners=miners,
         task=TASK,
     )
 
@@ -205,6 +213,22 @@ class LedgerChain:
             root_b=roots[1],
             digest=tagged_hash("test.digest", self.beacon),
         )
+
+    def sign_again(self, key: SigningKey, height: int, salt: int) -> Header:
+        """Return another header that `key` signed for the ticket of the block at `height`."""
+        trunk = self.blocks[height - 1].header.trunk
+        foliage = replace(
+            self.blocks[height - 1].header.foliage,
+            miner=key.public_key,
+            trunk_hash=compute_trunk_hash(trunk),
+            state_root=tagged_hash("test.content", salt.to_bytes(4, "little")),
+        )
+        return Header(trunk, foliage, key.sign(compute_header_signing_hash(self.context.chain_id, foliage)))
+
+    def report(self, key: SigningKey, height: int, recipient: SigningKey = DAVE) -> ReportEquivocation:
+        """Return evidence against `key` for the ticket of the block at `height`."""
+        headers = (self.sign_again(key, height, salt) for salt in (1, 2))
+        return make_report(*headers, recipient.public_key)
 
     def draft(self, miner: SigningKey = ALICE, ticket: Ticket | None = None) -> BlockDraft:
         mined = ticket or self.ticket(miner)

@@ -130,6 +130,8 @@ def test_assembling_leaves_out_what_fails_and_names_why() -> None:
         ({"allocations": (Allocation(ALICE.public_key, 1),) * 2}, "genesis-allocations"),
         ({"allocations": (Allocation(ALICE.public_key, 2**64 - 1),)}, "genesis-supply"),
         ({"miners": (ALICE.public_key,) * 2}, "genesis-miners"),
+        ({"miners": (make_public_key(9),)}, "genesis-bond"),
+        ({"parameters": Parameters(bond=FUNDS + 10**12)}, "genesis-bond"),
     ],
 )
 def test_a_genesis_that_cannot_work(changes: dict[str, Any], rule: str) -> None:
@@ -139,7 +141,7 @@ def test_a_genesis_that_cannot_work(changes: dict[str, Any], rule: str) -> None:
 
 
 def test_a_genesis_account_of_nothing_is_none() -> None:
-    genesis: Genesis = replace(make_genesis(), allocations=(Allocation(DAVE.public_key, 0),))
+    genesis: Genesis = replace(make_genesis(), allocations=(Allocation(DAVE.public_key, 0),), miners=())
     chain = LedgerChain(genesis)
     assert compute_holdings(chain.view).balances == 0
 
