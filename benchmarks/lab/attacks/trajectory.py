@@ -18,6 +18,7 @@ from benchmarks.lab.attacks.trajectory_odds import (
     is_answer_accepted,
     is_execution_agreed,
 )
+from benchmarks.lab.attacks.trajectory_tolerance import TOLERATED
 
 TRIALS_PER_EXECUTION = 512
 """Re-execution leaves nothing to chance, so a few segments are enough."""
@@ -93,7 +94,7 @@ FREE_OPS = (
     ((52,), "three forged updates, all free", zero_all_layers),
 )
 
-ATTACKS: tuple[Attack, ...] = tuple(
+ATTACKS: tuple[Attack, ...] = TOLERATED + tuple(
     attack
     for rows, name, cheat in (*(((row,), name, cheat) for row, name, cheat in TRAJECTORY), *FREE_OPS)
     for attack in make_judged_pair(rows, name, cheat)
