@@ -41,6 +41,11 @@ class DataDirectory:
         return self.root / "blobs"
 
     @property
+    def signed_path(self) -> Path:
+        """The blocks that the node's key has signed; they outlive the database."""
+        return self.root / "signed"
+
+    @property
     def cookie_path(self) -> Path:
         """The token that local programs present to the node's RPC for miner methods."""
         return self.root / "rpc-cookie"

@@ -12,6 +12,7 @@ from node.chain import Chain
 from node.gate import TransactionGate
 from node.importer import Importer
 from node.mempool import Mempool
+from node.signing_record import SigningRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,4 +25,5 @@ class Parts:
     gate: TransactionGate
     importer: Importer
     key: SigningKey
+    signed: SigningRecord
     get_time_ms: Callable[[], int]

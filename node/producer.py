@@ -1,12 +1,16 @@
 """From a winning ticket to a block on the chain: choose transactions, execute, sign, import like anybody's block.
 
-The signing key stays here. A block is on disk before anyone hears of it, because importing commits before it announces.
+The signing key stays here. What is signed is on disk before it is imported, and a ticket that comes a second time, from
+a miner that was started again for instance, gets the block that was signed for it and no other.
 """
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 
 from chain.block import Block, compute_transactions_root
 from chain.errors import InvalidTransaction
+from chain.header import Trunk, compute_trunk_hash
 from chain.ledger.apply import Assembly, assemble_block
 from chain.ledger.context import BlockDraft
 from chain.primitives import Hash
@@ -17,6 +21,9 @@ from consensus.header_rules import HeaderContent, compute_timestamp_min, make_he
 from node.importer import ImportOutcome
 from node.parts import Parts
 
+NO_OPENING = TicketOpening((), ())
+"""What a signed block is written down with: the opening comes again with the ticket."""
+
 
 class Producer:
     """Turns tickets into signed blocks."""
@@ -26,24 +33,38 @@ class Producer:
         self._parts = parts
 
     async def produce(self, parent_hash: Hash, ticket: Ticket, opening: TicketOpening) -> ImportOutcome | None:
-        """Make and import a block on `parent_hash`; None when the head has moved on. Raises InvalidBlock."""
+        """Make and import a block on `parent_hash`; None when the head has moved on.
+
+        Raises InvalidBlock, and StorageError when what is signed cannot be written down.
+        """
         parent = self._parts.chain.head
         if parent.hash != parent_hash:
             return None
-        timestamp_ms = max(self._parts.get_time_ms(), compute_timestamp_min(self._parts.chain.header_context, parent))
-        assembly = await self._assemble(parent, ticket, timestamp_ms)
-        content = HeaderContent(
-            self._parts.key.public_key,
-            timestamp_ms,
-            assembly.effects.state_root,
-            compute_transactions_root(assembly.transactions),
-        )
-        header = make_header(self._parts.chain.header_context, parent, ticket, content, self._parts.key)
-        return await self._parts.importer.import_block(Block(header, opening, assembly.transactions))
-
-    async def _assemble(self, parent: ChainEntry, ticket: Ticket, timestamp_ms: int) -> Assembly:
         trunk = make_trunk(self._parts.chain.header_context, parent, ticket)
-        draft = BlockDraft(parent.height + 1, timestamp_ms, self._parts.key.public_key, ticket, trunk.beacon)
+        height, trunk_hash = parent.height + 1, compute_trunk_hash(trunk)
+        signed = self._parts.signed.get(height, trunk_hash)
+        if signed is None:
+            sign = await self._prepare(parent, trunk)
+            signed = self._parts.signed.sign_once(height, trunk_hash, sign)
+        # The opening is not signed; the one that comes now may be better than the first.
+        return await self._parts.importer.import_block(replace(signed, opening=opening))
+
+    async def _prepare(self, parent: ChainEntry, trunk: Trunk) -> Callable[[], Block]:
+        """Assemble a block on `parent` and return what signs it."""
+        context, key = self._parts.chain.header_context, self._parts.key
+        timestamp_ms = max(self._parts.get_time_ms(), compute_timestamp_min(context, parent))
+        assembly = await self._assemble(parent, trunk, timestamp_ms)
+        root = compute_transactions_root(assembly.transactions)
+        content = HeaderContent(key.public_key, timestamp_ms, assembly.effects.state_root, root)
+
+        def sign() -> Block:
+            header = make_header(context, parent, trunk.ticket, content, key)
+            return Block(header, NO_OPENING, assembly.transactions)
+
+        return sign
+
+    async def _assemble(self, parent: ChainEntry, trunk: Trunk, timestamp_ms: int) -> Assembly:
+        draft = BlockDraft(parent.height + 1, timestamp_ms, self._parts.key.public_key, trunk.ticket, trunk.beacon)
         candidates = list(self._parts.mempool.iter_candidates(self._parts.gate.get_account_nonce))
         assembly = await asyncio.to_thread(
             assemble_block,

@@ -45,6 +45,7 @@ from node.rpc.api import PeerInfo
 from node.rpc.dispatch import Dispatcher
 from node.rpc.methods import make_registry
 from node.rpc.server import RpcServer, ServerOptions, make_token
+from node.signing_record import SigningRecord
 from node.submissions import NodeSubmissions
 from p2p.handshake import NetworkId
 
@@ -107,7 +108,7 @@ def make_node(options: NodeOptions, directory: DataDirectory, key: SigningKey) -
     context = make_header_context(genesis, lambda ticket: compute_ticket_macs(task.program, ticket))
     store, blobs = open_block_store(directory.database_path), BlobStore(directory.blobs_path)
     try:
-        parts = make_parts(Chain(store, blobs, context), task, key)
+        parts = make_parts(Chain(store, blobs, context), task, key, SigningRecord(directory.signed_path))
     except BaseException:
         store.close()
         raise
@@ -133,14 +134,14 @@ def make_node(options: NodeOptions, directory: DataDirectory, key: SigningKey) -
     return Node(options, parts, auditor, network, server)
 
 
-def make_parts(chain: Chain, task: Task, key: SigningKey) -> Parts:
+def make_parts(chain: Chain, task: Task, key: SigningKey, signed: SigningRecord) -> Parts:
     """Return the parts around an open chain."""
     learning = Learning(task, get_backend("cpu"), chain.blobs, chain.parameters.places_drawn)
     verify = make_ticket_verifier(chain.header_context, task)
     mempool = Mempool()
     gate = TransactionGate(chain, mempool, learning)
     importer = Importer(chain, learning, verify, get_time_ms)
-    return Parts(chain, learning, mempool, gate, importer, key, get_time_ms)
+    return Parts(chain, learning, mempool, gate, importer, key, signed, get_time_ms)
 
 
 def _describe_peers(network: Network) -> tuple[PeerInfo, ...]:

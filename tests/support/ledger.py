@@ -227,8 +227,8 @@ class LedgerChain:
 
     def report(self, key: SigningKey, height: int, recipient: SigningKey = DAVE) -> ReportEquivocation:
         """Return evidence against `key` for the ticket of the block at `height`."""
-        headers = (self.sign_again(key, height, salt) for salt in (1, 2))
-        return make_report(*headers, recipient.public_key)
+        one, other = (self.sign_again(key, height, salt) for salt in (1, 2))
+        return make_report(one, other, recipient.public_key)
 
     def draft(self, miner: SigningKey = ALICE, ticket: Ticket | None = None) -> BlockDraft:
         mined = ticket or self.ticket(miner)

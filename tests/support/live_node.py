@@ -113,10 +113,12 @@ def find_ticket(genesis: Genesis, work: WorkView) -> TicketParams:
 
 @asynccontextmanager
 async def run_live_node(root: Path) -> AsyncIterator[LiveNode]:
-    """Run a node in `root` on free ports."""
-    directory, genesis = DataDirectory(root), make_genesis()
+    """Run a node in `root` on free ports; go on with the network that the directory holds, if it holds one."""
+    directory = DataDirectory(root)
     directory.create()
-    directory.write_genesis(genesis)
+    if not directory.genesis_path.exists():
+        directory.write_genesis(make_genesis())
+    genesis = directory.read_genesis()
     options = NodeOptions(root, p2p=Endpoint("127.0.0.1", 0), rpc=Endpoint("127.0.0.1", 0))
     node = make_node(options, directory, MINER)
     await node.start()

@@ -11,7 +11,7 @@ from chain.codec import decode, encode
 from chain.errors import InvalidBlock
 from chain.genesis import Parameters
 from chain.header import Header, compute_header_hash, compute_signing_hash, compute_trunk_hash
-from chain.ledger.bonds import REPORTER_PERCENT, get_stake
+from chain.ledger.bonds import REPORTER_PERCENT, get_stake, make_report
 from chain.ledger.context import EquivocationPunished, RewardDecided
 from chain.ledger.keys import SUPPLY_KEY, locked_reward_key, miner_key
 from chain.ledger.subsidy import compute_subsidy_split
@@ -87,9 +87,9 @@ def test_an_equivocation_is_paid_for_once() -> None:
     chain = make_equivocated()
     report = chain.report(BOB, 1)
     third = chain.sign_again(BOB, 1, 3)
-    others = [sorted((header, third), key=compute_header_hash) for header in (report.first, report.second)]
+    others = [make_report(header, third, ALICE.public_key) for header in (report.first, report.second)]
     chain.mine(chain.sign(DAVE, report), miner=CAROL)
-    for again in (report, *(ReportEquivocation(*pair, ALICE.public_key) for pair in others)):
+    for again in (report, *others):
         assert refuse(chain, again) == "evidence-spent"
 
 

@@ -1,0 +1,76 @@
+"""The blocks that a node's key has signed, on disk before anyone sees them: one content for one ticket, for ever.
+
+Whoever signs two headers for one ticket loses its bond, and a miner that starts again finds the same ticket again. So
+the record lies beside the key and outlives the database. It keeps the last heights whole; what it has forgotten lies
+so deep that nothing is signed there any more. It judges no block.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from chain.block import BLOCK_BYTES_MAX, Block
+from chain.codec import decode, encode
+from chain.errors import DecodeError, InvalidBlock, StorageError
+from chain.header import compute_trunk_hash
+from chain.primitives import Hash
+from chain.storage.blob_store import sync_directory
+from node.data_directory import write_private
+
+KEPT_HEIGHTS = 64
+"""Heights below the highest signed one at which a reorganisation may still have us sign."""
+
+
+class SigningRecord:
+    """One key's signed blocks on one network, by height and trunk."""
+
+    def __init__(self, root: Path) -> None:
+        """Keep one file a block under `root`; raises StorageError."""
+        self._root = root
+        try:
+            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._heights = {path: int(path.name[:16], 16) for path in root.glob("*.block")}
+        except (OSError, ValueError) as error:
+            raise StorageError(f"cannot read the signing record {root}: {error}") from None
+
+    def get(self, height: int, trunk_hash: Hash) -> Block | None:
+        """Return the block that was signed for a trunk, if any.
+
+        Raises StorageError when it cannot be read, InvalidBlock where the record no longer reaches.
+        """
+        oldest = max(self._heights.values(), default=0) - KEPT_HEIGHTS
+        if height < oldest:
+            raise InvalidBlock("signing-height", f"found height {height}, expected at least {oldest}: sync first")
+        path = self._path(height, trunk_hash)
+        if path not in self._heights:
+            return None
+        try:
+            return decode(Block, path.read_bytes(), BLOCK_BYTES_MAX)
+        except (OSError, DecodeError) as error:
+            raise StorageError(f"the signing record {path} cannot be read: {error}") from None
+
+    def sign_once(self, height: int, trunk_hash: Hash, sign: Callable[[], Block]) -> Block:
+        """Return the block that was signed for a trunk before, else what `sign` makes, once it is on disk.
+
+        Nothing runs in between, so of two callers the second gets the first one's block. Raises as `get` does.
+        """
+        before = self.get(height, trunk_hash)
+        if before is not None:
+            return before
+        block, path = sign(), self._path(height, trunk_hash)
+        assert (block.header.height, compute_trunk_hash(block.header.trunk)) == (height, trunk_hash)
+        write_private(path, encode(block))
+        self._heights[path] = height
+        self._forget(max(self._heights.values()) - KEPT_HEIGHTS)
+        return block
+
+    def _forget(self, oldest: int) -> None:
+        try:
+            sync_directory(self._root)
+            for path in [path for path, height in self._heights.items() if height < oldest]:
+                path.unlink(missing_ok=True)
+                del self._heights[path]
+        except OSError as error:
+            raise StorageError(f"cannot write the signing record {self._root}: {error.strerror}") from None
+
+    def _path(self, height: int, trunk_hash: Hash) -> Path:
+        return self._root / f"{height:016x}-{trunk_hash.hex()}.block"
