@@ -4,90 +4,10 @@ A verifier with a tolerance, as published proof-of-learning has it, accepts them
 computed, which may be seldom. Re-execution finds all of them.
 """
 
-from functools import cache, partial
-from statistics import median
-
-from benchmarks.lab.attacks.case import Attack, Effort, Ending, Outcome
-from benchmarks.lab.attacks.challenge_gain import Stakes, compute_devnet_stakes, compute_gain
-from benchmarks.lab.attacks.trajectory_bench import Cheat, Segment, get_bench, make_seed, make_segment
+from benchmarks.lab.attacks.case import Attack
 from benchmarks.lab.attacks.trajectory_cheats import TRAJECTORY, zero_all_layers, zero_one_layer
-from benchmarks.lab.attacks.trajectory_odds import (
-    compute_odds,
-    count_detected,
-    draw_challenges,
-    is_answer_accepted,
-    is_execution_agreed,
-)
+from benchmarks.lab.attacks.trajectory_judges import make_judged_pair
 from benchmarks.lab.attacks.trajectory_tolerance import TOLERATED
-
-TRIALS_PER_EXECUTION = 512
-"""Re-execution leaves nothing to chance, so a few segments are enough."""
-TIMED = 3
-
-
-def make_judged_pair(rows: tuple[int, ...], name: str, cheat: Cheat) -> tuple[Attack, Attack]:
-    """Return the cases of one forgery before drawn places and before re-execution."""
-    tries = cheat.__doc__ or name
-    by_places = Attack(
-        rows,
-        f"{name}: drawn places",
-        tries,
-        "found by 8 drawn places as often as where the forgery lies says",
-        (Ending.COMPUTED,),
-        partial(judge_by_places, cheat),
-    )
-    by_execution = Attack(
-        rows,
-        f"{name}: re-execution",
-        tries,
-        "always found, at a loss",
-        (Ending.DETECTED, Ending.UNPROFITABLE),
-        partial(judge_by_execution, cheat),
-    )
-    return by_places, by_execution
-
-
-def judge_by_places(cheat: Cheat, effort: Effort) -> Outcome:
-    """Return how often challenges find a segment of this cheat, beside the computed chance."""
-    segment = make_segment(get_bench().make_runner(make_seed(effort.seed)), cheat)
-    computed = compute_odds(segment).of_challenge()
-    tried, detected = count_detected(segment, draw_challenges(effort.seed, effort.trials))
-    _compare_with_openings(segment, effort)
-    cost_ratio = measure_cost_ratio(cheat)
-    devnet = compute_devnet_stakes()
-    unaudited = Stakes(devnet.deposit, devnet.block_reward, 0.0)
-    gain = compute_gain(unaudited, computed, cost_ratio)
-    macs = segment.macs / segment.runner.program.segment_macs
-    worth = "would pay if it were all" if gain > 0 else "would not pay even so"
-    verdict = f"{macs:.1%} of the multiplications done; with sampling alone it {worth}"
-    return Outcome(tried, detected, computed, cost_ratio, verdict, gain)
-
-
-def judge_by_execution(cheat: Cheat, effort: Effort) -> Outcome:
-    """Return how often re-execution finds segments of this cheat."""
-    count = max(2, effort.trials // TRIALS_PER_EXECUTION)
-    bench = get_bench()
-    segments = (make_segment(bench.make_runner(make_seed(effort.seed + i)), cheat) for i in range(count))
-    detected = sum(not is_execution_agreed(segment) for segment in segments)
-    cost_ratio = measure_cost_ratio(cheat)
-    gain = compute_gain(compute_devnet_stakes(), 0.0, cost_ratio)
-    return Outcome(count, detected, 1.0, cost_ratio, "slashed at settlement, deposit burned, nothing paid", gain)
-
-
-@cache
-def measure_cost_ratio(cheat: Cheat) -> float:
-    """Return the time of this cheat's segment over an honest one's, medians of runs side by side."""
-    runner = get_bench().make_runner(make_seed(0))
-    pairs = [(make_segment(runner, cheat).seconds, make_segment(runner).seconds) for _ in range(TIMED)]
-    return median(cheating for cheating, _ in pairs) / median(honest for _, honest in pairs)
-
-
-def _compare_with_openings(segment: Segment, effort: Effort) -> None:
-    """Hold the count, which reads tensors, against real openings before the real verifier on some challenges."""
-    for challenge in draw_challenges(effort.seed, max(2, effort.trials // 128)):
-        _, found = count_detected(segment, iter([challenge]))
-        assert is_answer_accepted(segment, challenge) == (found == 0), "openings and tensors are judged alike"
-
 
 FREE_OPS = (
     ((52,), "one forged update, the rest free", zero_one_layer),

@@ -126,6 +126,18 @@ def compute_honestly(_scene: Scene) -> None:
     """Cheat at nothing."""
 
 
+_PUBLISHED: dict[int, Hash] = {}
+"""Roots, by identity, of arrays that live as long as the process and that everybody has seen."""
+
+
+def publish(segment: Segment) -> Segment:
+    """Return a segment that is never let go of, after noting its roots: who copies it need not hash."""
+    for step, tensors in enumerate(segment.steps):
+        for output in segment.runner.program.get_step_outputs(step):
+            _PUBLISHED[id(tensors[output])] = segment.trace.get_root(step, output)
+    return segment
+
+
 def make_segment(runner: Runner, cheat: Cheat = compute_honestly) -> Segment:
     """Return the segment that a cheat makes of the runner's, committed as if it were true."""
     start_s, maker = perf_counter(), _Maker(runner, cheat)
@@ -144,7 +156,7 @@ class _Maker:
     roots: list[bytes] = field(default_factory=list)
     replaced: set[tuple[int, int]] = field(default_factory=set)
     macs: int = 0
-    root_by_array: dict[int, Hash] = field(default_factory=dict)
+    root_by_array: dict[int, Hash] = field(default_factory=lambda: dict(_PUBLISHED))
     """By identity: a kept array is never written again."""
 
     def make_step(self, step: int) -> None:
