@@ -17,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., object])
 _FOLDER = Path(__file__).resolve().parent
 _CONSTANTS = (
     *("arithmetic.py", "noise.py", "prf.py", "rotary.py", "tensor_tree.py"),
-    *("backends/batched_checks.py", "backends/reference.py"),
+    *("backends/batched_checks.py", "backends/reference.py", "backends/reference_freivalds.py"),
 )
 
 
