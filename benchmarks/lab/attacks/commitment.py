@@ -20,9 +20,9 @@ from benchmarks.lab.attacks.trajectory_cheats import (
     carry_moments,
     copy_segment,
     make_other_half,
-    splice,
     shift_cursor,
     shift_schedule,
+    splice,
     turn_delta,
 )
 from benchmarks.lab.attacks.trajectory_judges import make_judged_pair
@@ -93,7 +93,7 @@ def front_run(effort: Effort) -> Outcome:
         segment = network.train(ALICE)
         before = network.get_balance(BOB)
         commit = network.make_commit(segment)
-        network.mine(network.sign(BOB, commit, fee=1), miner=BOB)
+        network.mine(network.sign(BOB, commit, fee=1), draft=network.make_draft(BOB))
         network.mine(network.sign(ALICE, commit))
         network.mine_to(4)
         proof = network.make_proof(ALICE, segment)

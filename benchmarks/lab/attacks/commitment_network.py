@@ -132,7 +132,7 @@ class Network:
         body = TransactionBody(key.public_key, nonce, fee, action)
         return Transaction(body, key.sign(compute_signing_hash(self.context.chain_id, body)))
 
-    def make_draft(self, miner: SigningKey = ALICE, ticket: Ticket | None = None) -> BlockDraft:
+    def make_draft(self, miner: SigningKey = ALICE, ticket: Ticket | None = None, delay_ms: int = 0) -> BlockDraft:
         """Return the draft of the next block."""
         digest = tagged_hash("ticket", self.beacon)
         mined = replace(
@@ -140,7 +140,8 @@ class Network:
             anchor_height=ticket.anchor_height if ticket else self.task.start_height,
         )  # fmt: skip
         beacon = compute_beacon(self.beacon, digest)
-        return BlockDraft(self.height + 1, 1_700_000_000_000 + self.height, miner.public_key, mined, beacon)
+        timestamp_ms = 1_700_000_000_000 + self.height + delay_ms
+        return BlockDraft(self.height + 1, timestamp_ms, miner.public_key, mined, beacon)
 
     def make_ticket(self, segment: Segment, index: int = 0) -> Ticket:
         """Return a ticket over operands of a segment anchored at genesis."""
@@ -152,9 +153,9 @@ class Network:
         verify_signatures(self.context.chain_id, transactions)
         return execute_block(self.context, self.view, draft, transactions, self.bench.learning, self.content)
 
-    def mine(self, *transactions: Transaction, miner: SigningKey = ALICE, ticket: Ticket | None = None) -> BlockEffects:
+    def mine(self, *transactions: Transaction, draft: BlockDraft | None = None) -> BlockEffects:
         """Append a block."""
-        draft = self.make_draft(miner, ticket)
+        draft = draft or self.make_draft()
         effects = self.execute(draft, *transactions)
         self.nodes.add(effects.new_nodes)
         self.root, self.height, self.beacon = effects.state_root, draft.height, draft.beacon
