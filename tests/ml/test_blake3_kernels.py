@@ -6,7 +6,16 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml.backends.cpu.blake3 import KEYED, PLAIN, PLAIN_KEY_U32, fill_streams, get_key_words, hash_chunks
+from ml.backends.cpu.blake3 import (
+    KEYED,
+    NODE_PADDING,
+    PLAIN,
+    PLAIN_KEY_U32,
+    fill_streams,
+    get_key_words,
+    hash_chunks,
+    hash_nodes,
+)
 
 KEY = bytes(range(32))
 
@@ -43,3 +52,21 @@ def test_streams_equal_the_package(blocks: int, count: int) -> None:
     for i in range(count):
         message = b"a" + (300 + i).to_bytes(4, "little")
         assert out_u8[i].tobytes() == blake3(message, key=KEY).digest(length=64 * blocks)
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 200, 1000])
+def test_what_lies_behind_an_input_does_not_count(size: int) -> None:
+    data = np.random.default_rng(size).bytes(17 * size)
+    starts = [size * i for i in range(17)]
+    assert hash_all(data + bytes(64), starts, size) == hash_all(data + b"\xff" * 64, starts, size)
+    assert hash_all(data, starts, size) == hash_all(data + bytes(64), starts, size)
+
+
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 40])
+def test_nodes_equal_the_package(size: int, count: int) -> None:
+    data = np.random.default_rng(count).bytes(32 * (count + 1) + NODE_PADDING)
+    out_u8 = np.zeros((count, 32), np.uint8)
+    hash_nodes(7, np.frombuffer(data, np.uint8), np.arange(count) * 32, size, out_u8)
+    for i in range(count):
+        assert out_u8[i].tobytes() == blake3(b"\x07" + data[32 * i : 32 * i + size]).digest()

@@ -28,3 +28,13 @@ def test_roots_equal_on_drawn_shapes(rows: int, columns: int) -> None:
 
     array = np.random.default_rng(rows).integers(-128, 128, (rows, columns)).astype(np.int8)
     assert compute_tensor_roots([array, array.T]) == (compute_tensor_root(array), compute_tensor_root(array.T))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 200), st.integers(1, 600), st.sampled_from(["i1", "<i4", "<i8"])), max_size=7))
+def test_tensors_hashed_together_keep_their_roots(drawn: list[tuple[int, int, str]]) -> None:
+    from ml.backends.cpu.tensor_hash import compute_tensor_roots
+
+    rng = np.random.default_rng(len(drawn))
+    arrays = [rng.integers(-128, 128, (rows, columns)).astype(dtype) for rows, columns, dtype in drawn]
+    assert compute_tensor_roots(arrays) == tuple(compute_tensor_root(array) for array in arrays)

@@ -1,105 +1,185 @@
-"""Tensor roots in compiled kernels: pieces, strips, tree and binding of one tensor in one call.
+"""Tensor roots in compiled kernels: the pieces of each tensor, then strips, trees and bindings of all tensors at once.
 
-The twin of `ml.tensor_tree.compute_tensor_root`, for the trace of every mined step. It makes roots only; trees that are
+The twin of `ml.tensor_tree.compute_tensor_root`, for the trace of every mined step. Sixteen inputs are hashed side by
+side; a step has hundreds of small trees, and only together do they fill the lanes. It makes roots only; trees that are
 to be opened are built by the authority. Source: `ml.tensor_tree`.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chain.hashing import tagged_key
 from chain.primitives import Hash
-from ml.backends.cpu.blake3 import KEYED, PLAIN, PLAIN_KEY_U32, U8Array, U32Array, get_key_words, hash_chunks
+from ml.backends.cpu.blake3 import (
+    KEYED,
+    NODE_PADDING,
+    I64Array,
+    U8Array,
+    U32Array,
+    get_key_words,
+    hash_chunks,
+    hash_nodes,
+)
 from ml.backends.cpu.kernel import kernel
 from ml.tensor_tree import DIGEST_BYTES, PIECE_BYTES, STRIP_ROWS, IntArray, get_shape
 
+U64Array = NDArray[np.uint64]
+
 _KEYS_U32: U32Array = np.stack([get_key_words(tagged_key(tag)) for tag in ("piece", "strip", "tensor")])
 _PIECE, _STRIP, _TENSOR = 0, 1, 2
-_NODE_BYTES = 2 * DIGEST_BYTES + 1
 _BOUND_BYTES = 57
 """Four u32 lengths, dtype, rows, columns, tree root."""
+_LEAF, _INNER = 0, 1
+_WORDS = DIGEST_BYTES // 8
+"""Digests are moved as words of 8 bytes."""
 
 
 def compute_tensor_roots(arrays: Sequence[IntArray]) -> tuple[Hash, ...]:
     """Return the root of each of `arrays`, (rows, columns) int8, int32 or int64."""
-    roots_u8 = np.empty((len(arrays), DIGEST_BYTES), np.uint8)
-    for root_u8, array in zip(roots_u8, arrays, strict=True):
-        shape = get_shape(array)
+    if not arrays:
+        return ()
+    shapes = [_describe(array.shape, array.dtype) for array in arrays]
+    shapes_i64 = np.array(shapes, np.int64)
+    pieces_u8 = np.empty(int(shapes_i64[:, 0] @ shapes_i64[:, 3]) * DIGEST_BYTES, np.uint8)
+    start = 0
+    for array, (rows, columns, _, windows, _) in zip(arrays, shapes, strict=True):
         data_u8 = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        _hash_tensor(data_u8, shape.rows, shape.columns, int(shape.dtype), _KEYS_U32, root_u8)
+        end = start + rows * windows * DIGEST_BYTES
+        _hash_pieces(data_u8, rows, columns * array.itemsize, _KEYS_U32[_PIECE], pieces_u8[start:end])
+        start = end
+    roots_u8 = np.empty((len(arrays), DIGEST_BYTES), np.uint8)
+    _hash_trees(pieces_u8, shapes_i64, _KEYS_U32, roots_u8)
     data = roots_u8.tobytes()
     return tuple(Hash(data[start : start + DIGEST_BYTES]) for start in range(0, len(data), DIGEST_BYTES))
 
 
-@kernel
-def _hash_tensor(data_u8: U8Array, rows: int, columns: int, code: int, keys_u32: U32Array, root_u8: U8Array) -> None:
-    """Write the root of the tensor whose row-major bytes are `data_u8` (flat) into `root_u8` (32,)."""
-    row_bytes = data_u8.size // rows
-    pieces_u8 = _hash_pieces(data_u8, rows, row_bytes, keys_u32[_PIECE])
-    strips_u8 = _hash_strips(pieces_u8, rows, -(-row_bytes // PIECE_BYTES), keys_u32[_STRIP])
-    bound_u8 = np.zeros(_BOUND_BYTES, np.uint8)
-    bound_u8[0], bound_u8[4], bound_u8[5], bound_u8[9], bound_u8[13], bound_u8[17], bound_u8[21] = (
-        1, code, 4, 0, 4, 0, DIGEST_BYTES,
-    )  # fmt: skip
-    for byte in range(4):
-        bound_u8[9 + byte] = rows >> 8 * byte & 0xFF
-        bound_u8[17 + byte] = columns >> 8 * byte & 0xFF
-    bound_u8[25:] = _fold(strips_u8)
-    hash_chunks(keys_u32[_TENSOR], KEYED, bound_u8, np.zeros(1, np.int64), _BOUND_BYTES, root_u8)
+@lru_cache(1024)
+def _describe(shape: tuple[int, ...], dtype: "np.dtype[np.signedinteger]") -> tuple[int, int, int, int, int]:
+    """Return rows, columns, dtype, pieces of a row, and how many of those are whole."""
+    tensor = get_shape(np.broadcast_to(np.zeros(1, dtype), shape))
+    return tensor.rows, tensor.columns, int(tensor.dtype), tensor.windows, tensor.row_bytes // PIECE_BYTES
 
 
 @kernel
-def _hash_pieces(data_u8: U8Array, rows: int, row_bytes: int, key_u32: U32Array) -> U8Array:
-    """Return piece digests flat, window by window and row by row, so that a strip's digests adjoin."""
-    windows = -(-row_bytes // PIECE_BYTES)
-    digests_u8 = np.empty(windows * rows * DIGEST_BYTES, np.uint8)
-    starts_i64 = np.arange(rows) * row_bytes
-    for window in range(windows):
-        size_bytes = min(PIECE_BYTES, row_bytes - window * PIECE_BYTES)
-        out_u8 = digests_u8[window * rows * DIGEST_BYTES : (window + 1) * rows * DIGEST_BYTES]
-        hash_chunks(key_u32, KEYED, data_u8, starts_i64 + window * PIECE_BYTES, size_bytes, out_u8)
-    return digests_u8
+def _hash_pieces(data_u8: U8Array, rows: int, row_bytes: int, key_u32: U32Array, digests_u8: U8Array) -> None:
+    """Write the digests of a tensor's pieces, each strip's side by side.
 
-
-@kernel
-def _hash_strips(pieces_u8: U8Array, rows: int, windows: int, key_u32: U32Array) -> U8Array:
-    """Return strip digests flat, row block by row block and window by window."""
-    full, rest = rows // STRIP_ROWS, rows % STRIP_ROWS
-    digests_u8 = np.empty((full + min(rest, 1)) * windows * DIGEST_BYTES, np.uint8)
-    starts_i64 = np.empty((full + 1) * windows, np.int64)
-    for block in range(full + 1):
-        for window in range(windows):
-            starts_i64[block * windows + window] = (window * rows + block * STRIP_ROWS) * DIGEST_BYTES
-    count = full * windows
-    if count > 0:
-        out_u8 = digests_u8[: count * DIGEST_BYTES]
-        hash_chunks(key_u32, KEYED, pieces_u8, starts_i64[:count], STRIP_ROWS * DIGEST_BYTES, out_u8)
+    `data_u8` (flat) holds the rows one after the other. The strips of whole pieces come first, row block by row block
+    and window by window; then those of the pieces at the ends of rows.
+    """
+    whole, rest = row_bytes // PIECE_BYTES, row_bytes % PIECE_BYTES
+    if whole > 0:
+        starts_i64 = np.empty(rows * whole, np.int64)
+        at = 0
+        for top in range(0, rows, STRIP_ROWS):
+            for window in range(whole):
+                for row in range(top, min(top + STRIP_ROWS, rows)):
+                    starts_i64[at] = row * row_bytes + window * PIECE_BYTES
+                    at += 1
+        hash_chunks(key_u32, KEYED, data_u8, starts_i64, PIECE_BYTES, digests_u8[: at * DIGEST_BYTES])
     if rest > 0:
-        out_u8 = digests_u8[count * DIGEST_BYTES :]
-        hash_chunks(key_u32, KEYED, pieces_u8, starts_i64[count:], rest * DIGEST_BYTES, out_u8)
-    return digests_u8
+        starts_i64 = np.arange(rows) * row_bytes + whole * PIECE_BYTES
+        hash_chunks(key_u32, KEYED, data_u8, starts_i64, rest, digests_u8[rows * whole * DIGEST_BYTES :])
 
 
 @kernel
-def _fold(leaves_u8: U8Array) -> U8Array:
-    """Return the RFC 6962 root (32,) over the flat digests `leaves_u8`."""
-    count = leaves_u8.size // DIGEST_BYTES
-    level_u8 = np.empty(count * DIGEST_BYTES, np.uint8)
-    nodes_u8 = np.empty(count * _NODE_BYTES, np.uint8)
-    starts_i64 = np.arange(count) * _NODE_BYTES
-    for i in range(count):
-        nodes_u8[i * _NODE_BYTES] = 0
-        nodes_u8[i * _NODE_BYTES + 1 : i * _NODE_BYTES + 33] = leaves_u8[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES]
-    hash_chunks(PLAIN_KEY_U32, PLAIN, nodes_u8, starts_i64, 33, level_u8)
-    while count > 1:
-        pairs = count // 2
-        for i in range(pairs):
-            nodes_u8[i * _NODE_BYTES] = 1
-            nodes_u8[i * _NODE_BYTES + 1 : (i + 1) * _NODE_BYTES] = level_u8[64 * i : 64 * (i + 1)]
-        out_u8 = np.empty((pairs + count % 2) * DIGEST_BYTES, np.uint8)
-        hash_chunks(PLAIN_KEY_U32, PLAIN, nodes_u8, starts_i64[:pairs], _NODE_BYTES, out_u8[: pairs * DIGEST_BYTES])
-        if count % 2 == 1:
-            out_u8[pairs * DIGEST_BYTES :] = level_u8[(count - 1) * DIGEST_BYTES : count * DIGEST_BYTES]
-        level_u8, count = out_u8, pairs + count % 2
+def _hash_trees(pieces_u8: U8Array, shapes_i64: I64Array, keys_u32: U32Array, roots_u8: U8Array) -> None:
+    """Write the root (tensors, 32) of each tensor of `shapes_i64` (tensors, 5) from the piece digests of all."""
+    counts_i64 = -(-shapes_i64[:, 0] // STRIP_ROWS) * shapes_i64[:, 3]
+    strips_u8 = np.empty(counts_i64.sum() * DIGEST_BYTES + NODE_PADDING, np.uint8)
+    _hash_strips(pieces_u8, shapes_i64, keys_u32[_STRIP], strips_u8)
+    trees_u8 = _fold(strips_u8, counts_i64)
+    bound_u8 = np.zeros((shapes_i64.shape[0], _BOUND_BYTES), np.uint8)
+    for tensor in range(shapes_i64.shape[0]):
+        rows, columns, code = shapes_i64[tensor, 0], shapes_i64[tensor, 1], shapes_i64[tensor, 2]
+        bound = bound_u8[tensor]
+        bound[0], bound[4], bound[5], bound[9], bound[13], bound[17], bound[21] = (1, code, 4, 0, 4, 0, DIGEST_BYTES)
+        for byte in range(4):
+            bound[9 + byte] = rows >> 8 * byte & 0xFF
+            bound[17 + byte] = columns >> 8 * byte & 0xFF
+        bound[25:] = trees_u8[tensor * DIGEST_BYTES : (tensor + 1) * DIGEST_BYTES]
+    starts_i64 = np.arange(shapes_i64.shape[0]) * _BOUND_BYTES
+    hash_chunks(keys_u32[_TENSOR], KEYED, bound_u8.reshape(-1), starts_i64, _BOUND_BYTES, roots_u8)
+
+
+@kernel
+def _hash_strips(pieces_u8: U8Array, shapes_i64: I64Array, key_u32: U32Array, strips_u8: U8Array) -> None:
+    """Write the strip digests of all tensors, each tensor's row block by row block and window by window."""
+    count = (strips_u8.size - NODE_PADDING) // DIGEST_BYTES
+    starts_i64, rows_i64, is_used = (
+        np.empty(count, np.int64),
+        np.empty(count, np.int64),
+        np.zeros(STRIP_ROWS + 1, np.bool_),
+    )
+    at, piece = 0, 0
+    for tensor in range(shapes_i64.shape[0]):
+        rows, windows, whole = shapes_i64[tensor, 0], shapes_i64[tensor, 3], shapes_i64[tensor, 4]
+        for top in range(0, rows, STRIP_ROWS):
+            strip_rows = min(STRIP_ROWS, rows - top)
+            is_used[strip_rows] = True
+            for window in range(windows):
+                first = top * whole + window * strip_rows if window < whole else rows * whole + top
+                starts_i64[at] = (piece + first) * DIGEST_BYTES
+                rows_i64[at] = strip_rows
+                at += 1
+        piece += rows * windows
+    strips_u64 = strips_u8.view(np.uint64)
+    for rows in range(1, STRIP_ROWS + 1):
+        if not is_used[rows]:
+            continue
+        places_i64 = np.flatnonzero(rows_i64 == rows)
+        digests_u8 = np.empty((places_i64.size, DIGEST_BYTES), np.uint8)
+        hash_chunks(key_u32, KEYED, pieces_u8, starts_i64[places_i64], rows * DIGEST_BYTES, digests_u8)
+        digests_u64 = digests_u8.reshape(-1).view(np.uint64)
+        for i in range(places_i64.size):
+            for word in range(_WORDS):
+                strips_u64[_WORDS * places_i64[i] + word] = digests_u64[_WORDS * i + word]
+
+
+@kernel
+def _fold(leaves_u8: U8Array, leaf_counts_i64: I64Array) -> U8Array:
+    """Return the RFC 6962 roots (tensors x 32, padded) of trees whose leaves lie one tree after the other."""
+    counts_i64 = leaf_counts_i64.copy()
+    total = counts_i64.sum()
+    level_u8 = np.empty_like(leaves_u8)
+    hash_nodes(_LEAF, leaves_u8, np.arange(total) * DIGEST_BYTES, DIGEST_BYTES, level_u8[: total * DIGEST_BYTES])
+    while counts_i64.max() > 1:
+        pairs, total = (counts_i64 // 2).sum(), (counts_i64 - counts_i64 // 2).sum()
+        starts_i64, nodes_u8 = np.empty(pairs, np.int64), np.empty((pairs, DIGEST_BYTES), np.uint8)
+        _list_pairs(counts_i64, starts_i64)
+        hash_nodes(_INNER, level_u8, starts_i64, 2 * DIGEST_BYTES, nodes_u8)
+        above_u8 = np.empty(total * DIGEST_BYTES + NODE_PADDING, np.uint8)
+        nodes_u64 = nodes_u8.reshape(-1).view(np.uint64)
+        _place_nodes(level_u8.view(np.uint64), nodes_u64, counts_i64, above_u8.view(np.uint64))
+        level_u8 = above_u8
+        counts_i64 -= counts_i64 // 2
     return level_u8
+
+
+@kernel
+def _list_pairs(counts_i64: I64Array, starts_i64: I64Array) -> None:
+    """Write where each pair of nodes of a level starts."""
+    node, pair = 0, 0
+    for tree in range(counts_i64.size):
+        for left in range(0, counts_i64[tree] - 1, 2):
+            starts_i64[pair] = (node + left) * DIGEST_BYTES
+            pair += 1
+        node += counts_i64[tree]
+
+
+@kernel
+def _place_nodes(level_u64: U64Array, nodes_u64: U64Array, counts_i64: I64Array, above_u64: U64Array) -> None:
+    """Write the level above: each tree's new nodes, then the node that had no partner."""
+    node, pair, at = 0, 0, 0
+    for tree in range(counts_i64.size):
+        for word in range(counts_i64[tree] // 2 * _WORDS):
+            above_u64[at + word] = nodes_u64[pair + word]
+        pair, at = pair + counts_i64[tree] // 2 * _WORDS, at + counts_i64[tree] // 2 * _WORDS
+        node += counts_i64[tree] * _WORDS
+        if counts_i64[tree] % 2 == 1:
+            for word in range(_WORDS):
+                above_u64[at + word] = level_u64[node - _WORDS + word]
+            at += _WORDS

@@ -1,7 +1,8 @@
 """Sixteen BLAKE3 compressions side by side, emitted as LLVM vector code that every machine maps to its own registers.
 
-Three intrinsics for kernels: compress, load with a transposition, store with a transposition. They know bytes only,
-and read words as the little-endian machine does. Source: BLAKE3 specification, section 2.2.
+Intrinsics for kernels: compress, load and store with a transposition, and for whole inputs the blocks of a chunk in one
+loop whose state stays in registers, a last block and the digests. They know bytes only, and read words as the
+little-endian machine does. Source: BLAKE3 specification, sections 2.1 and 2.2.
 """
 
 import sys
@@ -26,8 +27,13 @@ _COLUMNS_AND_DIAGONALS = (
     (0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15),
     (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14),
 )  # fmt: skip
-_VECTOR = ir.VectorType(ir.IntType(32), LANES)
-_I64 = ir.IntType(64)
+IV = (0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19)
+BLOCK_BYTES = 64
+START, END, ROOT = 1, 2, 8
+
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+_VECTOR = ir.VectorType(_I32, LANES)
+_BYTES = ir.IntType(8).as_pointer()
 
 _Words = list[ir.Value]
 _Generator = Callable[[BaseContext, ir.IRBuilder, Signature, Sequence[ir.Value]], ir.Value]
@@ -48,23 +54,75 @@ def _emit_mix(builder: ir.IRBuilder, v: _Words, place: tuple[int, ...], words: t
         v[b] = _emit_rotation(builder, builder.xor(v[b], v[c]), second)
 
 
-def _emit_compression(builder: ir.IRBuilder, state: _Words, message: _Words) -> _Words:
+def _emit_rounds(builder: ir.IRBuilder, state: _Words, message: _Words) -> _Words:
     v, m = list(state), list(message)
     for _ in range(7):
         for index, place in enumerate(_COLUMNS_AND_DIAGONALS):
             _emit_mix(builder, v, place, (m[2 * index], m[2 * index + 1]))
         m = [m[source] for source in _PERMUTATION]
+    return v
+
+
+def _emit_compression(builder: ir.IRBuilder, state: _Words, message: _Words) -> _Words:
+    v = _emit_rounds(builder, state, message)
     return [builder.xor(v[i], v[i + 8]) for i in range(8)] + [builder.xor(v[i + 8], state[i]) for i in range(8)]
 
 
+def _emit_chaining(builder: ir.IRBuilder, chaining: _Words, message: _Words, numbers: _Words) -> _Words:
+    """Return the chaining values after a block with int64 (size, flags): half of what `compress` would make."""
+    constants = [ir.Constant(_VECTOR, [word] * LANES) for word in (*IV[:4], 0, 0)]
+    rest = [_emit_everywhere(builder, builder.trunc(number, _I32)) for number in numbers]
+    v = _emit_rounds(builder, [*chaining, *constants, *rest], message)
+    return [builder.xor(v[i], v[i + 8]) for i in range(8)]
+
+
+def _emit_everywhere(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """Return a word in every lane."""
+    nothing = ir.Constant(_VECTOR, ir.Undefined)
+    first = builder.insert_element(nothing, value, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(_VECTOR, [0] * LANES))
+
+
+def _emit_addresses(builder: ir.IRBuilder, data: ir.Value, places: ir.Value, first: int) -> list[ir.Value]:
+    """Return the addresses in `data` that LANES int64 say, from `places[first]` on."""
+    slots = [builder.gep(places, [ir.Constant(_I64, first + lane)]) for lane in range(LANES)]
+    return [builder.gep(data, [builder.load(slot)]) for slot in slots]
+
+
+def _emit_message(builder: ir.IRBuilder, addresses: list[ir.Value], offset: ir.Value) -> _Words:
+    """Return the 16 message words of the block at `offset` bytes behind each of LANES addresses."""
+    starts = [builder.bitcast(builder.gep(address, [offset]), _VECTOR.as_pointer()) for address in addresses]
+    return emit_transposition(builder, [builder.load(start, align=1) for start in starts])
+
+
+def _emit_masks(builder: ir.IRBuilder, size: ir.Value) -> _Words:
+    """Return masks, by message word, of a block's first `size` bytes: a window on bytes of ones and then of zeros."""
+    kind = ir.ArrayType(ir.IntType(8), 2 * BLOCK_BYTES)
+    table = cast(Callable[..., ir.Value], cgutils.global_constant)(
+        builder, "blake3.masks", ir.Constant(kind, bytearray([0xFF] * BLOCK_BYTES + [0] * BLOCK_BYTES))
+    )
+    first = builder.sub(ir.Constant(_I64, BLOCK_BYTES), size)
+    places = [builder.add(first, ir.Constant(_I64, 4 * word)) for word in range(16)]
+    bytes_ = builder.bitcast(table, _BYTES)
+    words = [builder.bitcast(builder.gep(bytes_, [place]), _I32.as_pointer()) for place in places]
+    return [_emit_everywhere(builder, builder.load(word, align=1)) for word in words]
+
+
+def _emit_prefetch(builder: ir.IRBuilder, address: ir.Value) -> None:
+    kind = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
+    find = cast(Callable[..., ir.Value], cgutils.get_or_insert_function)
+    read_to_keep_data = (ir.Constant(_I32, option) for option in (0, 3, 1))
+    builder.call(find(builder.module, kind, "llvm.prefetch.p0i8"), [address, *read_to_keep_data])
+
+
 def emit_transposition(builder: ir.IRBuilder, rows: _Words) -> _Words:
-    """Transpose 16 x 16 words by swapping blocks of 1, 2, 4 and 8."""
+    """Transpose 16 x 16 words by swapping blocks of 1, 2, 4 and 8; of 8 rows, the left and the right half each."""
     rows = list(rows)
-    for size in (1, 2, 4, 8):
+    for size in (1, 2, 4, 8)[: len(rows).bit_length() - 1]:
         low = [i if not i & size else LANES + i - size for i in range(LANES)]
         high = [i + size if not i & size else LANES + i for i in range(LANES)]
         masks = [ir.Constant(_VECTOR, mask) for mask in (low, high)]
-        for i in range(LANES):
+        for i in range(len(rows)):
             if not i & size:
                 pair = rows[i], rows[i + size]
                 rows[i], rows[i + size] = (builder.shuffle_vector(*pair, mask) for mask in masks)
@@ -85,6 +143,7 @@ def get_nothing(context: BaseContext) -> ir.Value:
 
 def _get_places(builder: ir.IRBuilder, pointer: ir.Value) -> list[ir.Value]:
     """Return the addresses of 16 rows of 16 words."""
+    pointer = builder.bitcast(pointer, _I32.as_pointer())
     rows = [builder.gep(pointer, [ir.Constant(_I64, row * LANES)]) for row in range(16)]
     return [builder.bitcast(row, _VECTOR.as_pointer()) for row in rows]
 
@@ -114,15 +173,100 @@ def _type_load_blocks(
 
     def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
         source, places, target = (get_pointer(context, builder, sig.args[i], values[i]) for i in (0, 1, 3))
-        rows = []
-        for lane in range(LANES):
-            start = builder.add(builder.load(builder.gep(places, [ir.Constant(_I64, lane)])), values[2])
-            address = builder.bitcast(builder.gep(source, [start]), _VECTOR.as_pointer())
-            rows.append(builder.load(address, align=1))
-        _store(builder, _get_places(builder, target), emit_transposition(builder, rows))
+        addresses = _emit_addresses(builder, source, places, 0)
+        _store(builder, _get_places(builder, target), _emit_message(builder, addresses, values[2]))
         return get_nothing(context)
 
     return types.void(data, starts, types.int64, message), generate
+
+
+def _type_absorb_blocks(  # noqa: PLR0913, PLR0917 - Numba gives a typing context and the kernel's own arguments
+    typing: object,
+    state: types.Array,
+    data: types.Array,
+    places: types.Array,
+    blocks: types.Integer,
+    mode: types.Integer,
+    ending: types.Integer,
+) -> TypedIntrinsic:
+    del typing, blocks, mode, ending
+
+    def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
+        state, data, places = (get_pointer(context, builder, sig.args[i], values[i]) for i in range(3))
+        chaining = _get_places(builder, state)[:8]
+        addresses = [_emit_addresses(builder, data, places, first) for first in (0, LANES)]
+        words = [builder.load(place, align=4) for place in chaining]
+        words = _emit_block_loop(builder, addresses, words, (values[3], values[4], values[5]))
+        _store(builder, chaining, words)
+        return get_nothing(context)
+
+    return types.void(state, data, places, types.int64, types.int64, types.int64), generate
+
+
+def _emit_block_loop(
+    builder: ir.IRBuilder, addresses: list[list[ir.Value]], words: _Words, numbers: tuple[ir.Value, ...]
+) -> _Words:
+    """Return the chaining values after all blocks; meanwhile the same blocks of the inputs that come next are read."""
+    blocks, mode, ending = numbers
+    zero, one = ir.Constant(_I64, 0), ir.Constant(_I64, 1)
+    before, body, after = builder.block, builder.append_basic_block("block"), builder.append_basic_block("done")
+    builder.branch(body)
+    builder.position_at_end(body)
+    block, chaining = builder.phi(_I64), [builder.phi(_VECTOR) for _ in words]
+    offset, following = builder.mul(block, ir.Constant(_I64, BLOCK_BYTES)), builder.add(block, one)
+    for address in addresses[1]:
+        _emit_prefetch(builder, builder.gep(address, [offset]))
+    message = _emit_message(builder, addresses[0], offset)
+    first = builder.select(builder.icmp_signed("==", block, zero), ir.Constant(_I64, START), zero)
+    last = builder.select(builder.icmp_signed("==", following, blocks), ending, zero)
+    flags = builder.or_(mode, builder.or_(first, last))
+    mixed = _emit_chaining(builder, chaining, message, [ir.Constant(_I64, BLOCK_BYTES), flags])
+    for phi, start, end in zip([block, *chaining], [zero, *words], [following, *mixed], strict=True):
+        phi.add_incoming(start, before)
+        phi.add_incoming(end, body)
+    builder.cbranch(builder.icmp_signed("<", following, blocks), body, after)
+    builder.position_at_end(after)
+    return mixed
+
+
+def _type_absorb_last(  # noqa: PLR0913, PLR0917 - Numba gives a typing context and the kernel's own arguments
+    typing: object,
+    state: types.Array,
+    data: types.Array,
+    starts: types.Array,
+    offset: types.Integer,
+    size: types.Integer,
+    flags: types.Integer,
+) -> TypedIntrinsic:
+    del typing, offset, size, flags
+
+    def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
+        state, data, starts = (get_pointer(context, builder, sig.args[i], values[i]) for i in range(3))
+        chaining, masks = _get_places(builder, state)[:8], _emit_masks(builder, values[4])
+        message = _emit_message(builder, _emit_addresses(builder, data, starts, 0), values[3])
+        message = [builder.and_(word, mask) for word, mask in zip(message, masks, strict=True)]
+        words = [builder.load(place, align=4) for place in chaining]
+        _store(builder, chaining, _emit_chaining(builder, words, message, [values[4], values[5]]))
+        return get_nothing(context)
+
+    return types.void(state, data, starts, types.int64, types.int64, types.int64), generate
+
+
+def _type_store_digests(typing: object, state: types.Array, digests: types.Array) -> TypedIntrinsic:
+    del typing
+
+    def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
+        source, target = (get_pointer(context, builder, sig.args[i], values[i]) for i in (0, 1))
+        rows = [builder.load(place, align=4) for place in _get_places(builder, source)[:8]]
+        halves, pairs = emit_transposition(builder, rows), _get_places(builder, target)[:8]
+        for lane in range(0, 8, 2):
+            for half in (0, 8):
+                order = [half + word for word in range(8)] + [LANES + half + word for word in range(8)]
+                pair = builder.shuffle_vector(*halves[lane : lane + 2], ir.Constant(_VECTOR, order))
+                builder.store(pair, pairs[(lane + half) // 2], align=1)
+        return get_nothing(context)
+
+    return types.void(state, digests), generate
 
 
 def _type_store_lanes(typing: object, state: types.Array, lanes: types.Array) -> TypedIntrinsic:
@@ -147,6 +291,25 @@ load_blocks = cast(
     intrinsic(_type_load_blocks),
 )
 """Read 64 bytes of flat uint8 data at each of LANES starts plus an offset into a message (16 words, LANES)."""
+
+absorb_blocks = cast(
+    Callable[[_U32Array, NDArray[np.uint8], NDArray[np.int64], int, int, int], None],
+    intrinsic(_type_absorb_blocks),
+)
+"""Chain 1 to 16 whole blocks of a chunk: the first 8 words of `state` are the chaining values, before and after.
+
+The int64 places are where in flat uint8 data LANES inputs start, then LANES inputs that come next. All blocks have the
+flags `mode`, the first also START, the last also `ending`.
+"""
+
+absorb_last = cast(
+    Callable[[_U32Array, NDArray[np.uint8], NDArray[np.int64], int, int, int], None],
+    intrinsic(_type_absorb_last),
+)
+"""Chain a block of `size` <= 64 bytes at each of LANES starts plus an offset, with its flags; 64 bytes are read."""
+
+store_digests = cast(Callable[[_U32Array, NDArray[np.uint8]], None], intrinsic(_type_store_digests))
+"""Write the first 8 words of a state as LANES digests of 32 bytes."""
 
 store_lanes = cast(Callable[[_U32Array, _U32Array], None], intrinsic(_type_store_lanes))
 """Write a state (16 words, LANES) as LANES rows of 16 words."""
