@@ -24,6 +24,7 @@ from chain.transaction import (
     compute_sidecar_hash,
     compute_transaction_hash,
 )
+from consensus.equivocation import Contents
 from consensus.fork_choice import InvalidMarks, Path, find_heaviest
 from consensus.header_chain import ChainEntry, HeaderChain, make_genesis_header
 from consensus.header_rules import HeaderContext
@@ -64,8 +65,9 @@ class Chain:
             store.initialise(header_context.chain_id, genesis_header, nodes)
         store.validate(header_context.chain_id)
         self.headers = HeaderChain(genesis_header)
+        self.contents = Contents()
         for header in store.iter_headers():
-            self.headers.insert(header)
+            self.contents.add(self.headers.insert(header))
         self.head = self._find_entry(store.get_tip().hash)
         self._heaviest = find_heaviest(self.headers, self.marks)
 
@@ -127,6 +129,7 @@ class Chain:
     def insert_header(self, header: Header) -> ChainEntry:
         """Take a header whose rules hold into the tree."""
         entry = self.headers.insert(header)
+        self.contents.add(entry)
         if entry.total_work > self._heaviest.total_work:
             self._heaviest = entry
         return entry

@@ -20,6 +20,8 @@ _OUTCOMES = {
     ImportResult.EXTENDED: Outcome.ACCEPTED,
     ImportResult.REORGED: Outcome.ACCEPTED,
     ImportResult.SIDE_BRANCH: Outcome.ACCEPTED,
+    ImportResult.EVIDENCE: Outcome.EVIDENCE,
+    ImportResult.SURPLUS: Outcome.SURPLUS,
     ImportResult.ALREADY_KNOWN: Outcome.ALREADY_KNOWN,
     ImportResult.ORPHAN: Outcome.ORPHAN,
     ImportResult.MISSING_DATA: Outcome.MISSING_DATA,

@@ -11,14 +11,17 @@ from collections.abc import Callable
 from chain.codec import encode
 from chain.errors import InvalidTransaction, MissingData
 from chain.ledger.accounts import get_account
+from chain.ledger.bonds import Stake, get_stake
 from chain.ledger.context import BlockDraft, BlockScope, get_task_state
 from chain.ledger.learning import LearningEngine
 from chain.ledger.transactions import apply_transaction, validate_transaction
 from chain.primitives import ZERO_HASH, Hash, PublicKey
+from chain.state.view import StateView
 from chain.ticket import EMPTY_TICKET
 from chain.transaction import (
     CommitContribution,
     ProveContribution,
+    ReportEquivocation,
     Sidecar,
     Transaction,
     compute_sidecar_hash,
@@ -31,8 +34,14 @@ from node.mempool import AddResult, Mempool
 LATER_MAX = 64
 """Transactions kept to be tried on the next head: openings often arrive before the block that asks for them."""
 
-LASTING_RULES = frozenset({"signature", "amount", "recipient", "sidecar-hash"})
+EVIDENCE_RULES = frozenset({"evidence-order", "evidence-place", "evidence-trunk", "evidence-signature"})
+"""What two headers lack that prove nothing."""
+
+LASTING_RULES = frozenset({"signature", "amount", "recipient", "sidecar-hash"}) | EVIDENCE_RULES
 """Faults that no later head can mend."""
+
+UNKEPT_RULES = LASTING_RULES | {"pool-full", "report-waiting", "evidence-spent"}
+"""Refusals after which a transaction is not tried again."""
 
 
 class TransactionGate:
@@ -68,7 +77,7 @@ class TransactionGate:
             await asyncio.to_thread(self._validate, transaction, sidecar)
             result = self._mempool.add(transaction, self.get_account_nonce(transaction.body.sender))
         except InvalidTransaction as error:
-            if error.rule not in LASTING_RULES and error.rule != "pool-full":
+            if error.rule not in UNKEPT_RULES:
                 self._keep_for_later(transaction_hash, transaction)
             raise
         if result is not AddResult.ALREADY_KNOWN:
@@ -80,8 +89,10 @@ class TransactionGate:
         """Drop what the new head has taken, and try again what was early or was on blocks now left."""
         self._mempool.on_head(self.get_account_nonce)
         # What was meant for a round that is over can never be included, and would hold up its sender's next nonces.
-        round_number = get_task_state(self._chain.ledger_context, self._chain.view()).round
+        view = self._chain.view()
+        round_number = get_task_state(self._chain.ledger_context, view).round
         self._mempool.drop_where(lambda transaction: _is_outdated(transaction, round_number))
+        self._mempool.drop_where(lambda transaction: _is_spent(transaction, view))
         returned = [transaction for block in reversed(change.disconnected) for transaction in block.transactions]
         waiting = [t for t in (*returned, *self._later.values()) if not _is_outdated(t, round_number)]
         self._later.clear()
@@ -115,7 +126,9 @@ class TransactionGate:
 
     def _validate(self, transaction: Transaction, sidecar: Sidecar | None) -> None:
         context, view, head = self._chain.ledger_context, self._chain.view(), self._chain.head
-        validate_transaction(context, view, transaction, is_nonce_exact=False)
+        # A report that was not tried would keep a good one out of the pool.
+        is_report = isinstance(transaction.body.action, ReportEquivocation)
+        validate_transaction(context, view, transaction, is_nonce_exact=is_report)
         self._store_sidecar(transaction, sidecar)
         if transaction.body.nonce != get_account(view, transaction.body.sender).nonce:
             return
@@ -143,6 +156,12 @@ class TransactionGate:
             self._chain.store_sidecars((action.sidecar_hash,), (sidecar,))
         if not self._chain.has_sidecar(action.sidecar_hash):
             raise MissingData((action.sidecar_hash,))
+
+
+def _is_spent(transaction: Transaction, view: StateView) -> bool:
+    """Say whether a transaction reports what nothing is at stake for any more."""
+    action = transaction.body.action
+    return isinstance(action, ReportEquivocation) and get_stake(view, action.first) == Stake(0, 0)
 
 
 def _is_outdated(transaction: Transaction, round_number: int) -> bool:

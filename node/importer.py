@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from itertools import zip_longest
 
 from chain.block import Block, compute_transactions_root, get_sidecar_hashes
 from chain.errors import InvalidBlock, InvalidProof
@@ -22,7 +23,7 @@ from chain.primitives import Hash
 from chain.state.view import StateView
 from chain.transaction import Sidecar
 from consensus.fork_choice import Path, choose_path
-from consensus.header_chain import ChainEntry
+from consensus.header_chain import ChainEntry, make_entry
 from consensus.header_rules import validate_header
 from node.chain import Chain, OverlayNodes
 
@@ -37,6 +38,10 @@ class ImportResult(Enum):
     EXTENDED = auto()
     REORGED = auto()
     SIDE_BRANCH = auto()
+    EVIDENCE = auto()
+    """On a side branch, and the second content of its ticket: worth telling, whatever becomes of it."""
+    SURPLUS = auto()
+    """One content more than two of its ticket, and nothing is built on it: not kept."""
     ALREADY_KNOWN = auto()
     ORPHAN = auto()
     MISSING_DATA = auto()
@@ -64,6 +69,9 @@ class HeadChange:
     connected: tuple[tuple[ChainEntry, Block, BlockEffects], ...]
 
 
+EquivocationListener = Callable[[Header, Header], None]
+"""Hears of two headers of one ticket, the first seen first."""
+
 VerifyTicket = Callable[[Block, ChainEntry], None]
 """Checks a block's ticket opening under its parent; raises InvalidProof."""
 
@@ -83,6 +91,7 @@ class Importer:
         self._worker: asyncio.Task[None] | None = None
         self._job_under_way: asyncio.Future[None] | None = None
         self.listeners: list[Callable[[HeadChange], None]] = []
+        self.equivocation_listeners: list[EquivocationListener] = []
 
     def start(self) -> None:
         """Begin to take jobs."""
@@ -118,11 +127,11 @@ class Importer:
     def import_headers(self, headers: tuple[Header, ...]) -> ImportOutcome:
         """Keep headers whose rules hold, up to the first that does not; oldest first."""
         outcome = ImportOutcome(ImportResult.ALREADY_KNOWN, self._chain.headers.genesis.hash)
-        for header in headers:
+        for header, child in zip_longest(headers, headers[1:]):
             header_hash = compute_header_hash(header)
             if header_hash in self._chain.headers:
                 continue
-            refusal = self._admit_header(header, header_hash)
+            refusal = self._admit_header(header, header_hash, child)
             if refusal is not None:
                 return refusal
             outcome = ImportOutcome(ImportResult.SIDE_BRANCH, header_hash)
@@ -173,10 +182,13 @@ class Importer:
             return ImportOutcome(ImportResult.INVALID, block_hash, "block-sidecars", message)
         return None
 
-    def _admit_header(self, header: Header, header_hash: Hash) -> ImportOutcome | None:
-        """Keep a header in the tree, or return why not."""
+    def _admit_header(self, header: Header, header_hash: Hash, child: Header | None = None) -> ImportOutcome | None:
+        """Keep a header in the tree, or return why not; a third one of its ticket needs a valid `child`."""
         if header_hash in self._chain.headers:
             return None
+        is_surplus = self._chain.contents.is_full(header)
+        if is_surplus and (child is None or child.foliage.parent_hash != header_hash):
+            return ImportOutcome(ImportResult.SURPLUS, header_hash, "contents", "two contents of its ticket are held")
         parent = self._chain.headers.get(header.foliage.parent_hash)
         if parent is None:
             return ImportOutcome(ImportResult.ORPHAN, header_hash)
@@ -184,17 +196,24 @@ class Importer:
             return ImportOutcome(ImportResult.INVALID, header_hash, "parent-invalid", "its parent is invalid")
         try:
             validate_header(self._chain.header_context, header, parent, self._get_time_ms())
+            if is_surplus and child is not None:
+                validate_header(self._chain.header_context, child, make_entry(header, parent), self._get_time_ms())
         except InvalidBlock as error:
             result = ImportResult.REFUSED if error.rule == "future" else ImportResult.INVALID
             return ImportOutcome(result, header_hash, error.rule, str(error))
-        self._chain.insert_header(header)
+        entry = self._chain.insert_header(header)
+        first = self._chain.contents.get_first(entry)
+        if first is not None:
+            for listener in self.equivocation_listeners:
+                listener(first.header, header)
         return None
 
     async def _connect(self, entry: ChainEntry, block: Block) -> ImportOutcome:
         path = choose_path(self._chain.head, entry)
         if path is None:
             self._chain.store_side_block(entry, block)
-            return ImportOutcome(ImportResult.SIDE_BRANCH, entry.hash)
+            is_evidence = self._chain.contents.get_first(entry) is not None
+            return ImportOutcome(ImportResult.EVIDENCE if is_evidence else ImportResult.SIDE_BRANCH, entry.hash)
         blocks = {entry.hash: block}
         change, failure = await asyncio.to_thread(self._compute_change, path, blocks)
         if failure is not None:

@@ -1,7 +1,8 @@
 """The transaction pool: bounded, ordered by nonce within an account and by fee per byte between accounts.
 
 It knows no ledger rule; the caller has validated what it adds and tells it the accounts' nonces after each block. When
-it is full the cheapest tails make room, so a flood costs its sender more than it costs the node.
+it is full the cheapest tails make room, so a flood costs its sender more than it costs the node. Reports of
+equivocation pay nothing and come first; one a miner may wait, so they are few.
 """
 
 import heapq
@@ -12,7 +13,7 @@ from enum import Enum, auto
 from chain.codec import encode
 from chain.errors import InvalidTransaction
 from chain.primitives import Hash, PublicKey
-from chain.transaction import Transaction, compute_transaction_hash
+from chain.transaction import ReportEquivocation, Transaction, compute_transaction_hash
 
 POOL_BYTES_MAX = 15_000_000
 """Ten blocks of transactions."""
@@ -43,6 +44,16 @@ class PooledTransaction:
         return self.transaction.body.fee * 1000 // self.size_bytes
 
     @property
+    def is_report(self) -> bool:
+        """Whether it shows a miner's equivocation."""
+        return isinstance(self.transaction.body.action, ReportEquivocation)
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """The order between accounts: reports, then by fee rate."""
+        return self.is_report, self.fee_rate
+
+    @property
     def nonce(self) -> int:
         """The sender's count of earlier transactions."""
         return self.transaction.body.nonce
@@ -59,6 +70,7 @@ class Mempool:
         self._account_transactions_max = account_transactions_max
         self._by_hash: dict[Hash, PooledTransaction] = {}
         self._by_account: dict[PublicKey, dict[int, PooledTransaction]] = {}
+        self._reported: dict[PublicKey, Hash] = {}
         self.size_bytes = 0
 
     def __len__(self) -> int:
@@ -83,9 +95,12 @@ class Mempool:
             raise InvalidTransaction(
                 "replacement-fee", f"found fee rate {entry.fee_rate}, expected more than 110 % of {replaced.fee_rate}"
             )
+        self._validate_report(transaction)
         if replaced is not None:
             self._remove(replaced)
         self._make_room(entry)
+        if isinstance(transaction.body.action, ReportEquivocation):
+            self._reported[transaction.body.action.first.foliage.miner] = entry.hash
         self._by_hash[entry.hash] = entry
         self._by_account.setdefault(sender, {})[nonce] = entry
         self.size_bytes += entry.size_bytes
@@ -117,25 +132,31 @@ class Mempool:
         return account_nonce
 
     def iter_candidates(self, get_account_nonce: Callable[[PublicKey], int]) -> Iterator[Transaction]:
-        """Yield transactions in the order a block should take them: dearest first, each account in nonce order."""
-        heap: list[tuple[int, Hash, PooledTransaction]] = []
+        """Yield transactions as a block should take them: reports, then dearest first, each account in nonce order."""
+        heap: list[tuple[tuple[bool, int], Hash, PooledTransaction]] = []
         for sender, waiting in self._by_account.items():
             first = waiting.get(get_account_nonce(sender))
             if first is not None:
-                heap.append((-first.fee_rate, first.hash, first))
+                heap.append((_invert(first.rank), first.hash, first))
         heapq.heapify(heap)
         while heap:
             entry = heapq.heappop(heap)[2]
             yield entry.transaction
             following = self._by_account.get(entry.transaction.body.sender, {}).get(entry.nonce + 1)
             if following is not None:
-                heapq.heappush(heap, (-following.fee_rate, following.hash, following))
+                heapq.heappush(heap, (_invert(following.rank), following.hash, following))
+
+    def _validate_report(self, transaction: Transaction) -> None:
+        action = transaction.body.action
+        if isinstance(action, ReportEquivocation) and action.first.foliage.miner in self._reported:
+            miner = action.first.foliage.miner.hex()
+            raise InvalidTransaction("report-waiting", f"found a second report of {miner}, expected one at a time")
 
     def _make_room(self, entry: PooledTransaction) -> None:
         while self.size_bytes + entry.size_bytes > self._bytes_max:
             tails = [max(waiting.values(), key=lambda tail: tail.nonce) for waiting in self._by_account.values()]
-            cheapest = min(tails, key=lambda tail: (tail.fee_rate, tail.hash), default=None)
-            if cheapest is None or cheapest.fee_rate >= entry.fee_rate:
+            cheapest = min(tails, key=lambda tail: (tail.rank, tail.hash), default=None)
+            if cheapest is None or cheapest.rank >= entry.rank:
                 raise InvalidTransaction(
                     "pool-full", f"found fee rate {entry.fee_rate}, expected more than the cheapest waiting transaction"
                 )
@@ -144,8 +165,15 @@ class Mempool:
     def _remove(self, entry: PooledTransaction) -> None:
         del self._by_hash[entry.hash]
         self.size_bytes -= entry.size_bytes
-        sender = entry.transaction.body.sender
+        sender, action = entry.transaction.body.sender, entry.transaction.body.action
+        if isinstance(action, ReportEquivocation):
+            del self._reported[action.first.foliage.miner]
         waiting = self._by_account[sender]
         del waiting[entry.nonce]
         if not waiting:
             del self._by_account[sender]
+
+
+def _invert(rank: tuple[bool, int]) -> tuple[bool, int]:
+    """Return what sorts the other way."""
+    return not rank[0], -rank[1]

@@ -41,6 +41,7 @@ from node.network import Endpoint, Network
 from node.options import NodeOptions
 from node.parts import Parts
 from node.queries import NodeQueries
+from node.reporter import Reporter
 from node.rpc.api import PeerInfo
 from node.rpc.dispatch import Dispatcher
 from node.rpc.methods import make_registry
@@ -77,6 +78,7 @@ class Node:
     options: NodeOptions
     parts: Parts
     auditor: Auditor
+    reporter: Reporter
     network: Network
     rpc: RpcServer
 
@@ -98,6 +100,7 @@ class Node:
         await self.parts.importer.stop()
         await self.parts.gate.stop()
         await self.auditor.stop()
+        await self.reporter.stop()
         self.parts.chain.store.close()
 
 
@@ -116,13 +119,16 @@ def make_node(options: NodeOptions, directory: DataDirectory, key: SigningKey) -
     port = NodeChainPort(parts.chain, parts.importer, parts.mempool, parts.gate)
     network = Network(port, key, NetworkId(chain_id, genesis_hash))
     auditor = Auditor(parts.chain, parts.learning)
+    reporter = Reporter(parts.chain, parts.gate, key)
 
     def on_head(change: HeadChange) -> None:
         parts.gate.on_head(change)
         auditor.on_head(change)
+        reporter.on_head(change)
         network.announce_block(parts.chain.head.hash)
 
     parts.importer.listeners.append(on_head)
+    parts.importer.equivocation_listeners.append(reporter.on_equivocation)
     parts.gate.on_admitted.append(network.announce_transaction)
     queries = NodeQueries(parts, lambda: _describe_peers(network), blobs.get)
     token = make_token()
@@ -131,7 +137,7 @@ def make_node(options: NodeOptions, directory: DataDirectory, key: SigningKey) -
         Dispatcher(make_registry(), Api(queries, NodeSubmissions(parts, queries))),
         ServerOptions(options.rpc, options.rpc_hosts, options.rpc_origins, token),
     )
-    return Node(options, parts, auditor, network, server)
+    return Node(options, parts, auditor, reporter, network, server)
 
 
 def make_parts(chain: Chain, task: Task, key: SigningKey, signed: SigningRecord) -> Parts:

@@ -79,13 +79,17 @@ class Relay:
         judged = self._assembly.on_judged(Item(ItemKind.BLOCK, block_hash))
         if result.outcome is Outcome.ACCEPTED and self._chain.get_tip().hash == block_hash:
             self.announce_block(block_hash)
+        elif result.outcome is Outcome.EVIDENCE:
+            self._actions += self._gossip.announce(Item(ItemKind.BLOCK, block_hash))
+        elif result.outcome is Outcome.SURPLUS:
+            self._gossip.reject(Item(ItemKind.BLOCK, block_hash))
         elif result.outcome is Outcome.INVALID:
             self._actions.append(Charge(peer, Fault.INVALID_BLOCK, f"block {block_hash.hex()}: {result.rule}"))
         elif result.outcome is Outcome.ORPHAN:
             self._sync.on_orphan(peer)
         elif result.outcome is Outcome.MISSING_DATA and judged is not None:
             self._reopen(judged, result.missing)
-        if result.outcome in (Outcome.ACCEPTED, Outcome.INVALID):
+        if result.outcome in (Outcome.ACCEPTED, Outcome.EVIDENCE, Outcome.INVALID):
             self._sync.on_block_judged(now_ms)
 
     def on_transaction_outcome(self, peer: Peer, transaction_hash: Hash, result: SubmitResult) -> None:

@@ -16,6 +16,10 @@ class Outcome(Enum):
 
     ACCEPTED = auto()
     """New, valid and kept: on the main branch or a side branch, or in the pool."""
+    EVIDENCE = auto()
+    """A block: new, kept, and the second content of its ticket, which everybody should see."""
+    SURPLUS = auto()
+    """A block: one content of its ticket too many; not kept unless a block that builds on it asks for it."""
     ALREADY_KNOWN = auto()
     """Held before; nothing changed."""
     ORPHAN = auto()

@@ -27,6 +27,7 @@ from chain.storage.block_store import open_block_store
 from chain.ticket import StripOpening, Ticket
 from chain.transaction import Transaction, TransactionBody, Transfer
 from chain.transaction import compute_signing_hash as compute_transaction_signing_hash
+from consensus.equivocation import Contents
 from node.chain import Chain
 from node.importer import Importer, ImportResult
 from node.learning import load_task
@@ -167,12 +168,15 @@ async def test_no_altered_block_is_accepted(live: LiveNode, tmp_path: Path) -> N
         for name, make in mutators.items():
             for _ in range(MUTATIONS_PER_FIELD):
                 altered = make(rng)
+                # Each as if it were the first content of its ticket: what keeps a third one out is tested elsewhere.
+                chain.contents = Contents()
                 assert encode(altered) != encode(blocks[2])
                 outcome = await importer.import_block(altered)
                 known = outcome.result is ImportResult.ALREADY_KNOWN and chain.marks.is_poisoned(outcome.hash)
                 assert known or outcome.result not in ACCEPTED, (name, outcome)
                 refusals[outcome.rule or outcome.result.name.lower()] += 1
         assert chain.head is head
+        chain.contents = Contents()
         assert (await importer.import_block(blocks[2])).result is ImportResult.EXTENDED
         await importer.stop()
     print(sum(refusals.values()), refusals.most_common())

@@ -7,11 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chain.errors import InvalidTransaction
-from chain.primitives import PublicKey, Signature
-from chain.transaction import Transaction, TransactionBody, Transfer
+from chain.header import Foliage, Header, Trunk
+from chain.primitives import ZERO_HASH, PublicKey, Signature
+from chain.ticket import EMPTY_TICKET
+from chain.transaction import ReportEquivocation, Transaction, TransactionBody, Transfer
 from node.mempool import AddResult, Mempool
 
-ALICE, BOB = PublicKey(b"\x01" * 32), PublicKey(b"\x02" * 32)
+ALICE, BOB, CAROL = (PublicKey(bytes([number]) * 32) for number in (1, 2, 3))
+
+
+def make_sender(number: int) -> PublicKey:
+    return PublicKey(bytes([200, number]) * 16)
 
 
 def make_transaction(sender: PublicKey, nonce: int, fee: int) -> Transaction:
@@ -28,6 +34,42 @@ def test_orders_by_nonce_within_and_by_fee_between_accounts() -> None:
         assert pool.add(make_transaction(sender, nonce, fee), 0) is AddResult.ADDED
     order = [(t.body.sender, t.body.nonce) for t in pool.iter_candidates(get_zero)]
     assert order == [(BOB, 0), (ALICE, 0), (ALICE, 1), (BOB, 1)]
+
+
+def make_report(miner: PublicKey, sender: PublicKey, nonce: int = 0, fee: int = 0) -> Transaction:
+    foliage = Foliage(1, 1, ZERO_HASH, 0, 1, miner, *([ZERO_HASH] * 4))
+    header = Header(Trunk(EMPTY_TICKET, ZERO_HASH, 1), foliage, Signature(bytes(64)))
+    report = ReportEquivocation(header, header, sender)
+    return Transaction(TransactionBody(sender, nonce, fee, report), Signature(bytes(64)))
+
+
+def test_reports_come_first_and_one_a_miner() -> None:
+    pool = Mempool()
+    pool.add(make_transaction(ALICE, 0, 10**9), 0)
+    report = make_report(ALICE, BOB)
+    assert pool.add(report, 0) is AddResult.ADDED
+    assert pool.add(report, 0) is AddResult.ALREADY_KNOWN
+    assert [t.body.sender for t in pool.iter_candidates(get_zero)] == [BOB, ALICE]
+    with pytest.raises(InvalidTransaction, match="report-waiting"):
+        pool.add(make_report(ALICE, CAROL), 0)
+    pool.add(make_report(BOB, CAROL), 0)
+    assert pool.add(make_transaction(BOB, 0, 10**6), 0) is AddResult.REPLACED
+    pool.add(make_report(ALICE, make_sender(9)), 0)
+    pool.drop_where(lambda transaction: isinstance(transaction.body.action, ReportEquivocation))
+    pool.add(make_report(ALICE, CAROL), 0)
+
+
+def test_a_flood_of_fees_does_not_push_a_report_out() -> None:
+    pool = Mempool(bytes_max=5_000)
+    pool.add(make_report(ALICE, BOB), 0)
+    for number in range(60):
+        pool.add(make_transaction(make_sender(number), 0, 1_000 + number), 0)
+    assert next(pool.iter_candidates(get_zero)).body.sender == BOB
+    full = Mempool(bytes_max=5_000)
+    for number in range(60):
+        full.add(make_transaction(make_sender(number), 0, 1_000 + number), 0)
+    full.add(make_report(ALICE, BOB), 0)
+    assert next(full.iter_candidates(get_zero)).body.sender == BOB
 
 
 def test_a_gap_keeps_later_nonces_waiting() -> None:

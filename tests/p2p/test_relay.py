@@ -223,6 +223,30 @@ def test_pending_blocks_are_bounded() -> None:
     assert len(relay._assembly._pending) <= LIMITS.orphans_max
 
 
+def test_a_second_content_is_told_and_a_third_is_neither_told_nor_fetched_again() -> None:
+    """A thousand contents of one ticket: one announcement, nothing pending, no block asked for twice."""
+    _, relay = make_relay(ANN, BEN)
+    helper, told = ScriptedChain(), []
+    for salt in range(1_000):
+        block = make_block(GENESIS, 1, salt=salt)
+        item = Item(ItemKind.BLOCK, helper._add_header(block.header))
+        relay.on_message(ANN, Inventory((item,)), salt)
+        assert relay.poll(salt) == [Send(ANN, GetData((item,)))]
+        relay.on_message(ANN, BlockMessage(encode(block)), salt)
+        (delivery,) = relay.poll(salt)
+        assert isinstance(delivery, DeliverBlock)
+        outcome = Outcome.SURPLUS if salt else Outcome.EVIDENCE
+        relay.on_block_outcome(ANN, item.hash, SubmitResult(outcome), salt)
+        told += [action for action in relay.poll(salt) if isinstance(action, Send)]
+        if salt:
+            relay.on_message(BEN, Inventory((item,)), salt)
+            assert relay.poll(salt) == []
+    assert [(send.peer, type(send.message)) for send in told] == [(BEN, Inventory)]
+    assert not relay._assembly._pending
+    assert not relay._assembly._delivered
+    assert not relay._fetcher._wants
+
+
 @given(st.lists(st.tuples(st.integers(0, 1 << 21), st.integers(0, 3_000)), max_size=60))
 def test_a_bucket_never_lets_through_more_than_burst_and_rate(takes: list[tuple[int, int]]) -> None:
     bucket, now_ms, start_ms, total = TokenBucket(1000, 5000), 10, 10, 0

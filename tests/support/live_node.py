@@ -21,6 +21,7 @@ from ml.models import build_program
 from ml.noise import MatmulShape
 from ml.spec import DIGITS, encode_spec
 from ml.tensor_tree import compute_tensor_root
+from node.addresses import parse_address
 from node.data_directory import DataDirectory
 from node.options import Endpoint, NodeOptions
 from node.rpc.client import AsyncRpcClient
@@ -29,11 +30,11 @@ from node.rpc.registry import Params
 from node.rpc.views import WorkView, from_hex
 from node.run import Node, make_node
 
-MINER = SigningKey(b"\x11" * 32)
+MINER, SECOND_MINER = (SigningKey(bytes([number]) * 32) for number in (0x11, 0x33))
 HOLDER = SigningKey(b"\x22" * 32)
 
 
-def make_genesis() -> Genesis:
+def make_genesis(miners: tuple[SigningKey, ...] = (MINER,)) -> Genesis:
     """Return a genesis whose target one noised matmul in a few meets."""
     program = build_program(DIGITS)
     dataset = load_digits(DIGITS.heldout)
@@ -43,8 +44,8 @@ def make_genesis() -> Genesis:
         timestamp_ms=time.time_ns() // 1_000_000 - 60_000,
         target=2**236,
         parameters=Parameters(),
-        allocations=tuple(Allocation(key.public_key, 1_000 * ATOMS_PER_COIN) for key in (MINER, HOLDER)),
-        miners=(MINER.public_key,),
+        allocations=tuple(Allocation(key.public_key, 1_000 * ATOMS_PER_COIN) for key in (*miners, HOLDER)),
+        miners=tuple(key.public_key for key in miners),
         task=TaskSpec("digits", encode_spec(DIGITS), dataset.root, checkpoint_root),
     )
 
@@ -83,7 +84,7 @@ def find_ticket(genesis: Genesis, work: WorkView) -> TicketParams:
         compute_chain_id(genesis),
     )
     seed = compute_segment_seed(
-        chain_id, from_hex(work.task.task), work.task.round, from_hex(anchor.beacon), MINER.public_key, 0
+        chain_id, from_hex(work.task.task), work.task.round, from_hex(anchor.beacon), parse_address(work.miner), 0
     )
     target = int(work.target, 16)
     draw = Draw(chain_id, from_hex(work.parent.hash), seed, target)
@@ -112,18 +113,19 @@ def find_ticket(genesis: Genesis, work: WorkView) -> TicketParams:
 
 
 @asynccontextmanager
-async def run_live_node(root: Path) -> AsyncIterator[LiveNode]:
+async def run_live_node(
+    root: Path, key: SigningKey = MINER, genesis: Genesis | None = None, seeds: tuple[Endpoint, ...] = ()
+) -> AsyncIterator[LiveNode]:
     """Run a node in `root` on free ports; go on with the network that the directory holds, if it holds one."""
     directory = DataDirectory(root)
     directory.create()
     if not directory.genesis_path.exists():
-        directory.write_genesis(make_genesis())
-    genesis = directory.read_genesis()
-    options = NodeOptions(root, p2p=Endpoint("127.0.0.1", 0), rpc=Endpoint("127.0.0.1", 0))
-    node = make_node(options, directory, MINER)
+        directory.write_genesis(genesis or make_genesis())
+    options = NodeOptions(root, p2p=Endpoint("127.0.0.1", 0), rpc=Endpoint("127.0.0.1", 0), seeds=seeds)
+    node = make_node(options, directory, key)
     await node.start()
     try:
         token = directory.cookie_path.read_text()
-        yield LiveNode(node, genesis, node.rpc.endpoint.url, token)
+        yield LiveNode(node, directory.read_genesis(), node.rpc.endpoint.url, token)
     finally:
         await node.stop()
