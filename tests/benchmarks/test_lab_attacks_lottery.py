@@ -1,0 +1,108 @@
+"""The lottery's attacks: digests as the protocol has them, costs as computed, and the flip when the rank is lowered."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from benchmarks.lab.attacks import lottery
+from benchmarks.lab.attacks.case import QUICK, Attack, is_as_expected
+from benchmarks.lab.attacks.lottery_arithmetic import (
+    Lattice,
+    Meter,
+    compute_digests,
+    compute_honest_prefixes,
+    get_protocol_lattice,
+    get_reference_digests,
+    make_lap_seed,
+    make_operands,
+    make_scene,
+)
+from benchmarks.lab.attacks.lottery_cached import (
+    Prefixes,
+    add_changes_of_noise,
+    compare,
+    compute_cached_products,
+    subtract_first_group,
+)
+from benchmarks.lab.attacks.lottery_structure import (
+    Relation,
+    compute_edges,
+    compute_edges_of_any,
+    factor_difference,
+    list_relations,
+    share_increments,
+)
+from benchmarks.lab.records import LabError
+
+
+@pytest.mark.parametrize("attack", lottery.ATTACKS, ids=lambda attack: attack.name)
+def test_every_case_ends_as_expected(attack: Attack) -> None:
+    outcome = attack.run(QUICK)
+    assert is_as_expected(attack, outcome), outcome
+
+
+@pytest.mark.parametrize("shape", [(32, 64, 96), (64, 32, 2048), (32, 32, 4096 + 128)])
+def test_own_arithmetic_is_the_protocols(shape: tuple[int, int, int]) -> None:
+    scene = make_scene(get_protocol_lattice(*shape), make_lap_seed(1), *make_operands(*shape, seed=2))
+    digests = compute_digests(scene, compute_honest_prefixes(Meter(), scene))
+    assert digests == get_reference_digests(scene)
+
+
+@pytest.mark.parametrize("attack", [add_changes_of_noise, subtract_first_group])
+def test_threat_45_digests_are_those_of_honest_work(attack: Prefixes) -> None:
+    shape = (64, 32, 4096)
+    found = compare(get_protocol_lattice(*shape), attack, 2, make_operands(*shape, seed=3))
+    assert found.digests == 2 * 2 * 2
+    assert found.cost_ratio > 1.9
+
+
+def test_a_wrong_digest_is_no_attack() -> None:
+    lattice = get_protocol_lattice(32, 32, 64)
+    with pytest.raises(LabError, match="found 1 wrong digests of 1"):
+        compare(lattice, lambda _meter, _scene, cached: iter(cached), 1, make_operands(32, 32, 64, seed=1))
+
+
+@pytest.mark.parametrize(("rank", "is_cheaper"), [(8, True), (16, True), (32, False), (64, False)])
+def test_threat_45_pays_when_the_rank_is_less_than_half_of_the_fold(rank: int, is_cheaper: bool) -> None:
+    lattice = Lattice(128, 128, 512, rank, 64)
+    found = compare(lattice, add_changes_of_noise, 1, make_operands(128, 128, 512, seed=4))
+    assert (found.cost_ratio < 1) == is_cheaper
+    assert found.cost_ratio == pytest.approx(2 * rank / 64, rel=0.2)
+
+
+def test_every_mac_of_honest_work_is_counted() -> None:
+    meter = Meter()
+    scene = make_scene(get_protocol_lattice(32, 64, 96), make_lap_seed(1), *make_operands(32, 64, 96, seed=1))
+    assert len(list(compute_honest_prefixes(meter, scene))) == 3
+    assert (meter.macs, meter.adds) == (32 * 64 * 96, 32 * 96 + 64 * 96)
+    assert len(compute_cached_products(scene)) == 3
+
+
+def make_matrix(relation: Relation) -> np.ndarray:
+    matrix = np.zeros((len(relation.signs),) * 2, np.int64)
+    matrix[np.arange(len(matrix)), relation.columns] = relation.signs
+    return matrix
+
+
+def test_differences_of_permutations_are_factored_exactly() -> None:
+    scene = make_scene(get_protocol_lattice(32, 32, 512), make_lap_seed(5), *make_operands(32, 32, 512, seed=1))
+    relations = list_relations(scene.noise, 32)
+    matrices = np.array([make_matrix(relation) for relation in relations])
+    for one, other in pairwise(relations):
+        for sign in (1, -1):
+            left, right = factor_difference(one, other, sign)
+            difference = make_matrix(one) - sign * make_matrix(other)
+            assert np.array_equal(left @ right, difference)
+            assert left.shape[1] == np.linalg.matrix_rank(difference)
+    assert np.array_equal(compute_edges(relations)[0], compute_edges_of_any(matrices))
+
+
+def test_threat_47_zeros_of_both_sides_are_needed() -> None:
+    """What shares increments is right for zeros alone: with an operand that is not zero its digests are wrong."""
+    lattice = get_protocol_lattice(32, 32, 128)
+    a, bt = make_operands(32, 32, 128, seed=6)
+    assert compare(lattice, share_increments, 1, (0 * a, 0 * bt)).digests == 1
+    for operands in ((a, 0 * bt), (0 * a, bt)):
+        with pytest.raises(LabError, match="wrong digests"):
+            compare(lattice, share_increments, 1, operands)
