@@ -22,7 +22,7 @@ class Effort:
     """Decides every random choice of the attacker, so that a run can be repeated."""
 
 
-QUICK = Effort(trials=64, seed=1)
+QUICK = Effort(trials=256, seed=1)
 FULL = Effort(trials=4096, seed=1)
 
 

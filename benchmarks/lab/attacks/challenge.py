@@ -89,8 +89,8 @@ def grind_keys(effort: Effort) -> Outcome:
     later = [tagged_hash("beacon", number.to_bytes(4, "little")) for number in range(effort.trials)]
     wished, share = sum(count_wished(best, beacon) for beacon in later), _get_share()
     verdict = (
-        f"of {rows} rows, the best of {KEYS_GROUND} keys has {count_wished(best, known)} of the label, {rows * share:.1f}"
-        f" being expected; under later beacons {wished / len(later):.1f}"
+        f"of {rows} rows, the best of {KEYS_GROUND} keys has {count_wished(best, known)} of the label,"
+        f" {rows * share:.1f} being expected; under later beacons {wished / len(later):.1f}"
     )
     return Outcome(rows * len(later), rows * len(later) - wished, 1 - share, None, verdict)
 

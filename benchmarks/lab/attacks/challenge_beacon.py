@@ -13,6 +13,7 @@ from time import perf_counter
 
 from benchmarks.lab.attacks.case import Attack, Effort, Ending, Outcome
 from benchmarks.lab.attacks.challenge_gain import (
+    AUDIT_ONE_IN,
     Stakes,
     compute_biased_chance,
     compute_devnet_stakes,
@@ -31,7 +32,6 @@ from ml.trace import compute_trace_root
 
 SHARE = 1 / 3
 """Of the work, held by the cheat: where selfish mining begins to pay anyway."""
-AUDIT_ONE_IN = 8
 TRIALS_PER_GRIND = 64
 GRIND_MAX = 10_000
 
@@ -70,7 +70,7 @@ def bias_places(effort: Effort) -> Outcome:
     fates = list(_meet_beacons(effort, is_bad))
     computed, stakes = compute_biased_chance(chance, SHARE), compute_devnet_stakes()
     dropped = mean(fate.dropped for fate in fates)
-    gain = compute_gain(stakes, computed, 1.0) - dropped * stakes.block_reward
+    gain = compute_gain(stakes, computed, None) - dropped * stakes.block_reward
     verdict = (
         f"{chance:.1%} becomes {computed:.1%}, at {dropped:.3f} dropped blocks a challenge"
         f" ({compute_dropped_blocks(chance, SHARE):.3f} computed); re-execution asks no beacon"

@@ -16,6 +16,9 @@ from chain.ledger.subsidy import compute_subsidy_split
 DEVNET_SEGMENTS = 8
 """Segments of a full round of the development network: four miners, S = 2 each."""
 
+AUDIT_ONE_IN = 8
+"""A chance of audits to compute with: no network draws audits yet."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stakes:
@@ -48,10 +51,10 @@ def compute_chance(sampled: float, audit: float) -> float:
     return 1 - (1 - sampled) * (1 - audit)
 
 
-def compute_gain(stakes: Stakes, sampled: float, cost_ratio: float) -> float:
-    """Return what a cheat may expect over honest work."""
+def compute_gain(stakes: Stakes, sampled: float, cost_ratio: float | None) -> float:
+    """Return what a cheat may expect over honest work; without a cost ratio it saves nothing."""
     chance = compute_chance(sampled, stakes.audit)
-    return (1 - cost_ratio) - chance * (1 + stakes.deposit)
+    return (0.0 if cost_ratio is None else 1 - cost_ratio) - chance * (1 + stakes.deposit)
 
 
 def compute_biased_chance(chance: float, share: float) -> float:

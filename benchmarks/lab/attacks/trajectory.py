@@ -6,7 +6,7 @@ computed, which may be seldom. Re-execution finds all of them.
 
 from benchmarks.lab.attacks.case import Attack
 from benchmarks.lab.attacks.trajectory_cheats import TRAJECTORY, zero_all_layers, zero_one_layer
-from benchmarks.lab.attacks.trajectory_judges import make_judged_pair
+from benchmarks.lab.attacks.trajectory_judges import make_audited_case, make_judged_pair
 from benchmarks.lab.attacks.trajectory_tolerance import TOLERATED
 
 FREE_OPS = (
@@ -14,8 +14,12 @@ FREE_OPS = (
     ((52,), "three forged updates, all free", zero_all_layers),
 )
 
-ATTACKS: tuple[Attack, ...] = TOLERATED + tuple(
-    attack
-    for rows, name, cheat in (*(((row,), name, cheat) for row, name, cheat in TRAJECTORY), *FREE_OPS)
-    for attack in make_judged_pair(rows, name, cheat)
+ATTACKS: tuple[Attack, ...] = (
+    TOLERATED
+    + tuple(
+        attack
+        for rows, name, cheat in (*(((row,), name, cheat) for row, name, cheat in TRAJECTORY), *FREE_OPS)
+        for attack in make_judged_pair(rows, name, cheat)
+    )
+    + tuple(make_audited_case(rows, name, cheat) for rows, name, cheat in FREE_OPS)
 )

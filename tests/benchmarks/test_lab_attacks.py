@@ -1,0 +1,127 @@
+"""Every attack of the suite ends as expected, every threat of its families is named, and a rule that breaks is seen."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.lab.attacks.case import QUICK, Attack, Effort, Ending, Outcome, is_as_expected
+from benchmarks.lab.attacks.suite import FAMILIES, Result, load_attacks, make_record, render_page, run_suite
+
+THREATS = {
+    "trajectory": {*range(1, 11), 52},
+    "commitment": {*range(11, 17), 56, 57},
+    "challenge": {*range(17, 23), 53, 62, 64},
+}
+"""Numbers that the cases of a family must name."""
+
+ATTACKS = load_attacks()
+
+
+@pytest.mark.parametrize(("family", "attack"), ATTACKS, ids=[f"{family}-{attack.name}" for family, attack in ATTACKS])
+def test_attack_ends_as_expected(family: str, attack: Attack) -> None:
+    outcome = attack.run(QUICK)
+    assert is_as_expected(attack, outcome), f"{family}: {attack.expected}: {outcome}"
+
+
+@pytest.mark.parametrize("family", sorted(THREATS))
+def test_every_threat_is_named(family: str) -> None:
+    named = {row for of_family, attack in ATTACKS for row in attack.rows if of_family == family}
+    assert THREATS[family] <= named
+
+
+def make_attack(*endings: Ending, outcome: Outcome) -> Attack:
+    return Attack((1,), "planted", "tries it", "refused", endings, lambda _effort: outcome)
+
+
+SOUND = Outcome(100, 100, None, None, "fine", -1.0)
+
+
+@pytest.mark.parametrize(
+    ("ending", "outcome", "is_expected"),
+    [
+        (Ending.DETECTED, SOUND, True),
+        (Ending.DETECTED, replace(SOUND, detected=99), False),
+        (Ending.DETECTED, replace(SOUND, tried=0, detected=0), False),
+        (Ending.COMPUTED, replace(SOUND, detected=50, computed=0.5), True),
+        (Ending.COMPUTED, replace(SOUND, detected=71, computed=0.5), False),
+        (Ending.COMPUTED, replace(SOUND, detected=29, computed=0.5), False),
+        (Ending.COMPUTED, replace(SOUND, detected=98, computed=1.0), False),
+        (Ending.COMPUTED, SOUND, False),
+        (Ending.UNPROFITABLE, SOUND, True),
+        (Ending.UNPROFITABLE, replace(SOUND, gain=0.01), False),
+        (Ending.UNPROFITABLE, replace(SOUND, gain=None, cost_ratio=1.1), True),
+        (Ending.UNPROFITABLE, replace(SOUND, gain=None, cost_ratio=0.9), False),
+        (Ending.UNPROFITABLE, replace(SOUND, gain=None), False),
+        (Ending.ACCEPTED, replace(SOUND, detected=0), True),
+        (Ending.ACCEPTED, replace(SOUND, detected=1), False),
+        (Ending.OPEN, replace(SOUND, detected=1), False),
+    ],
+)
+def test_an_ending_holds_or_not(ending: Ending, outcome: Outcome, is_expected: bool) -> None:
+    assert is_as_expected(make_attack(ending, outcome=outcome), outcome) is is_expected
+
+
+def test_all_endings_must_hold() -> None:
+    both = (Ending.DETECTED, Ending.UNPROFITABLE)
+    assert is_as_expected(make_attack(*both, outcome=SOUND), SOUND)
+    paying = replace(SOUND, gain=0.5)
+    assert not is_as_expected(make_attack(*both, outcome=paying), paying)
+
+
+def test_page_and_records_show_what_ended_wrongly() -> None:
+    lost = replace(SOUND, detected=7)
+    attacks = (("challenge", make_attack(Ending.DETECTED, outcome=lost)),)
+    lines: list[str] = []
+    results = run_suite(attacks, Effort(1, 1), lines.append)
+    assert "NOT AS EXPECTED" in lines[0]
+    page = render_page(results, Effort(1, 1))
+    assert "**not as expected** (refused)" in page
+    assert "| 7 (7.00%) |" in page
+    assert make_record(results[0])["is_as_expected"] is False
+    fine = Result("challenge", attacks[0][1], SOUND, 0.0)
+    assert "not as expected" not in render_page([fine], Effort(1, 1))
+
+
+def test_rows_choose_cases() -> None:
+    chosen = load_attacks((52,))
+    assert chosen
+    assert all(52 in attack.rows for _, attack in chosen)
+    assert load_attacks((999,)) == ()
+    assert {family for family, _ in ATTACKS} <= set(FAMILIES)
+
+
+def accept_anything(*_args: object) -> None:
+    """Check nothing."""
+
+
+Break = Callable[[pytest.MonkeyPatch], None]
+
+
+def open_checks(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("benchmarks.lab.attacks.trajectory_odds.check_place", accept_anything)
+    patch.setattr("benchmarks.lab.attacks.trajectory_judges._compare_with_openings", accept_anything)
+
+
+def believe_sidecars(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("node.learning.Learning.is_segment_honest", lambda *_args: True)
+
+
+def forget_deltas(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("node.learning.decode_delta", accept_anything)
+
+
+@pytest.mark.parametrize(
+    ("break_rule", "name"),
+    [
+        (open_checks, "one easy batch, repeated: drawn places"),
+        (open_checks, "skipped steps: drawn places"),
+        (believe_sidecars, "one forged update, the rest free: re-execution"),
+        (believe_sidecars, "replay"),
+        (forget_deltas, "delta bytes poisoned"),
+    ],
+)
+def test_a_broken_rule_flips_its_case(monkeypatch: pytest.MonkeyPatch, break_rule: Break, name: str) -> None:
+    attack = next(attack for _, attack in ATTACKS if attack.name == name)
+    break_rule(monkeypatch)
+    assert not is_as_expected(attack, attack.run(QUICK))
