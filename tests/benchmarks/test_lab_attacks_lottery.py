@@ -1,5 +1,7 @@
 """The lottery's attacks: digests as the protocol has them, costs as computed, and the flip when the rank is lowered."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -34,6 +36,10 @@ from benchmarks.lab.attacks.lottery_structure import (
     share_increments,
 )
 from benchmarks.lab.records import LabError
+from chain.primitives import ZERO_HASH, Hash
+from consensus.ticket import Draw, Operands, compute_ticket_seed
+
+RULES = "benchmarks.lab.attacks.lottery_rules"
 
 
 @pytest.mark.parametrize("attack", lottery.ATTACKS, ids=lambda attack: attack.name)
@@ -77,6 +83,37 @@ def test_every_mac_of_honest_work_is_counted() -> None:
     assert len(list(compute_honest_prefixes(meter, scene))) == 3
     assert (meter.macs, meter.adds) == (32 * 64 * 96, 32 * 96 + 64 * 96)
     assert len(compute_cached_products(scene)) == 3
+
+
+def ignore_parent(draw: Draw, operands: Operands) -> Hash:
+    return compute_ticket_seed(replace(draw, parent_hash=ZERO_HASH), operands)
+
+
+def ignore_roots(_draw: Draw, _operands: Operands) -> Hash:
+    return make_lap_seed(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "modules", "replacement"),
+    [
+        ("stockpiled and re-signed", "compute_ticket_seed", ("consensus.ticket", RULES), ignore_parent),
+        ("operands for a foreseen seed", "compute_ticket_seed", ("consensus.ticket",), ignore_roots),
+        ("one ticket, two contents", "apply_report", ("chain.ledger.transactions",), lambda *_: ()),
+        ("short windows only", "compute_thresholds", (RULES,), lambda target, shape: (target << 30,) * shape.windows),
+    ],
+)
+def test_a_broken_rule_flips_its_case(
+    name: str,
+    function: str,
+    modules: tuple[str, ...],
+    replacement: Callable[..., object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (attack,) = [attack for attack in lottery.ATTACKS if attack.name == name]
+    for module in modules:
+        monkeypatch.setattr(f"{module}.{function}", replacement)
+    outcome = attack.run(QUICK)
+    assert not is_as_expected(attack, outcome), outcome
 
 
 def make_matrix(relation: Relation) -> np.ndarray:
