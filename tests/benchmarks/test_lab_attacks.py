@@ -55,7 +55,8 @@ SOUND = Outcome(100, 100, None, None, "fine", -1.0)
         (Ending.UNPROFITABLE, replace(SOUND, gain=None), False),
         (Ending.ACCEPTED, replace(SOUND, detected=0), True),
         (Ending.ACCEPTED, replace(SOUND, detected=1), False),
-        (Ending.OPEN, replace(SOUND, detected=1), False),
+        (Ending.OPEN, replace(SOUND, detected=1), True),
+        (Ending.OPEN, SOUND, False),
     ],
 )
 def test_an_ending_holds_or_not(ending: Ending, outcome: Outcome, is_expected: bool) -> None:

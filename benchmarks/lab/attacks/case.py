@@ -96,5 +96,5 @@ _HOLDS: dict[Ending, Callable[[Outcome], bool]] = {
     Ending.COMPUTED: is_near_computed,
     Ending.UNPROFITABLE: is_unprofitable,
     Ending.ACCEPTED: lambda outcome: outcome.detected == 0,
-    Ending.OPEN: lambda outcome: outcome.detected == 0,
+    Ending.OPEN: lambda outcome: outcome.detected < outcome.tried,
 }

@@ -1,31 +1,29 @@
-"""Threats 17, 20 to 22, 53, 62 and 64: choosing one's challenge, not answering it, working ahead of it.
+"""Threats 17, 20, 22, 62 and 64: choosing one's challenge, and working ahead of it.
 
 What a miner can vary is listed and varied, with the real hashes, headers and ledger. Threats 18 and 19 stand in
-`challenge_beacon`.
+`challenge_beacon`, 21 and 53 in `challenge_silence`.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from benchmarks.lab.attacks import challenge_beacon
+from benchmarks.lab.attacks import challenge_beacon, challenge_silence
 from benchmarks.lab.attacks.case import Attack, Effort, Ending, Outcome
-from benchmarks.lab.attacks.challenge_gain import compute_devnet_stakes, compute_gain
 from benchmarks.lab.attacks.commitment import is_refused
 from benchmarks.lab.attacks.commitment_network import ALICE, BOB, STRANGER, Network, make_genesis
 from benchmarks.lab.attacks.trajectory_bench import get_bench
-from benchmarks.lab.attacks.trajectory_cheats import spoil_tile, zero_all_layers
+from benchmarks.lab.attacks.trajectory_cheats import spoil_tile
 from benchmarks.lab.attacks.trajectory_judges import make_judged_pair
 from chain.genesis import Parameters, compute_segment_seed
 from chain.hashing import tagged_hash
 from chain.header import compute_header_hash
 from chain.ledger.contributions import compute_challenge
 from chain.ledger.genesis_state import make_genesis_state
-from chain.ledger.transition import ContributionStatus
 from chain.primitives import Hash, PublicKey
 from chain.signature import SigningKey
 from chain.ticket import EMPTY_TICKET
-from chain.transaction import ProveContribution, Transfer
+from chain.transaction import Transfer
 from consensus.header_chain import HeaderChain, make_genesis_header
 from consensus.header_rules import HeaderContent, make_header, make_header_context
 from ml.dataset import Examples
@@ -142,52 +140,6 @@ def train_ahead(effort: Effort) -> Outcome:
     return Outcome(len(guesses) + len(commits), missed, None, None, verdict)
 
 
-def answer_selectively(effort: Effort) -> Outcome:
-    """Commit a forgery; be silent, answer part, answer in another order, twice, or late."""
-    del effort
-    network = Network()
-    deposit, before = network.context.parameters.deposit, network.get_balance(BOB)
-    forged = network.train(BOB, zero_all_layers)
-    network.mine(network.sign(BOB, network.make_commit(forged)))
-    network.mine_to(3)
-    proof = network.make_proof(BOB, forged)
-    answers = (proof.openings[:-1], proof.openings[::-1], proof.openings + proof.openings[:1], proof.openings[:1] * 8)
-    refused = 0
-    for openings in answers:
-        answer = ProveContribution(proof.task, proof.round, proof.index, openings)
-        refused += is_refused(partial(network.mine, network.sign(BOB, answer)))
-    network.mine_to(5)
-    refused += network.get_contribution(BOB).status is ContributionStatus.EXPIRED
-    refused += network.get_balance(BOB) == before - deposit
-    refused += is_refused(partial(network.mine, network.sign(BOB, proof)))
-    gain = compute_gain(compute_devnet_stakes(), 0.0, 0.0)
-    return Outcome(len(answers) + 3, refused, None, None, "silence loses the deposit, as a lie does", gain)
-
-
-def farm_first_ops(effort: Effort) -> Outcome:
-    """Mine on the first ops of segments that are never finished, or of more segments than a round allows."""
-    del effort
-    network = Network()
-    parameters = network.context.parameters
-    honest = network.train(ALICE)
-    unfinished = network.make_draft(BOB, network.make_ticket(network.train(BOB)))
-    other = replace(network.make_ticket(honest), root_a=tagged_hash("tensor", b"other"))
-    too_many = network.make_draft(BOB, replace(network.make_ticket(network.train(BOB)), index=2))
-    refused = int(is_refused(partial(network.mine, draft=too_many)))
-    before = [network.get_balance(key) for key in (ALICE, BOB)]
-    network.mine(network.sign(ALICE, network.make_commit(honest)), draft=unfinished)
-    network.mine(draft=network.make_draft(ALICE, other))
-    network.mine()
-    network.mine(network.sign(ALICE, network.make_proof(ALICE, honest)))
-    network.mine_to(parameters.round_blocks)
-    paid = network.get_contribution(ALICE).reward
-    refused += network.get_balance(BOB) == before[1]
-    refused += network.get_balance(ALICE) == before[0] + paid
-    gain = -compute_devnet_stakes().block_reward
-    verdict = "an index below S, or no block; a ticket of no settled segment, or of other operands, burns its reward"
-    return Outcome(3, refused, None, None, verdict, gain)
-
-
 def choose_anchors(effort: Effort) -> Outcome:
     """Choose the anchors and indexes of one's segments: what freedom the rules leave."""
     del effort
@@ -238,10 +190,9 @@ ATTACKS: tuple[Attack, ...] = (
     _make_case((17,), "free bits around a commit", vary_commit, Ending.DETECTED, expected="none moves the challenge"),
     _make_case((17, 64), "choice of anchors", choose_anchors, Ending.OPEN, expected="ten seeds for two segments"),
     *challenge_beacon.ATTACKS,
+    *challenge_silence.ATTACKS,
     *make_judged_pair((20,), "one tile spoilt", spoil_tile),
-    _make_case((21,), "selective answers", answer_selectively, Ending.DETECTED, Ending.UNPROFITABLE),
     _make_case((22,), "training ahead of the beacon", train_ahead, Ending.DETECTED),
-    _make_case((53,), "first ops of endless segments", farm_first_ops, Ending.DETECTED, Ending.UNPROFITABLE),
     _make_case((62,), "header signed again", resign_header, Ending.DETECTED, expected="none moves the challenge"),
     _make_case((64,), "keys ground for a label", grind_keys, Ending.COMPUTED, expected="no better than any key"),
     _make_case((64,), "keys of nobody", use_unknown_key, Ending.DETECTED),

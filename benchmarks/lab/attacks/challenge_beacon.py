@@ -14,6 +14,7 @@ from time import perf_counter
 from benchmarks.lab.attacks.case import Attack, Effort, Ending, Outcome
 from benchmarks.lab.attacks.challenge_gain import (
     AUDIT_ONE_IN,
+    SHARE,
     Stakes,
     compute_biased_chance,
     compute_devnet_stakes,
@@ -30,8 +31,6 @@ from ml.prf import derive_key, draw_below
 from ml.tensor_tree import DIGEST_BYTES, compute_tensor_root
 from ml.trace import compute_trace_root
 
-SHARE = 1 / 3
-"""Of the work, held by the cheat: where selfish mining begins to pay anyway."""
 TRIALS_PER_GRIND = 64
 GRIND_MAX = 10_000
 

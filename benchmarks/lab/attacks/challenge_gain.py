@@ -16,6 +16,8 @@ from chain.ledger.subsidy import compute_subsidy_split
 DEVNET_SEGMENTS = 8
 """Segments of a full round of the development network: four miners, S = 2 each."""
 
+SHARE = 1 / 3
+"""Of the work, held by a cheat that wins blocks: where selfish mining begins to pay anyway."""
 AUDIT_ONE_IN = 8
 """A chance of audits to compute with: no network draws audits yet."""
 
