@@ -6,9 +6,10 @@ the authority, `cpu.checks` and `cuda.checks` are its twins. A value outside its
 error. `starts` (n + 1,) int64 says where the elements of each place begin in the flat arrays, and where the last ends.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from math import isqrt
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -188,6 +189,10 @@ Batch: TypeAlias = (
 )
 
 
+Verify: TypeAlias = Callable[[Batch], Verdicts]
+"""What every backend of checks offers."""
+
+
 def compute_softmax_settings(settings: I64) -> I64:
     """Return positions and scales log2(e) / sqrt(head width) in F30: (n, 2)."""
     scales = [(arithmetic.LOG2_E_F30 << 30) // isqrt(width << 60) for width in settings[:, 1].tolist()]
@@ -208,3 +213,19 @@ def compute_adam_settings(settings: I64) -> I64:
 def compute_root_widths(starts: I64) -> I64:
     """Return the square root of each row's width in F20: (n,)."""
     return np.array([isqrt(width << 40) for width in np.diff(starts).tolist()], np.int64)
+
+
+def join_batches(parts: Sequence[Batch]) -> Batch:
+    """Return one batch of all places of `parts`, which are of one kind, in order."""
+    kind = type(parts[0])
+    assert all(type(part) is kind for part in parts)
+    counts = [int(part.starts[-1]) for part in parts]
+    offsets = np.cumsum([0, *counts])
+    starts = [part.starts[:-1] + offset for part, offset in zip(parts, offsets.tolist(), strict=False)]
+    joined: dict[str, IntArray] = {"starts": np.append(np.concatenate(starts), offsets[-1])}
+    for field in fields(kind):
+        if field.name != "starts":
+            # Settings have a row a place; whatever else has two dimensions has elements along the second.
+            axis = 0 if field.name == "settings" else -1
+            joined[field.name] = np.concatenate([getattr(part, field.name) for part in parts], axis=axis)
+    return cast(Callable[..., Batch], kind)(**joined)
