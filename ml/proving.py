@@ -1,19 +1,50 @@
 """Proving a segment: run its drawn steps again and open the drawn places; verify such openings against a trace.
 
-The prover keeps no trace: a segment is a function of its seed, so any step can be had again. The verifier needs the
-trace's roots and the data set, never the weights. Neither knows who asks, or what a wrong answer costs.
+The prover keeps no trace: a segment is a function of its seed, so any step can be had again from the state before it.
+It keeps some of those states, so that not all earlier steps must be run for one. The verifier needs the trace's roots
+and the data set, never the weights. Neither knows who asks, or what a wrong answer costs.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from chain.errors import InvalidProof
 from chain.primitives import Hash
 from ml.checks import CheckContext, check_place
 from ml.openings import OpeningReader, Place, TensorReader, decode_opening, draw_places
-from ml.program import TensorId
+from ml.program import Program, TensorId
 from ml.segment import Runner, StepTensors, compute_initial_state, run_step
-from ml.tensor_tree import TensorTree
+from ml.tensor_tree import IntArray, TensorTree
 from ml.trace import Trace
+
+SNAPSHOT_BYTES_MAX = 256 << 20
+"""What a prover keeps of one segment's states."""
+
+State = tuple[IntArray, ...]
+"""In the order of `Program.state_inputs`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """The states before every `interval`th step of a segment, kept while it is run."""
+
+    program: Program
+    interval: int
+    states: dict[int, State] = field(default_factory=dict)
+    """By step. Step 0 is not among them: it starts from the checkpoint."""
+
+    def on_step(self, step: int, tensors: StepTensors) -> None:
+        """Keep the state after `step` if it is the turn of the step that comes next."""
+        following = step + 1
+        if following % self.interval == 0 and following < self.program.steps:
+            self.states[following] = tuple(tensors[output] for output in self.program.state_outputs)
+
+
+def compute_snapshot_interval(program: Program, size_bytes_max: int = SNAPSHOT_BYTES_MAX) -> int:
+    """Return the smallest interval at which a segment's snapshots take at most `size_bytes_max`."""
+    state_bytes = sum(program.tensors[tensor].size_bytes for tensor in program.state_inputs)
+    kept = size_bytes_max // state_bytes
+    return -(-program.steps // (kept + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +55,17 @@ class _Step:
     trees: dict[TensorId, TensorTree]
 
 
-def prove_segment(runner: Runner, challenge: Hash, count: int) -> tuple[bytes, ...]:
+def prove_segment(
+    runner: Runner, challenge: Hash, count: int, states: Mapping[int, State] | None = None
+) -> tuple[bytes, ...]:
     """Return the openings of the `count` places that `challenge` draws, in the order drawn.
 
-    Raises InvalidProof when a tensor that is to be opened does not hold: such a segment cannot be proven.
+    `states` before some of the steps, by step, save running the steps before them. Raises InvalidProof when a tensor
+    that is to be opened does not hold: such a segment cannot be proven.
     """
     context = CheckContext(runner.program, runner.dataset, runner.segment_seed)
     places = draw_places(runner.program, challenge, count)
-    steps = _run_drawn_steps(runner, places)
+    steps = _run_drawn_steps(runner, places, {} if states is None else states)
     return tuple(open_place(context, place, steps[place.step].tensors, steps[place.step].trees) for place in places)
 
 
@@ -64,13 +98,16 @@ def verify_openings(
         verify_opening(context, trace, place, data)
 
 
-def _run_drawn_steps(runner: Runner, places: tuple[Place, ...]) -> dict[int, _Step]:
-    drawn = {place.step for place in places}
+def _run_drawn_steps(runner: Runner, places: tuple[Place, ...], states: Mapping[int, State]) -> dict[int, _Step]:
+    """Return the drawn steps by number, each run from the latest state that is at hand."""
     steps: dict[int, _Step] = {}
-    state = compute_initial_state(runner.program, runner.checkpoint)
-    for step in range(max(drawn, default=-1) + 1):
-        tensors = run_step(runner, step, state)
-        state = tuple(tensors[output] for output in runner.program.state_outputs)
-        if step in drawn:
-            steps[step] = _Step(tensors, {})
+    at, state = 0, compute_initial_state(runner.program, runner.checkpoint)
+    for drawn in sorted({place.step for place in places}):
+        latest = max((step for step in states if step <= drawn), default=0)
+        if latest > at:
+            at, state = latest, states[latest]
+        while at <= drawn:
+            tensors = run_step(runner, at, state)
+            at, state = at + 1, tuple(tensors[output] for output in runner.program.state_outputs)
+        steps[drawn] = _Step(tensors, {})
     return steps

@@ -17,7 +17,7 @@ from chain.merkle import blake3_node, compute_root
 from chain.primitives import Hash
 from ml.arithmetic import DELTA_BITS, DELTA_MAX, I8, I32
 from ml.models import build_program
-from ml.program import Dtype, Op, Program, Tensor, TensorId, TensorKind
+from ml.program import Dtype, Program, Tensor, TensorId, TensorKind
 from ml.spec import Spec
 from ml.tensor_tree import DIGEST_BYTES, IntArray, TensorShape, compute_tensor_root, get_array
 
@@ -109,13 +109,19 @@ def compute_trace_root(trace: Trace) -> Hash:
 
 def compute_step_root(trace: Trace, step: int) -> Hash:
     """Return the root over the records of one step's ops, the state root after the step as its last leaf."""
-    records = [_encode_record(trace, step, op) for op in trace.program.get_step_ops(step)]
+    program, roots = trace.program, trace.output_roots
+    start, records = step * _get_places(program.spec)[0] * DIGEST_BYTES, []
+    for head, size_bytes in _get_record_heads(program.spec)[: len(program.get_step_ops(step))]:
+        records.append(head + roots[start : start + size_bytes])
+        start += size_bytes
     return compute_root([*records, compute_state_root(trace, step)], blake3_node)
 
 
 def compute_state_root(trace: Trace, step: int) -> Hash:
     """Return the hash that binds weights and moments after `step`."""
-    return tagged_hash("state", *(trace.get_root(step, tensor) for tensor in trace.program.state_outputs))
+    count, places = _get_places(trace.program.spec)
+    starts = [(step * count + places[tensor]) * DIGEST_BYTES for tensor in trace.program.state_outputs]
+    return tagged_hash("state", *(trace.output_roots[start : start + DIGEST_BYTES] for start in starts))
 
 
 def compute_delta_root(program: Program, output_roots: bytes) -> Hash:
@@ -165,9 +171,17 @@ def _validate_delta(mantissas: I8, exponents: I32) -> tuple[I8, I32]:
     return mantissas, exponents
 
 
-def _encode_record(trace: Trace, step: int, op: Op) -> bytes:
-    ids = b"".join(tensor.to_bytes(2, "little") for tensor in op.inputs)
-    return op.index.to_bytes(2, "little") + ids + b"".join(trace.get_root(step, output) for output in op.outputs)
+@cache
+def _get_record_heads(spec: Spec) -> tuple[tuple[bytes, int], ...]:
+    """Return what each op's record begins with, its index and the ids of its inputs, and the bytes of its roots."""
+    program = build_program(spec)
+    return tuple(
+        (
+            b"".join(number.to_bytes(2, "little") for number in (op.index, *op.inputs)),
+            len(op.outputs) * DIGEST_BYTES,
+        )
+        for op in program.ops + program.delta_ops
+    )
 
 
 @cache

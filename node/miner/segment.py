@@ -1,6 +1,7 @@
-"""One segment as its miner holds it: trained once, its roots and operands kept for commits, laps and openings.
+"""One segment as its miner holds it: trained once, its roots, states and operands kept for commits, openings and laps.
 
-It knows the program and the segment seed, nothing of networks.
+It keeps no trace: a step that is to be opened is run again from the latest state before it. It knows the program and
+the segment seed, nothing of networks.
 """
 
 from dataclasses import dataclass
@@ -12,9 +13,8 @@ from ml.backends import Backend
 from ml.backends.cpu.tensor_hash import compute_tensor_roots
 from ml.checkpoint import Checkpoint
 from ml.noise import I8, MatmulShape
-from ml.proving import prove_segment
+from ml.proving import Snapshots, compute_snapshot_interval, prove_segment
 from ml.segment import Runner, StepTensors, as_i8, run_segment
-from ml.tensor_tree import compute_tensor_root
 from ml.trace import (
     Trace,
     compute_delta_root,
@@ -47,12 +47,13 @@ class TrainedSegment:
     trace_root: Hash
     delta_root: Hash
     matmuls: tuple[MatmulOperands, ...]
+    snapshots: Snapshots
 
 
 def open_segment(task: Task, backend: Backend, segment: TrainedSegment, drawn: tuple[Hash, int]) -> tuple[bytes, ...]:
     """Return the openings of the (challenge, count) places `drawn`; raises InvalidProof when the segment is forged."""
     runner = Runner(task.program, backend, task.dataset, segment.seed, segment.checkpoint)
-    return prove_segment(runner, *drawn)
+    return prove_segment(runner, *drawn, segment.snapshots.states)
 
 
 def train_segment(
@@ -63,16 +64,18 @@ def train_segment(
     roots: list[bytes] = []
     operands: list[tuple[int, int, I8, I8]] = []
     last: StepTensors = {}
+    snapshots = Snapshots(program, compute_snapshot_interval(program))
 
     def on_step(step: int, tensors: StepTensors) -> None:
         roots.append(compute_step_roots(program, step, tensors, compute_tensor_roots))
         for matmul in program.lottery_matmuls:
             operands.append((step, matmul.op, as_i8(tensors[matmul.a]), as_i8(tensors[matmul.b])))
+        snapshots.on_step(step, tensors)
         last.update(tensors)
 
     run_segment(program, backend, checkpoint, task.dataset, seed, on_step)
     output_roots = b"".join(roots)
-    trace = Trace(program, tuple(compute_tensor_root(part) for part in checkpoint.weights), output_roots)
+    trace = Trace(program, compute_tensor_roots(checkpoint.weights), output_roots)
     matmuls = []
     for step, op, a, bt in operands:
         shape = MatmulShape(a.shape[0], bt.shape[0], a.shape[1])
@@ -87,4 +90,5 @@ def train_segment(
         trace_root=compute_trace_root(trace),
         delta_root=compute_delta_root(program, output_roots),
         matmuls=tuple(matmuls),
+        snapshots=snapshots,
     )
