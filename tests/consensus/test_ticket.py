@@ -135,6 +135,21 @@ def test_every_part_of_an_opening_is_bound(case: Case) -> None:
             assert get_rule(partial(verify_ticket, ticket, mutant, shape, DRAW)) == rule, (name, rule)
 
 
+@pytest.mark.parametrize("rows", [32, 64, 1024])
+def test_an_opening_depends_on_rows_of_k_and_a_path_alone(rows: int) -> None:
+    """At K = 1,024 it takes 72 KiB at most, for operands of any height."""
+    shape = MatmulShape(rows, 2 * rows, 1024)
+    a, bt = make_operands(shape)
+    roots = compute_tensor_root(a), compute_tensor_root(bt)
+    ticket = replace(EMPTY_TICKET, root_a=roots[0], root_b=roots[1])
+    opening = open_ticket(ticket, a, bt)
+    digests = (rows // 32 - 1).bit_length() + (2 * rows // 32 - 1).bit_length()
+    fixed = 2 * 32 * 1024 + 34 * digests
+    assert fixed < len(encode(opening)) <= fixed + 24
+    longest = [replace(strip, path=(Hash(bytes(32)),) * 40) for strip in (opening.strips_a[0], opening.strips_b[0])]
+    assert len(encode(TicketOpening((longest[0],), (longest[1],)))) <= 72 * 1024
+
+
 def test_wrong_dimensions_are_refused(case: Case) -> None:
     ticket, opening, shape, _, _ = case
     for mutant in (replace(shape, M=97), replace(shape, N=69), replace(shape, K=99), replace(shape, K=101)):
