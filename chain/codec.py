@@ -2,8 +2,9 @@
 
 A record is an array of its fields in order. `decode` refuses whatever `encode` would not have written, so a record has
 exactly one encoding and its hash names it. It knows no record; the field types (`U64`, `HashField`, ...) carry
-the ranges. Reading is led by the schema, item by item, so a hostile message builds nothing that its record does not
-have. Maps, floats, extension types and trailing bytes never occur. Source: msgpack specification.
+the ranges. Up to `UNPACKED_AT_ONCE_MAX` bytes are unpacked at once; more are read item by item, led by the schema, so
+a hostile message builds nothing that its record does not have. Maps, floats, extension types and trailing bytes never
+occur. Source: msgpack specification.
 """
 
 import types
@@ -19,6 +20,9 @@ from chain.primitives import Hash, PublicKey, Signature
 Wire = int | bytes | str | None | list["Wire"]
 T = TypeVar("T")
 
+UNPACKED_AT_ONCE_MAX = 1024
+"""Bytes of which even the worst message builds no more than a few tens of kilobytes, before a schema has seen it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Uint:
@@ -26,20 +30,27 @@ class Uint:
 
     bits: int
 
-    def to_wire(self, value: object) -> Wire:
-        """Return the wire form of `value`; raises DecodeError when it is out of range."""
-        if type(value) is not int or not 0 <= value < 1 << self.bits:
-            raise DecodeError(f"expected an integer in [0, 2^{self.bits}), found {value!r:.80}")
-        return value if self.bits <= 64 else value.to_bytes(self.bits // 8, "big")
+    def make_writer(self) -> Callable[[object], Wire]:
+        """Return what writes an integer, or raises DecodeError when it is out of range."""
+        bits, limit, size_bytes = self.bits, 1 << self.bits, self.bits // 8
 
-    def read(self, reader: msgpack.Unpacker) -> object:
-        """Return the integer; raises DecodeError."""
-        found = reader.unpack()
-        if self.bits > 64:
-            if type(found) is not bytes or len(found) != self.bits // 8:
-                raise DecodeError(f"expected {self.bits // 8} bytes of integer, found {_describe(found)}")
-            return int.from_bytes(found, "big")
-        return self.to_wire(found)
+        def validate(value: object) -> int:
+            if type(value) is int and 0 <= value < limit:
+                return value
+            raise DecodeError(f"expected an integer in [0, 2^{bits}), found {value!r:.80}")
+
+        return validate if bits <= 64 else lambda value: validate(value).to_bytes(size_bytes, "big")
+
+    def make_taker(self) -> Callable[[object], object]:
+        """Return what takes an integer from its item, or raises DecodeError."""
+        size_bytes = self.bits // 8
+
+        def take_wide(found: object) -> object:
+            if type(found) is bytes and len(found) == size_bytes:
+                return int.from_bytes(found, "big")
+            raise DecodeError(f"expected {size_bytes} bytes of integer, found {_describe(found)}")
+
+        return self.make_writer() if self.bits <= 64 else take_wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +60,20 @@ class Bytes:
     size_min: int
     size_max: int
 
-    def to_wire(self, value: object) -> Wire:
-        """Return the wire form of `value`; raises DecodeError when its size is out of range."""
-        if type(value) is not bytes or not self.size_min <= len(value) <= self.size_max:
-            raise DecodeError(f"expected {self.size_min} to {self.size_max} bytes, found {_describe(value)}")
-        return value
+    def make_writer(self) -> Callable[[object], Wire]:
+        """Return what writes bytes, or raises DecodeError when their size is out of range."""
+        size_min, size_max = self.size_min, self.size_max
 
-    def read(self, reader: msgpack.Unpacker) -> object:
-        """Return the bytes; raises DecodeError."""
-        return self.to_wire(reader.unpack())
+        def validate(value: object) -> bytes:
+            if type(value) is bytes and size_min <= len(value) <= size_max:
+                return value
+            raise DecodeError(f"expected {size_min} to {size_max} bytes, found {_describe(value)}")
+
+        return validate
+
+    def make_taker(self) -> Callable[[object], object]:
+        """Return what takes bytes from their item; on the wire they stand as they are."""
+        return self.make_writer()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +82,21 @@ class Text:
 
     size_max: int
 
-    def to_wire(self, value: object) -> Wire:
-        """Return the wire form of `value`; raises DecodeError when it is too long."""
-        if type(value) is not str or len(value.encode("utf-8", "replace")) > self.size_max:
-            raise DecodeError(f"expected text of at most {self.size_max} bytes, found {_describe(value)}")
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            raise DecodeError("expected text that UTF-8 can write, found half of a surrogate pair")
-        return value
+    def make_writer(self) -> Callable[[object], Wire]:
+        """Return what writes text, or raises DecodeError when it is too long."""
 
-    def read(self, reader: msgpack.Unpacker) -> object:
-        """Return the text; raises DecodeError."""
-        return self.to_wire(reader.unpack())
+        def validate(value: object) -> str:
+            if type(value) is not str or len(value.encode("utf-8", "replace")) > self.size_max:
+                raise DecodeError(f"expected text of at most {self.size_max} bytes, found {_describe(value)}")
+            if any("\ud800" <= character <= "\udfff" for character in value):
+                raise DecodeError("expected text that UTF-8 can write, found half of a surrogate pair")
+            return value
+
+        return validate
+
+    def make_taker(self) -> Callable[[object], object]:
+        """Return what takes text from its item; on the wire it stands as it is."""
+        return self.make_writer()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +123,10 @@ SignatureField = Annotated[Signature, Bytes(64, 64)]
 
 @dataclass(frozen=True, slots=True)
 class _FieldCodec:
+    """How a field is written, how its item is read when all is unpacked, and how it is read off a stream of items."""
+
     to_wire: Callable[[object], Wire]
+    from_wire: Callable[[object], object]
     read: Callable[[msgpack.Unpacker], object]
 
 
@@ -123,15 +146,27 @@ def decode(cls: type[T], data: bytes, size_bytes_max: int) -> T:
     """
     if len(data) > size_bytes_max:
         raise DecodeError(f"{cls.__name__}: found {len(data)} bytes, expected at most {size_bytes_max}")
-    reader = msgpack.Unpacker(raw=False, max_array_len=0, max_map_len=0, max_ext_len=0, max_buffer_size=len(data) + 1)
-    reader.feed(data)
+    codec = _record_codec(cls)
     try:
-        record = cast(T, _record_codec(cls).read(reader))
+        if len(data) <= UNPACKED_AT_ONCE_MAX:
+            wire = msgpack.unpackb(data, raw=False, max_map_len=0, max_ext_len=0)
+            record, canonical = codec.from_wire(wire), msgpack.packb(wire, use_bin_type=True)
+        else:
+            record = codec.read(_make_reader(data))
+            canonical = msgpack.packb(codec.to_wire(record), use_bin_type=True)
+    except msgpack.ExtraData:
+        canonical = b""
     except (ValueError, msgpack.UnpackException) as error:
         raise DecodeError(f"{cls.__name__}: not msgpack of this shape: {error}") from None
-    if encode(record) != data:
+    if canonical != data:
         raise DecodeError(f"{cls.__name__}: the encoding is not the canonical one")
-    return record
+    return cast(T, record)
+
+
+def _make_reader(data: bytes) -> msgpack.Unpacker:
+    reader = msgpack.Unpacker(raw=False, max_array_len=0, max_map_len=0, max_ext_len=0, max_buffer_size=len(data) + 1)
+    reader.feed(data)
+    return reader
 
 
 def _describe(value: object) -> str:
@@ -142,9 +177,20 @@ def _describe(value: object) -> str:
 
 def _read_array(reader: msgpack.Unpacker, label: str, length_min: int, length_max: int) -> int:
     length: int = reader.read_array_header()
+    _validate_length(length, label, length_min, length_max)
+    return length
+
+
+def _take_array(found: object, label: str, length_min: int, length_max: int) -> list[object]:
+    if type(found) is not list:
+        raise DecodeError(f"{label}: expected an array, found {_describe(found)}")
+    _validate_length(len(found), label, length_min, length_max)
+    return found
+
+
+def _validate_length(length: int, label: str, length_min: int, length_max: int) -> None:
     if not length_min <= length <= length_max:
         raise DecodeError(f"{label}: expected an array of {length_min} to {length_max}, found {length}")
-    return length
 
 
 def _record_codec(cls: type) -> _FieldCodec:
@@ -160,24 +206,36 @@ def _build_record_codec(cls: type) -> _FieldCodec:
     hints = get_type_hints(cls, include_extras=True)
     names = tuple(field.name for field in fields(cls))
     codecs = tuple(_field_codec(hints[name]) for name in names)
+    writers = tuple((codec.to_wire, name) for codec, name in zip(codecs, names, strict=True))
+    takers, readers = tuple(codec.from_wire for codec in codecs), tuple(codec.read for codec in codecs)
     label = cls.__name__
 
     def to_wire(record: object) -> Wire:
         if type(record) is not cls:
             raise DecodeError(f"expected a {label}, found {type(record).__name__}")
-        return [codec.to_wire(getattr(record, name)) for name, codec in zip(names, codecs, strict=True)]
+        return [write(getattr(record, name)) for write, name in writers]
+
+    def from_wire(found: object) -> object:
+        items = _take_array(found, label, len(names), len(names))
+        values: list[object] = []
+        try:
+            for take, item in zip(takers, items, strict=True):
+                values.append(take(item))
+        except DecodeError as error:
+            raise DecodeError(f"{label}.{names[len(values)]}: {error}") from None
+        return cls(*values)
 
     def read(reader: msgpack.Unpacker) -> object:
         _read_array(reader, label, len(names), len(names))
-        values = []
-        for name, codec in zip(names, codecs, strict=True):
-            try:
-                values.append(codec.read(reader))
-            except DecodeError as error:
-                raise DecodeError(f"{label}.{name}: {error}") from None
+        values: list[object] = []
+        try:
+            for read_field in readers:
+                values.append(read_field(reader))
+        except DecodeError as error:
+            raise DecodeError(f"{label}.{names[len(values)]}: {error}") from None
         return cls(*values)
 
-    return _FieldCodec(to_wire, read)
+    return _FieldCodec(to_wire, from_wire, read)
 
 
 def _field_codec(hint: object) -> _FieldCodec:
@@ -188,12 +246,16 @@ def _field_codec(hint: object) -> _FieldCodec:
     base, *annotations = get_args(hint)
     for annotation in annotations:
         if isinstance(annotation, Uint | Bytes | Text):
-            return _FieldCodec(annotation.to_wire, annotation.read)
+            return _scalar_codec(annotation.make_writer(), annotation.make_taker())
         if isinstance(annotation, Many):
             return _many_codec(base, annotation)
         if isinstance(annotation, Tagged):
             return _tagged_codec(base)
     raise TypeError(f"field type {hint!r} carries no range")
+
+
+def _scalar_codec(to_wire: Callable[[object], Wire], from_wire: Callable[[object], object]) -> _FieldCodec:
+    return _FieldCodec(to_wire, from_wire, lambda reader: from_wire(reader.unpack()))
 
 
 def _many_codec(base: object, many: Many) -> _FieldCodec:
@@ -207,11 +269,14 @@ def _many_codec(base: object, many: Many) -> _FieldCodec:
             raise DecodeError(f"expected a tuple of at most {many.length_max}, found {_describe(values)}")
         return [item.to_wire(value) for value in values]
 
+    def from_wire(found: object) -> object:
+        return tuple(map(item.from_wire, _take_array(found, "items", 0, many.length_max)))
+
     def read(reader: msgpack.Unpacker) -> object:
         length = _read_array(reader, "items", 0, many.length_max)
         return tuple(item.read(reader) for _ in range(length))
 
-    return _FieldCodec(to_wire, read)
+    return _FieldCodec(to_wire, from_wire, read)
 
 
 def _tagged_codec(base: object) -> _FieldCodec:
@@ -226,11 +291,17 @@ def _tagged_codec(base: object) -> _FieldCodec:
         tag = choices.index(type(value))
         return [tag, codecs[tag].to_wire(value)]
 
+    def from_wire(found: object) -> object:
+        tag, item = _take_array(found, "choice", 2, 2)
+        return get_choice(tag).from_wire(item)
+
     def read(reader: msgpack.Unpacker) -> object:
         _read_array(reader, "choice", 2, 2)
-        tag = reader.unpack()
+        return get_choice(reader.unpack()).read(reader)
+
+    def get_choice(tag: object) -> _FieldCodec:
         if type(tag) is not int or not 0 <= tag < len(choices):
             raise DecodeError(f"expected a tag below {len(choices)}, found {_describe(tag)}")
-        return codecs[tag].read(reader)
+        return codecs[tag]
 
-    return _FieldCodec(to_wire, read)
+    return _FieldCodec(to_wire, from_wire, read)

@@ -27,11 +27,10 @@ class ChainEntry:
     """Over headers 0..height: what a child commits to."""
     parent: "ChainEntry | None" = field(repr=False)
     skip: "ChainEntry | None" = field(repr=False)
-
-    @property
-    def height(self) -> int:
-        """Blocks since genesis."""
-        return self.header.foliage.height
+    height: int
+    """Blocks since genesis."""
+    first_height: int
+    """The oldest ancestor at hand: 0, or where a light client's knowledge starts."""
 
     @property
     def total_work(self) -> int:
@@ -44,15 +43,26 @@ class ChainEntry:
         return self.header.trunk.beacon
 
     def get_ancestor(self, height: int) -> "ChainEntry":
-        """Return the ancestor (or this entry) at `height`, which must lie in [0, self.height]."""
-        assert 0 <= height <= self.height
+        """Return the ancestor (or this entry) at `height`, which must lie in [self.first_height, self.height]."""
+        assert self.first_height <= height <= self.height
         entry = self
         while entry.height > height:
             skip = entry.skip
-            follow = skip is not None and skip.height >= height
-            following = skip if follow else entry.parent
+            following = skip if skip is not None and skip.height >= height else entry.parent
             assert following is not None
             entry = following
+        return entry
+
+    def get_ancestor_by_work(self, unit: int) -> "ChainEntry":
+        """Return the oldest ancestor (or this entry) whose total work exceeds `unit`, which must be below its own.
+
+        Of all units of work from genesis to here, that block holds number `unit`.
+        """
+        assert unit < self.total_work
+        entry = self
+        while entry.parent is not None and entry.parent.total_work > unit:
+            skip = entry.skip
+            entry = skip if skip is not None and skip.total_work > unit else entry.parent
         return entry
 
 
@@ -75,22 +85,28 @@ def make_genesis_header(genesis: Genesis, state_root: Hash) -> Header:
     return Header(trunk, foliage, Signature(bytes(64)))
 
 
-def make_entry(header: Header, parent: ChainEntry | None) -> ChainEntry:
-    """Return the entry of a header whose rules hold; None is the parent of genesis."""
-    header_hash = compute_header_hash(header)
-    history = parent.history if parent else History()
-    skip = parent.get_ancestor(_skip_height(header.height)) if parent else None
-    return ChainEntry(header_hash, header, history.append(header_hash, header), parent, skip)
+def make_entry(header: Header, parent: ChainEntry) -> ChainEntry:
+    """Return the entry of a header whose rules hold."""
+    header_hash, height = compute_header_hash(header), parent.height + 1
+    skip = parent.get_ancestor(max(parent.first_height, _skip_height(height)))
+    history = parent.history.append(header_hash, header)
+    return ChainEntry(header_hash, header, history, parent, skip, height, parent.first_height)
+
+
+def make_first_entry(header: Header, history: History) -> ChainEntry:
+    """Return the entry of a header without its parent: genesis over no history, or where a light client starts."""
+    header_hash, height = compute_header_hash(header), header.height
+    return ChainEntry(header_hash, header, history.append(header_hash, header), None, None, height, height)
 
 
 def get_median_timestamp(entry: ChainEntry, span: int) -> int:
     """Return the median timestamp (ms) of the last `span` headers up to `entry`, the later one of two middles."""
-    timestamps: list[int] = []
-    current: ChainEntry | None = entry
-    while current is not None and len(timestamps) < span:
-        timestamps.append(current.header.foliage.timestamp_ms)
-        current = current.parent
-    return sorted(timestamps)[len(timestamps) // 2]
+    timestamps = [entry.header.foliage.timestamp_ms]
+    while entry.parent is not None and len(timestamps) < span:
+        entry = entry.parent
+        timestamps.append(entry.header.foliage.timestamp_ms)
+    timestamps.sort()
+    return timestamps[len(timestamps) // 2]
 
 
 def get_locator(entry: ChainEntry) -> tuple[Hash, ...]:
@@ -126,7 +142,7 @@ class HeaderChain:
 
     def __init__(self, genesis_header: Header) -> None:
         """Start from header 0."""
-        self.genesis = make_entry(genesis_header, None)
+        self.genesis = make_first_entry(genesis_header, History())
         self._entries: dict[Hash, ChainEntry] = {self.genesis.hash: self.genesis}
 
     def __contains__(self, header_hash: Hash) -> bool:

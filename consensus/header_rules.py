@@ -1,8 +1,9 @@
 """The rules of a header, cheapest first, the signature at the end; and what a winner must write to meet them.
 
-Given a header and its parent's entry, everything but the ticket's opening and the block's content is decided here. It
-knows neither clock (the time is handed in) nor operand (a function tells how many MACs a ticket's place covers). A
-rule's slug is part of the interface: `future` alone may pass later, and it is checked last: nothing else is wrong then.
+Given a header and its parent's entry, everything but the ticket's opening and the block's content is decided here; what
+the history before a header decides alone holds for headers without their parent too. It knows neither clock (the time
+is handed in) nor operand (a function tells how many MACs a ticket's place covers). A rule's slug is part of the
+interface: `future` alone may pass later, and it is checked last: nothing else is wrong then.
 """
 
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from chain.signature import SigningKey, verify_signature
 from chain.ticket import Ticket
 from consensus.asert import compute_target, compute_threshold, compute_work
 from consensus.header_chain import ChainEntry, get_median_timestamp
+from consensus.history import History
 
 TicketMacs = Callable[[Ticket], int]
 """MACs that the ticket's place covers; raises InvalidProof when the task's program has no such place."""
@@ -49,15 +51,15 @@ def make_header_context(genesis: Genesis, ticket_macs: TicketMacs) -> HeaderCont
 
 
 def compute_next_target(context: HeaderContext, parent: ChainEntry) -> int:
-    """Return the target of a child of `parent`, which only genesis and the parent's height and time decide."""
-    parameters = context.genesis.parameters
-    return compute_target(
-        context.genesis.target,
-        parent.header.foliage.timestamp_ms - context.genesis.timestamp_ms,
-        parent.height,
-        parameters.interval_ms,
-        parameters.half_life_ms,
-    )
+    """Return the target of a child of `parent`."""
+    return compute_target_after(context, parent.height, parent.header.foliage.timestamp_ms)
+
+
+def compute_target_after(context: HeaderContext, height: int, timestamp_ms: int) -> int:
+    """Return the target of a child of a block of that height and time; nothing else but genesis decides it."""
+    genesis = context.genesis
+    interval_ms, half_life_ms = genesis.parameters.interval_ms, genesis.parameters.half_life_ms
+    return compute_target(genesis.target, timestamp_ms - genesis.timestamp_ms, height, interval_ms, half_life_ms)
 
 
 def compute_round(context: HeaderContext, parent_height: int) -> int:
@@ -124,10 +126,41 @@ def validate_header(context: HeaderContext, header: Header, parent: ChainEntry, 
     The ticket's digest is held against the threshold here; that it is the digest of real work is
     `consensus.ticket.verify_ticket`'s to say.
     """
-    _validate_place(context, header, parent)
-    _validate_segment(context, header, parent)
-    _validate_trunk(context, header, parent)
-    _validate_signature(context, header)
+    validate_unsigned(context, header, parent)
+    validate_signature(context, header)
+    validate_time(context, header, now_ms)
+
+
+def validate_unsigned(context: HeaderContext, header: Header, parent: ChainEntry) -> None:
+    """Check the rules of `validate_header` but for signature and clock, for callers that verify many signatures."""
+    foliage, height = header.foliage, parent.height
+    _validate_place(header, height)
+    _expect("parent", foliage.parent_hash, parent.hash)
+    earliest_ms = compute_timestamp_min(context, parent)
+    if foliage.timestamp_ms < earliest_ms:
+        raise InvalidBlock("time", f"found timestamp {foliage.timestamp_ms} ms, expected at least {earliest_ms}")
+    _validate_earned(context, header, parent.history)
+    _expect("beacon", header.trunk.beacon, compute_beacon(parent.beacon, header.trunk.ticket.digest))
+
+
+def validate_by_history(context: HeaderContext, header: Header, history: History) -> None:
+    """Check the rules that the history before a header decides, its parent's header unseen; raises InvalidBlock.
+
+    Left out are `parent` (the history's root binds the parent instead), `time`, `beacon`, `signature` and `future`.
+    """
+    _validate_place(header, history.count - 1)
+    _validate_earned(context, header, history)
+
+
+def validate_signature(context: HeaderContext, header: Header) -> None:
+    """Check that the miner signed the foliage; raises InvalidBlock."""
+    message = compute_signing_hash(context.chain_id, header.foliage)
+    if not verify_signature(header.foliage.miner, message, header.signature):
+        raise InvalidBlock("signature", f"found one that {header.foliage.miner.hex()} did not make of this header")
+
+
+def validate_time(context: HeaderContext, header: Header, now_ms: int) -> None:
+    """Check that the header is not too far ahead of the validator's clock; raises InvalidBlock."""
     latest_ms = now_ms + context.genesis.parameters.future_ms_max
     if header.foliage.timestamp_ms > latest_ms:
         raise InvalidBlock("future", f"found timestamp {header.foliage.timestamp_ms} ms, expected at most {latest_ms}")
@@ -142,35 +175,38 @@ def _show(value: object) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
-def _validate_place(context: HeaderContext, header: Header, parent: ChainEntry) -> None:
-    foliage = header.foliage
-    _expect("version", foliage.version, HEADER_VERSION)
-    _expect("height", foliage.height, parent.height + 1)
-    _expect("parent", foliage.parent_hash, parent.hash)
-    earliest_ms = compute_timestamp_min(context, parent)
-    if foliage.timestamp_ms < earliest_ms:
-        raise InvalidBlock("time", f"found timestamp {foliage.timestamp_ms} ms, expected at least {earliest_ms}")
-    _expect("target", foliage.target, compute_next_target(context, parent))
+def _validate_place(header: Header, parent_height: int) -> None:
+    _expect("version", header.foliage.version, HEADER_VERSION)
+    _expect("height", header.foliage.height, parent_height + 1)
 
 
-def _validate_segment(context: HeaderContext, header: Header, parent: ChainEntry) -> None:
+def _validate_earned(context: HeaderContext, header: Header, history: History) -> None:
+    """Check target, ticket, work and roots; the last leaf of `history` is the parent, and its sums are the parent's."""
+    parent_height = history.count - 1
+    _expect("target", header.foliage.target, compute_target_after(context, parent_height, history.last_timestamp_ms))
+    _validate_segment(context, header, parent_height)
+    _validate_trunk(context, header, history.work)
+    _expect("history", header.foliage.history_root, history.compute_root())
+
+
+def _validate_segment(context: HeaderContext, header: Header, parent_height: int) -> None:
     ticket, parameters = header.trunk.ticket, context.genesis.parameters
     _expect("task", ticket.task, context.task_id)
-    _expect("round", ticket.round, compute_round(context, parent.height))
+    _expect("round", ticket.round, compute_round(context, parent_height))
     if header.foliage.miner not in context.miners:
         raise InvalidBlock("miner", f"found {header.foliage.miner.hex()}, expected a registered miner")
     if ticket.index >= parameters.segments_per_round:
         raise InvalidBlock("index", f"found segment {ticket.index}, expected below {parameters.segments_per_round}")
     # Nothing stands before genesis, so its own beacon anchors tickets under it too.
-    latest = max(0, parent.height - 1)
-    earliest = max(0, compute_round_start(context, ticket.round) - 1, parent.height - parameters.anchor_window)
+    latest = max(0, parent_height - 1)
+    earliest = max(0, compute_round_start(context, ticket.round) - 1, parent_height - parameters.anchor_window)
     if not earliest <= ticket.anchor_height <= latest:
         raise InvalidBlock("anchor", f"found anchor {ticket.anchor_height}, expected {earliest} to {latest}")
 
 
-def _validate_trunk(context: HeaderContext, header: Header, parent: ChainEntry) -> None:
+def _validate_trunk(context: HeaderContext, header: Header, parent_work: int) -> None:
     trunk, foliage = header.trunk, header.foliage
-    _expect("work", trunk.total_work, parent.total_work + compute_work(foliage.target))
+    _expect("work", trunk.total_work, parent_work + compute_work(foliage.target))
     try:
         macs = context.ticket_macs(trunk.ticket)
     except InvalidProof as error:
@@ -178,12 +214,4 @@ def _validate_trunk(context: HeaderContext, header: Header, parent: ChainEntry) 
     threshold = compute_threshold(foliage.target, macs)
     if int.from_bytes(trunk.ticket.digest, "big") >= threshold:
         raise InvalidBlock("digest", f"found {trunk.ticket.digest.hex()}, expected below {threshold:064x}")
-    _expect("beacon", trunk.beacon, compute_beacon(parent.beacon, trunk.ticket.digest))
     _expect("trunk", foliage.trunk_hash, compute_trunk_hash(trunk))
-    _expect("history", foliage.history_root, parent.history.compute_root())
-
-
-def _validate_signature(context: HeaderContext, header: Header) -> None:
-    message = compute_signing_hash(context.chain_id, header.foliage)
-    if not verify_signature(header.foliage.miner, message, header.signature):
-        raise InvalidBlock("signature", f"found one that {header.foliage.miner.hex()} did not make of this header")

@@ -20,8 +20,9 @@ from chain.ledger.records import EMPTY_ACCOUNT, Account
 from chain.primitives import Hash, PublicKey
 from chain.state.proof import STATE_PROOF_BYTES_MAX, StateProof, verify_exclusion, verify_inclusion
 from chain.ticket import Ticket, TicketOpening
-from consensus.header_chain import ChainEntry, make_entry, make_genesis_header
+from consensus.header_chain import ChainEntry, make_entry, make_first_entry, make_genesis_header
 from consensus.header_rules import HeaderContext, get_segment_seed, make_header_context, validate_header
+from consensus.history import History
 from consensus.ticket import Draw, compute_ticket_macs, compute_ticket_shape, verify_ticket
 from ml.models import build_program
 from ml.spec import decode_spec
@@ -78,7 +79,7 @@ class LightClient:
         self._program = build_program(decode_spec(genesis.task.program))
         self._context: HeaderContext = make_header_context(genesis, self._get_ticket_macs)
         state_root, _ = make_genesis_state(genesis)
-        self._tip = make_entry(make_genesis_header(genesis, state_root), None)
+        self._tip = make_first_entry(make_genesis_header(genesis, state_root), History())
         _expect("genesis", self._tip.hash, genesis_hash)
 
     def verify(self, account: PublicKey | None) -> LightReport:

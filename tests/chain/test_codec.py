@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chain import codec
 from chain.codec import U8, U64, U256, Bytes, Many, Text, decode, encode
 from chain.errors import DecodeError
 from chain.primitives import PublicKey, Signature
@@ -83,6 +84,21 @@ def test_mutated_bytes_are_refused_or_another_record(cls: type, data: st.DataObj
     mutated = valid[:at] + inserted + valid[at + length :]
     found = decode_or_none(cls, mutated)
     assert (found == record) == (mutated == valid)
+
+
+@pytest.mark.parametrize("cls", RECORDS)
+@given(data=st.data())
+@relaxed
+def test_unpacking_at_once_equals_reading_item_by_item(cls: type, data: st.DataObject) -> None:
+    """The short way is a second reader of the same bytes: it takes and refuses what the careful one does."""
+    valid = encode(data.draw(any_record(cls)))
+    at, length = data.draw(st.integers(0, len(valid) - 1)), data.draw(st.integers(0, 9))
+    for message in (valid, valid[:at] + data.draw(st.binary(max_size=9)) + valid[at + length :]):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(codec, "UNPACKED_AT_ONCE_MAX", -1)
+            careful = decode_or_none(cls, message)
+            patch.setattr(codec, "UNPACKED_AT_ONCE_MAX", SIZE_BYTES_MAX)
+            assert decode_or_none(cls, message) == careful
 
 
 @pytest.mark.parametrize("cls", RECORDS)
@@ -164,6 +180,17 @@ BOMBS = {
     "the reserved byte": b"\xc1" * 1000,
     "nothing": b"",
 }
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_short_bombs_build_next_to_nothing(name: str) -> None:
+    bomb = BOMBS[name][: codec.UNPACKED_AT_ONCE_MAX]
+    tracemalloc.start()
+    with pytest.raises(DecodeError):
+        decode(Sample, bomb, SIZE_BYTES_MAX)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200_000
 
 
 @pytest.mark.parametrize("name", BOMBS)

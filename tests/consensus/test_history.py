@@ -1,35 +1,37 @@
-"""The mountain range against a naive one, and proofs that show what they claim and nothing else."""
+"""The mountain range against a naive one, and trees that cover gaps."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chain.codec import decode, encode
-from chain.errors import InvalidProof
 from chain.hashing import tagged_hash
 from chain.primitives import Hash
-from consensus.history import History, HistoryNode, HistoryProof, join, make_leaf, prove_header, verify_header_proof
+from consensus.history import History, HistoryNode, join, make_leaf, split_gap
 from tests.support.headers import grow, make_chain, make_context
 
 
 def make_leaves(count: int) -> list[HistoryNode]:
-    return [make_leaf(tagged_hash("leaf", bytes([n, n >> 8])), 100 + n, 1_000 * n) for n in range(count)]
+    return [make_leaf(tagged_hash("leaf", n.to_bytes(2, "big")), 100 + n, 1_000 * n) for n in range(count)]
+
+
+def naive_tree(leaves: list[HistoryNode]) -> HistoryNode:
+    while len(leaves) > 1:
+        leaves = [join(leaves[i], leaves[i + 1]) for i in range(0, len(leaves), 2)]
+    return leaves[0]
 
 
 def naive_peaks(leaves: list[HistoryNode]) -> list[HistoryNode]:
     if not leaves:
         return []
     size = 1 << (len(leaves).bit_length() - 1)
-    level = leaves[:size]
-    while len(level) > 1:
-        level = [join(level[i], level[i + 1]) for i in range(0, len(level), 2)]
-    return level + naive_peaks(leaves[size:])
+    return [naive_tree(leaves[:size]), *naive_peaks(leaves[size:])]
 
 
 def naive_root(leaves: list[HistoryNode]) -> Hash:
-    return History(tuple(naive_peaks(leaves))).compute_root()
+    return tagged_hash("history.root", *(peak.to_bytes() for peak in naive_peaks(leaves)))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 8, 21])
@@ -56,73 +58,47 @@ def test_appending_changes_nothing_that_exists() -> None:
     assert chain.genesis.history.compute_root() == before
 
 
-@given(st.integers(1, 70), st.data())
-@settings(max_examples=60, deadline=None)
-def test_every_leaf_is_provable(count: int, data: st.DataObject) -> None:
-    leaves = make_leaves(count)
-    index = data.draw(st.integers(0, count - 1))
-    proof = prove_header(leaves, index)
-    verify_header_proof(naive_root(leaves), leaves[index], proof)
-    assert decode(HistoryProof, encode(proof), 64 * 1024) == proof
-    assert len(proof.siblings) <= count.bit_length()
+def test_a_node_is_hashed_as_its_88_bytes() -> None:
+    node = HistoryNode(Hash(b"\x07" * 32), 1, 2, 3, 4)
+    numbers = ((1, 8), (2, 32), (3, 8), (4, 8))
+    assert node.to_bytes() == b"\x07" * 32 + b"".join(value.to_bytes(size, "big") for value, size in numbers)
 
 
-def mutate_node(node: HistoryNode, draw: st.DataObject) -> HistoryNode:
-    field = draw.draw(st.sampled_from(["digest", "count", "work", "first_timestamp_ms", "last_timestamp_ms"]))
-    value = Hash(bytes(32)) if field == "digest" else getattr(node, field) + draw.draw(st.sampled_from([1, 2, 64]))
-    return replace(node, **{field: value})  # type: ignore[arg-type]  # a field by name
+@given(st.lists(st.integers(1, 90), max_size=6))
+@settings(deadline=None)
+def test_stepping_over_gaps_equals_appending(lengths: list[int]) -> None:
+    """Leaves one by one and whole trees lead to the same peaks, wherever the gaps lie."""
+    leaves = make_leaves(sum(lengths))
+    history, is_gap = History(), False
+    for length in lengths:
+        start = history.count
+        pieces = split_gap(start, start + length) if is_gap else ((n, 1) for n in range(start, start + length))
+        for place, count in pieces:
+            assert place == history.count
+            history = history.extend(naive_tree(leaves[place : place + count]))
+        is_gap = not is_gap
+    assert history.peaks == tuple(naive_peaks(leaves))
+    assert (history.count, history.work) == (len(leaves), sum(leaf.work for leaf in leaves))
 
 
-@given(st.integers(2, 40), st.data())
-@settings(max_examples=200, deadline=None)
-def test_a_changed_proof_is_refused(count: int, data: st.DataObject) -> None:
-    leaves = make_leaves(count)
-    index = data.draw(st.integers(0, count - 1))
-    proof, leaf = prove_header(leaves, index), leaves[index]
-    part = data.draw(st.sampled_from(["index", "count", "siblings", "peaks", "leaf", "drop"]))
-    if part == "index":
-        proof = replace(proof, index=data.draw(st.integers(0, count + 3).filter(lambda i: i != index)))
-    elif part == "count":
-        proof = replace(proof, count=data.draw(st.integers(0, 2 * count).filter(lambda c: c != count)))
-    elif part == "leaf":
-        leaf = mutate_node(leaf, data)
-    elif part == "drop":
-        proof = replace(proof, peaks=proof.peaks[:-1])
-    else:
-        nodes = list(getattr(proof, part))
-        if not nodes:
-            part, nodes = "peaks", list(proof.peaks)
-        place = data.draw(st.integers(0, len(nodes) - 1))
-        nodes[place] = mutate_node(nodes[place], data)
-        proof = replace(proof, **{part: tuple(nodes)})  # type: ignore[arg-type]  # a field by name
-    with pytest.raises(InvalidProof) as caught:
-        verify_header_proof(naive_root(leaves), leaf, proof)
-    assert caught.value.rule.startswith("history-")
+@given(st.integers(0, 5_000), st.integers(0, 5_000))
+def test_a_gap_is_cut_into_the_fewest_trees(start: int, length: int) -> None:
+    pieces = list(split_gap(start, start + length))
+    assert [place for place, _ in pieces] == [start + sum(c for _, c in pieces[:i]) for i in range(len(pieces))]
+    assert sum(count for _, count in pieces) == length
+    assert all(place % count == 0 and count & count - 1 == 0 for place, count in pieces)
+    neighbours = pairwise(pieces)
+    assert not any(a[1] == b[1] and a[0] // a[1] % 2 == 0 for a, b in neighbours), "two halves make a wider tree"
 
 
-def test_work_cannot_be_moved_between_siblings() -> None:
+def test_a_tree_stands_only_where_it_belongs() -> None:
     leaves = make_leaves(4)
-    proof = prove_header(leaves, 0)
-    heavier = replace(proof.siblings[0], work=proof.siblings[0].work + 1)
-    with pytest.raises(InvalidProof, match="history-peak"):
-        verify_header_proof(
-            naive_root(leaves),
-            replace(leaves[0], work=leaves[0].work - 1),
-            replace(proof, siblings=(heavier, proof.siblings[1])),
-        )
+    with pytest.raises(AssertionError):
+        History().extend(leaves[0]).extend(naive_tree(leaves[:2]))
 
 
-def test_a_subtree_is_no_leaf() -> None:
-    leaves = make_leaves(4)
-    inner = join(leaves[0], leaves[1])
-    forged = HistoryProof(0, 4, (join(leaves[2], leaves[3]),), prove_header(leaves, 0).peaks)
-    with pytest.raises(InvalidProof):
-        verify_header_proof(naive_root(leaves), inner, forged)
-
-
-def test_a_lone_peak_binds_the_work_of_its_leaf() -> None:
-    leaves = make_leaves(5)
-    proof = prove_header(leaves, 4)
-    assert proof.siblings == ()
-    with pytest.raises(InvalidProof, match="history-peak"):
-        verify_header_proof(naive_root(leaves), replace(leaves[4], work=1), proof)
+def test_the_digest_binds_each_sum() -> None:
+    left, right = make_leaves(2)
+    fields = ("digest", "count", "work", "first_timestamp_ms", "last_timestamp_ms")
+    others = [replace(right, **{name: b"\0" * 32 if name == "digest" else 9}) for name in fields]  # type: ignore[arg-type]
+    assert len({join(left, other).digest for other in [right, *others]}) == len(fields) + 1

@@ -27,14 +27,14 @@ from chain.ledger.records import (
 from chain.state.proof import StateProof
 from chain.ticket import Ticket, TicketOpening
 from chain.transaction import Sidecar, Transaction
-from consensus.history import HistoryProof
+from consensus.header_proof import HeaderProof
 from ml.spec import Spec
 from ml.tensor_tree import PieceOpening
 
 RECORDS: tuple[type, ...] = (
     *(Ticket, TicketOpening, Header, Transaction, Sidecar, Block, Genesis),
     *(Account, BeaconRecord, Checkpoint, Contribution, LockedReward, Miner, Supply, TaskState, StateProof),
-    *(HistoryProof, Spec, PieceOpening),
+    *(HeaderProof, Spec, PieceOpening),
 )
 """Every record that travels, is stored or is hashed on its own; messages of peers are tested beside them."""
 BYTES_DRAWN_MAX = 80
