@@ -3,10 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chain.primitives import Hash
+from chain.primitives import ZERO_HASH, Hash
 from consensus.equivocation import CONTENTS_MAX, Contents
 from consensus.header_chain import ChainEntry, HeaderChain
-from tests.support.headers import make_chain, make_child, make_context
+from consensus.header_rules import HeaderContent, make_header, validate_header
+from tests.support.headers import KEYS, NOW_MS, make_chain, make_child, make_context
 
 CONTEXT = make_context()
 CHAIN: HeaderChain = make_chain(CONTEXT)
@@ -32,6 +33,22 @@ def test_the_second_content_is_evidence_and_the_third_is_nothing() -> None:
     assert not contents.is_full(ENTRIES[1][0].header), "another ticket"
 
 
+def test_a_miner_fills_no_places_but_its_own() -> None:
+    """A trunk names no miner: others may sign foliage for it, though no opening will ever bear them out."""
+    contents, (won, second, *_) = Contents(), ENTRIES[0]
+    for number in range(2):
+        content = HeaderContent(KEYS[1].public_key, NOW_MS, Hash(bytes([number]) * 32), ZERO_HASH)
+        header = make_header(CONTEXT, CHAIN.genesis, won.header.trunk.ticket, content, KEYS[1])
+        validate_header(CONTEXT, header, CHAIN.genesis, NOW_MS)
+        assert header.foliage.trunk_hash == won.header.foliage.trunk_hash
+        contents.add(CHAIN.insert(header))
+    assert not contents.is_full(won.header)
+    contents.add(won)
+    assert contents.get_first(won) is None
+    contents.add(second)
+    assert contents.get_first(second) is won
+
+
 @given(st.lists(st.sampled_from([entry for row in ENTRIES for entry in row]), max_size=30))
 def test_memory_is_two_headers_a_ticket_whatever_comes(seen: list[ChainEntry]) -> None:
     contents = Contents()
@@ -47,4 +64,4 @@ def test_memory_is_two_headers_a_ticket_whatever_comes(seen: list[ChainEntry]) -
         assert [contents.get_first(entry) for entry in row] == [None, row[0], None, None][: len(row)]
     evidence = [(row[0].header, row[1].header) for row in firsts.values() if len(row) > 1]
     assert list(contents.iter_evidence()) == evidence
-    assert sum(map(len, contents._by_trunk.values())) <= CONTENTS_MAX * len(firsts)
+    assert sum(map(len, contents._by_winner.values())) <= CONTENTS_MAX * len(firsts)
