@@ -37,7 +37,7 @@ from chain.primitives import U256_MAX, ZERO_HASH, Hash, Signature
 from chain.signature import SigningKey
 from chain.ticket import EMPTY_TICKET, StripOpening, Ticket, TicketOpening
 from consensus.ticket import Draw, Operands, compute_thresholds, compute_ticket_seed, open_ticket, verify_ticket
-from ml.backends.reference_ticket import compute_ticket_digest, find_tickets
+from ml.backends.reference_ticket import compute_ticket_digest, mine_matmul
 from ml.noise import I8, ROLE_A, TILE, MatmulShape, Place, compute_operand_noise
 from ml.tensor_tree import compute_tensor_root
 
@@ -51,7 +51,8 @@ def make_ticket(draw: Draw, shape: MatmulShape, a: I8, bt: I8, place: Place = FI
     """Return the honest ticket at a place."""
     roots = compute_tensor_root(a), compute_tensor_root(bt)
     seed = compute_ticket_seed(draw, Operands(STEP, OP, 0, shape, *roots))
-    found = {ticket.place: ticket.digest for ticket in find_tickets(seed, a, bt, [1 << 256] * shape.windows)}
+    winners, _ = mine_matmul(seed, a, bt, [1 << 256] * shape.windows)
+    found = {ticket.place: ticket.digest for ticket in winners}
     return _fill(place, found[place], roots)
 
 
