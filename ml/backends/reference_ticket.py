@@ -64,21 +64,20 @@ def compute_ticket_digest(seed: Hash, shape: MatmulShape, place: Place, rows_a: 
 
 
 def mine_matmul(seed: Hash, a: I8, bt: I8, thresholds: Sequence[int]) -> tuple[tuple[FoundTicket, ...], I32]:
-    """Return the winning tickets, by tile row, column and window, and the noised product C' (M, N) int32.
+    """Return the winning tickets, by tile row, column and window, and the exact product C (M, N) int32.
 
     a (M, K) and bt (N, K) int8 in [-63, 63]; a digest of window w wins below `thresholds[w]`.
     """
     shape = MatmulShape(a.shape[0], bt.shape[0], a.shape[1])
     noised_a, noised_b = _add_noise(seed, shape, a, bt)
-    found = []
-    for place in list_places(shape):
-        columns = slice(place.window * WINDOW, place.window * WINDOW + shape.get_window_columns(place.window))
-        tile_a = noised_a[place.tile_row * TILE : (place.tile_row + 1) * TILE, columns]
-        tile_b = noised_b[place.tile_column * TILE : (place.tile_column + 1) * TILE, columns]
-        digest = hash_fold(seed, place, fold_window(tile_a, tile_b, shape.rank))
-        if int.from_bytes(digest, "big") < thresholds[place.window]:
-            found.append(FoundTicket(place, digest))
-    return tuple(found), _multiply(noised_a, noised_b)
+    found = _find_winners(seed, shape, (noised_a, noised_b), thresholds)
+    return found, denoise_product(seed, a, bt, _multiply(noised_a, noised_b))
+
+
+def find_tickets(seed: Hash, a: I8, bt: I8, thresholds: Sequence[int]) -> tuple[FoundTicket, ...]:
+    """Return the tickets that `mine_matmul` finds, without the product."""
+    shape = MatmulShape(a.shape[0], bt.shape[0], a.shape[1])
+    return _find_winners(seed, shape, _add_noise(seed, shape, a, bt), thresholds)
 
 
 def denoise_product(seed: Hash, a: I8, bt: I8, noised_product: I32) -> I32:
@@ -97,6 +96,21 @@ def list_places(shape: MatmulShape) -> list[Place]:
         for column in range(shape.tile_columns)
         for window in range(shape.windows)
     ]
+
+
+def _find_winners(
+    seed: Hash, shape: MatmulShape, noised: tuple[I8, I8], thresholds: Sequence[int]
+) -> tuple[FoundTicket, ...]:
+    noised_a, noised_b = noised
+    found = []
+    for place in list_places(shape):
+        columns = slice(place.window * WINDOW, place.window * WINDOW + shape.get_window_columns(place.window))
+        tile_a = noised_a[place.tile_row * TILE : (place.tile_row + 1) * TILE, columns]
+        tile_b = noised_b[place.tile_column * TILE : (place.tile_column + 1) * TILE, columns]
+        digest = hash_fold(seed, place, fold_window(tile_a, tile_b, shape.rank))
+        if int.from_bytes(digest, "big") < thresholds[place.window]:
+            found.append(FoundTicket(place, digest))
+    return tuple(found)
 
 
 def _add_noise(seed: Hash, shape: MatmulShape, a: I8, bt: I8) -> tuple[I8, I8]:

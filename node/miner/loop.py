@@ -149,7 +149,7 @@ class MinerLoop:
             draw = Draw(self._chain_id, parent_hash, segment.seed, int(work.target, 16))
             thresholds = compute_thresholds(draw.target, matmul.place.shape)
             seed = compute_ticket_seed(draw, matmul.place)
-            found, _ = self._tools.lottery.mine_matmul(seed, matmul.a, matmul.bt, thresholds)
+            found = self._tools.lottery.find_tickets(seed, matmul.a, matmul.bt, thresholds)
             self._count(matmul)
             if found:
                 self._submit(work, segment, matmul, found[0])

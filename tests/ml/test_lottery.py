@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from chain.primitives import Hash
 from ml.backends import reference_ticket
 from ml.backends.cpu import ticket as cpu_ticket
+from ml.backends.cpu.units import UNIT_NAMES, get_units
 from ml.backends.reference_ticket import fold_window, list_places
 from ml.lottery import get_lottery
 from ml.noise import (
@@ -39,13 +40,17 @@ def multiply(a: I8, bt: I8) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
 
 
 def assert_twins_agree(shape: MatmulShape, seed: Hash, a: I8, bt: I8) -> None:
-    thresholds = [1 << 255] * shape.windows
-    expected, noised = reference_ticket.mine_matmul(seed, a, bt, thresholds)
-    found, noised_cpu = cpu_ticket.mine_matmul(seed, a, bt, thresholds)
-    assert found == expected
-    assert noised_cpu.tobytes() == noised.tobytes()
-    for twin in (reference_ticket, cpu_ticket):
-        assert np.array_equal(twin.denoise_product(seed, a, bt, noised), multiply(a, bt))
+    every = [1 << 256] * shape.windows
+    expected, product_i32 = reference_ticket.mine_matmul(seed, a, bt, every)
+    assert np.array_equal(product_i32, multiply(a, bt))
+    assert reference_ticket.find_tickets(seed, a, bt, every) == expected
+    for unit in get_units():
+        found_i32 = np.full((shape.M, shape.N), -1, np.int32)
+        digests_u8 = cpu_ticket.run_matmul(unit, seed, a, bt, found_i32)
+        assert digests_u8.tobytes() == b"".join(ticket.digest for ticket in expected), UNIT_NAMES[unit]
+        assert found_i32.tobytes() == product_i32.tobytes(), UNIT_NAMES[unit]
+        without_i32 = np.empty((0, 0), np.int32)
+        assert cpu_ticket.run_matmul(unit, seed, a, bt, without_i32).tobytes() == digests_u8.tobytes()
 
 
 @given(st.integers(1, 100), st.integers(1, 100), st.integers(1, 200), st.binary(min_size=32, max_size=32))
@@ -120,13 +125,13 @@ def test_threat_47_zero_operands_give_the_same_draws_for_the_same_work() -> None
     """Zero operands change no tile count and no digest's distribution: the noise alone fills every bit."""
     shape = MatmulShape(512, 512, 64)
     zeros = np.zeros((512, 64), np.int8)
-    found, noised = cpu_ticket.mine_matmul(SEED, zeros, zeros, [1 << 255])
+    found = cpu_ticket.find_tickets(SEED, zeros, zeros, [1 << 255])
+    e, f = (compute_operand_noise(SEED, role, 512, shape) for role in (ROLE_A, ROLE_B))
+    noised = multiply(e, f)
     total = shape.tile_rows * shape.tile_columns
     assert abs(2 * len(found) - total) < 5 * total**0.5
     assert np.count_nonzero(noised) > noised.size * 99 // 100
-    one_fold = cpu_ticket.mine_matmul(SEED, zeros[:, :32], zeros[:, :32], [0])[1]
-    assert np.linalg.matrix_rank(one_fold.astype(np.int64)) == shape.rank
-    e = compute_operand_noise(SEED, ROLE_A, 512, shape)
+    assert np.linalg.matrix_rank(multiply(e[:, :32], f[:, :32]).astype(np.int64)) == shape.rank
     assert np.count_nonzero(e) > e.size * 97 // 100
 
 

@@ -90,7 +90,7 @@ def find_ticket(genesis: Genesis, work: WorkView) -> TicketParams:
     draw = Draw(chain_id, from_hex(work.parent.hash), seed, target)
     for lap in range(1_000):
         operands = Operands(0, matmul.op, lap, shape, *roots)
-        won, _ = get_lottery("cpu").mine_matmul(
+        won = get_lottery("cpu").find_tickets(
             compute_ticket_seed(draw, operands), a, bt, compute_thresholds(target, shape)
         )
         if won:

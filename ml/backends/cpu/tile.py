@@ -1,7 +1,8 @@
-"""The inner loop of the lottery: products of 32 x 32 tiles in 16-bit pairs, and the fold of a tile to 16 words.
+"""Tiles of the lottery's matmul: how operands are laid out for them, and the fold of a tile's sums to 16 words.
 
-Emitted as LLVM vector code without any machine's own instructions: where a machine multiplies and adds pairs in one
-step, LLVM finds it. It knows neither noise nor digests. All sums are exact modulo 2**32.
+A strip is 32 rows of an operand, in blocks of 64 columns. A block of A is 32 rows of 64 bytes. A block of B is two
+halves; a half is 16 rows transposed by words of four columns: 16 words of 16 rows. So both operands are read in order,
+and every unit (`tile_amx`, `tile_vnni`, `tile_portable`) reads the same bytes. It knows neither noise nor digests.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,114 +12,114 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.base import BaseContext
-from numba.core.typing.templates import Signature
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from ml.backends.cpu.pairs import emit_pair_product
-from ml.backends.cpu.vector import LANES, TypedIntrinsic, get_nothing, get_pointer
+from ml.backends.cpu.vector import LANES
 
 TILE = 32
-ROWS_AT_ONCE = 8
-"""Rows whose accumulators stay in registers: 16 vectors, with room for both operands in 32 registers."""
+BLOCK_COLUMNS = 64
+BLOCK_BYTES = TILE * BLOCK_COLUMNS
+HALF_BYTES = BLOCK_BYTES // 2
+B_COLUMN_BYTES = HALF_BYTES // BLOCK_COLUMNS
+"""Bytes of a column in half a block of B."""
+ROW_BYTES = 4 * TILE
+"""Bytes of a row of int32 sums."""
 
-_I16, _I32, _I64 = (ir.IntType(bits) for bits in (16, 32, 64))
-_PAIRS = ir.VectorType(_I16, 2 * LANES)
-_WIDE = ir.VectorType(_I32, 2 * LANES)
-_SUMS = ir.VectorType(_I32, LANES)
+I8_TYPE, I32_TYPE, I64_TYPE = (ir.IntType(bits) for bits in (8, 32, 64))
+POINTER = I8_TYPE.as_pointer()
+WORDS = ir.VectorType(I32_TYPE, LANES)
+ZEROS = ir.Constant(WORDS, [0] * LANES)
 
+Run = tuple[int, int, int, int, int, int]
+"""First byte of a strip of A, of a strip of B, first column, columns, columns between folds, columns a step."""
+Tile = Callable[[NDArray[np.uint8], NDArray[np.uint8], Run, NDArray[np.int32], NDArray[np.int32]], None]
+"""(a, b, run, offsets, scratch): leave the tile's sums over a run of K in the first (32, 32) int32 of `scratch` and
+the state of its folds in the 16 words from STATE on. `offsets`, one int32 for each 32 bytes of the strips of A, are
+read by `tile_vnni` alone. Columns of a run are whole folds, or 0 columns lie between folds and there are none; a fold
+is whole steps, a step is 32 or 64 columns."""
+STATE = 3 * TILE * TILE
+SCRATCH = STATE + LANES
+"""Elements of a scratch, which begins at a multiple of 64 bytes."""
 
-def _get_vector(builder: ir.IRBuilder, pointer: ir.Value, index: ir.Value, kind: ir.Type) -> ir.Value:
-    return builder.bitcast(builder.gep(pointer, [index]), kind.as_pointer())
-
-
-def _emit_broadcast(builder: ir.IRBuilder, word: ir.Value) -> ir.Value:
-    single = builder.insert_element(ir.Constant(_SUMS, ir.Undefined), word, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(single, single, ir.Constant(_SUMS, [0] * LANES))
-
-
-def _emit_slot(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    make = cast(Callable[[ir.IRBuilder, ir.Value], ir.Value], cgutils.alloca_once_value)
-    return make(builder, value)
-
-
-def _emit_rows(
-    builder: ir.IRBuilder, first: int, left: ir.Value, right: ir.Value, pairs: ir.Value, sums: ir.Value
-) -> None:
-    """Add the products of ROWS_AT_ONCE rows, from row `first` of the tile, to their sums."""
-    places = [
-        [_get_vector(builder, sums, ir.Constant(_I64, (first + row) * TILE + half * LANES), _SUMS) for half in range(2)]
-        for row in range(ROWS_AT_ONCE)
-    ]
-    slots = [[_emit_slot(builder, builder.load(p, align=4)) for p in row] for row in places]
-    with cgutils.for_range(builder, pairs) as loop:
-        at = builder.mul(loop.index, ir.Constant(_I64, 2 * TILE))
-        columns = [
-            builder.load(_get_vector(builder, right, builder.add(at, ir.Constant(_I64, half * TILE)), _PAIRS), align=2)
-            for half in range(2)
-        ]
-        for row in range(ROWS_AT_ONCE):
-            index = builder.add(at, ir.Constant(_I64, 2 * (first + row)))
-            word = builder.load(_get_vector(builder, left, index, _I32), align=2)
-            pair = builder.bitcast(_emit_broadcast(builder, word), _PAIRS)
-            for half in range(2):
-                product = emit_pair_product(builder, pair, columns[half])
-                builder.store(builder.add(builder.load(slots[row][half]), product), slots[row][half])
-    for row_places, row_slots in zip(places, slots, strict=True):
-        for place, slot in zip(row_places, row_slots, strict=True):
-            builder.store(builder.load(slot), place, align=4)
+_make_slot = cast(Callable[[ir.IRBuilder, ir.Value], ir.Value], cgutils.alloca_once_value)
 
 
-def _type_add_product(
-    typing: object, a: types.Array, b: types.Array, places: types.UniTuple, sums: types.Array
-) -> TypedIntrinsic:
-    del typing
-    three = cast(Callable[[types.Type, int], types.Type], types.UniTuple)(types.int64, 3)
-    assert places == three
-
-    def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
-        left, right, target = (get_pointer(context, builder, sig.args[i], values[i]) for i in (0, 1, 3))
-        a_start, b_start, pairs = (builder.extract_value(values[2], i) for i in range(3))
-        left, right = builder.gep(left, [a_start]), builder.gep(right, [b_start])
-        for first in range(0, TILE, ROWS_AT_ONCE):
-            _emit_rows(builder, first, left, right, pairs, target)
-        return get_nothing(context)
-
-    return types.void(a, b, three, sums), generate
+def make_slot(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """Return a variable of the function that holds `value` from here on."""
+    slot = _make_slot(builder, value)
+    builder.store(value, slot)
+    return slot
 
 
-def _type_fold(typing: object, sums: types.Array, state: types.Array) -> TypedIntrinsic:
-    del typing
-
-    def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
-        source, target = (get_pointer(context, builder, sig.args[i], values[i]) for i in (0, 1))
-        place = _get_vector(builder, target, ir.Constant(_I64, 0), _SUMS)
-
-        def rotate_left(value: ir.Value, bits: int) -> ir.Value:
-            left, right = (ir.Constant(_SUMS, [n] * LANES) for n in (bits, 32 - bits))
-            return value if bits == 0 else builder.or_(builder.shl(value, left), builder.lshr(value, right))
-
-        folded = rotate_left(builder.load(place, align=4), 7)
-        for row in range(TILE):
-            for half in range(2):
-                at = ir.Constant(_I64, row * TILE + half * LANES)
-                word = builder.load(_get_vector(builder, source, at, _SUMS), align=4)
-                folded = builder.xor(folded, rotate_left(word, row))
-        builder.store(folded, place, align=4)
-        return get_nothing(context)
-
-    return types.void(sums, state), generate
+def get_tuple_type(length: int) -> types.Type:
+    """Return the type of a tuple of int64."""
+    return cast(Callable[[types.Type, int], types.Type], types.UniTuple)(types.int64, length)
 
 
-add_product = cast(
-    Callable[[NDArray[np.int16], NDArray[np.int16], tuple[int, int, int], NDArray[np.int32]], None],
-    intrinsic(_type_add_product),
-)
-"""Add a x b transposed to one tile's (32, 32) int32 sums: `add_product(a, b, (a start, b start, pairs), sums)`.
+def shift_pointer(builder: ir.IRBuilder, pointer: ir.Value, offset: ir.Value | int) -> ir.Value:
+    """Return the address `offset` bytes further."""
+    return builder.gep(pointer, [ir.Constant(I64_TYPE, offset) if isinstance(offset, int) else offset])
 
-Both operands hold, for each pair of columns, the pairs of the tile's 32 rows one after another.
-"""
 
-fold_tile = cast(Callable[[NDArray[np.int32], NDArray[np.uint32]], None], intrinsic(_type_fold))
-"""Fold (32, 32) int32 sums into the (16,) uint32 state: rotate it by 7 and xor row i, rotated by i, into it."""
+def locate_column(builder: ir.IRBuilder, strip: ir.Value, column: ir.Value, scale: int) -> ir.Value:
+    """Return where a column stands in a strip: a column inside a block is 1 byte of A and B_COLUMN_BYTES of B."""
+    block = builder.and_(column, ir.Constant(I64_TYPE, -BLOCK_COLUMNS))
+    rest = builder.and_(column, ir.Constant(I64_TYPE, BLOCK_COLUMNS - 1))
+    start = builder.mul(block, ir.Constant(I64_TYPE, TILE))
+    return shift_pointer(builder, strip, builder.add(start, builder.mul(rest, ir.Constant(I64_TYPE, scale))))
+
+
+def broadcast_word(builder: ir.IRBuilder, pointer: ir.Value) -> ir.Value:
+    """Return the word at an address in every lane."""
+    word = builder.load(builder.bitcast(pointer, I32_TYPE.as_pointer()), align=4)
+    single = builder.insert_element(ir.Constant(WORDS, ir.Undefined), word, ir.Constant(I32_TYPE, 0))
+    return builder.shuffle_vector(single, single, ZEROS)
+
+
+def load_words(builder: ir.IRBuilder, pointer: ir.Value, align: int = 4) -> ir.Value:
+    """Return the vector of LANES words at an address."""
+    return builder.load(builder.bitcast(pointer, WORDS.as_pointer()), align=align)
+
+
+def store_words(builder: ir.IRBuilder, value: ir.Value, pointer: ir.Value, align: int = 4) -> None:
+    """Write a vector of LANES words to an address."""
+    builder.store(value, builder.bitcast(pointer, WORDS.as_pointer()), align=align)
+
+
+def rotate_left(builder: ir.IRBuilder, value: ir.Value, bits: int) -> ir.Value:
+    """Return every word rotated by `bits`."""
+    if bits % 32 == 0:
+        return value
+    left, right = (ir.Constant(WORDS, [n] * LANES) for n in (bits % 32, 32 - bits % 32))
+    return builder.or_(builder.shl(value, left), builder.lshr(value, right))
+
+
+def emit_rows_fold(builder: ir.IRBuilder, first: int, rows: Sequence[tuple[ir.Value, ir.Value]]) -> ir.Value:
+    """Return the part of a fold that some rows of sums make: rotl(left ^ right, row), xored; `first` is their first.
+
+    From the last row to the first, one rotation a row (Horner's rule): a rotation by i is i rotations by one.
+    """
+    folded: ir.Value = None
+    for left, right in reversed(rows):
+        both = builder.xor(left, right)
+        folded = both if folded is None else builder.xor(rotate_left(builder, folded, 1), both)
+    return rotate_left(builder, folded, first)
+
+
+def get_fold(builder: ir.IRBuilder, columns: ir.Value, fold: ir.Value) -> ir.Value:
+    """Return the columns between folds, or all where none lie between folds."""
+    return builder.select(builder.icmp_signed("==", fold, ir.Constant(I64_TYPE, 0)), columns, fold)
+
+
+def load_sums(builder: ir.IRBuilder, sums: ir.Value, row: int, align: int = 64) -> tuple[ir.Value, ir.Value]:
+    """Return both halves of one row of (32, 32) int32 sums."""
+    left, right = (load_words(builder, shift_pointer(builder, sums, row * ROW_BYTES + at), align) for at in (0, 64))
+    return left, right
+
+
+def emit_state(builder: ir.IRBuilder, state: ir.Value, folded: Sequence[ir.Value]) -> None:
+    """Rotate the state in the variable `state` by 7 and xor the parts of a fold into it."""
+    value = rotate_left(builder, builder.load(state), 7)
+    for part in folded:
+        value = builder.xor(value, part)
+    builder.store(value, state)

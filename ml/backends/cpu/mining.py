@@ -1,0 +1,246 @@
+"""The mined matmul in kernels: strips of both operands, tiles with their folds, digests, and the noise taken out.
+
+The second operand is laid out once; strips of the first are laid out, multiplied, cleaned and hashed a few at a time,
+while they are in the cache. Ranges of strips are independent. It knows neither seeds nor targets.
+"""
+
+import numpy as np
+
+from ml.backends.cpu.blake3 import KEYED, U32Array, hash_chunks
+from ml.backends.cpu.kernel import kernel
+from ml.backends.cpu.operands import (
+    SPAN,
+    TABLE_BYTES,
+    Noise,
+    Operand,
+    Plan,
+    compute_choice_kernel,
+    compute_dense_kernel,
+    make_strip,
+    turn_strips,
+)
+from ml.backends.cpu.strip import copy_block
+from ml.backends.cpu.tile import BLOCK_COLUMNS, ROW_BYTES, STATE, TILE
+from ml.backends.cpu.tiles import U8, compute_offsets, configure, make_aligned, make_scratch, release, run_tile
+from ml.backends.cpu.vector import LANES
+from ml.noise import I8, I32, ROLE_A, ROLE_B, WINDOW
+
+TICKET_BYTES = 76
+"""Tile row, tile column, window and the 16 words of the fold state, u32 each."""
+TILES_AT_ONCE = 16
+"""Tiles of a strip of the product that are copied to it together."""
+STRIPS_AT_ONCE = 8
+"""Strips of A that stay in the second cache while the strips of B pass by."""
+
+Machine = tuple[int, U8]
+"""The unit, and its configuration for the steps between two folds."""
+Strips = tuple[U8, U8, U8, I32, I32, I32]
+"""Strips of A under their noise, low and high bytes of their factors, and the offsets of all three; all flat."""
+Group = tuple[U32Array, I32]
+"""Words of tickets (strips of A, strips of B, windows, 19), and clean tiles (strips of A, tiles, 1024), or none."""
+
+_STARTS_I64 = np.arange(LANES) * BLOCK_COLUMNS
+_ROLES_A, _ROLES_B = (ROLE_A.dense, ROLE_A.choice), (ROLE_B.dense, ROLE_B.choice)
+
+
+@kernel
+def count_factor_bytes(plan: Plan, noise: Noise) -> int:
+    """Return the bytes of one strip of factors: none where the noise has no factor of the other operand."""
+    rank, _, columns = plan
+    return 2 * rank * ((columns + SPAN - 1) // SPAN) * TILE if noise[2].size > 0 else 0
+
+
+@kernel
+def make_strips(unit: int, plan: Plan, rows_i8: I8, noise: Noise, strips: tuple[int, int], is_left: bool) -> Operand:
+    """Return strips [start, stop) of an operand, laid out as of A; the unit is configured."""
+    size_bytes, factor_bytes, count = plan[2] * TILE, count_factor_bytes(plan, noise), strips[1] - strips[0]
+    noised_u8, low_u8, high_u8 = (
+        make_aligned(count * size_bytes),
+        make_aligned(count * factor_bytes),
+        make_aligned(count * factor_bytes),
+    )
+    room = make_aligned(size_bytes), np.empty(size_bytes // TILE, np.int32)
+    for i in range(count):
+        own = (
+            noised_u8[i * size_bytes : (i + 1) * size_bytes],
+            low_u8[i * factor_bytes : (i + 1) * factor_bytes],
+            high_u8[i * factor_bytes : (i + 1) * factor_bytes],
+        )
+        make_strip((unit, plan), rows_i8, (strips[0] + i, is_left), noise, own, room)
+    return noised_u8, low_u8, high_u8
+
+
+@kernel
+def make_right(unit: int, plan: Plan, bt_i8: I8, noise: Noise, columns: int) -> Operand:
+    """Return all strips of the second operand, laid out as of B."""
+    noised_u8, low_u8, high_u8 = make_strips(unit, plan, bt_i8, noise, (0, columns), False)
+    turn_strips(noised_u8, _STARTS_I64)
+    turn_strips(low_u8, _STARTS_I64)
+    turn_strips(high_u8, _STARTS_I64)
+    return noised_u8, low_u8, high_u8
+
+
+@kernel
+def make_left(unit: int, plan: Plan, a_i8: I8, noise: Noise, strips: tuple[int, int]) -> Strips:
+    """Return strips [start, stop) of the first operand with their offsets."""
+    noised_u8, low_u8, high_u8 = make_strips(unit, plan, a_i8, noise, strips, True)
+    offsets_i32, low_i32, high_i32 = (
+        np.empty(noised_u8.size // TILE, np.int32),
+        np.empty(low_u8.size // TILE, np.int32),
+        np.empty(high_u8.size // TILE, np.int32),
+    )
+    compute_offsets(unit, noised_u8, offsets_i32)
+    compute_offsets(unit, low_u8, low_i32)
+    compute_offsets(unit, high_u8, high_i32)
+    return noised_u8, low_u8, high_u8, offsets_i32, low_i32, high_i32
+
+
+@kernel
+def add_sums(sums_i32: I32, total_i32: I32) -> None:
+    """Add the first (32, 32) int32 of one scratch to another's."""
+    for place in range(TILE * TILE):
+        total_i32[place] += sums_i32[place]
+
+
+@kernel
+def finish_tile(total_i32: I32, low_i32: I32, high_i32: I32, out_i32: I32) -> None:
+    """Write total - low - 128 high of a tile, (1024,) int32."""
+    for place in range(TILE * TILE):
+        out_i32[place] = total_i32[place] - low_i32[place] - (high_i32[place] << 7)
+
+
+@kernel
+def run_group(unit: int, plan: Plan, left: Strips, right: Operand, group: Group, tiles: tuple[int, int]) -> None:
+    """Run all strips of the left against strips [start, stop) of the right: states of folds and clean tiles.
+
+    The order keeps the left's strips in the second cache and one of the right in the first.
+    """
+    (rank, noised, columns), (words_u32, stage_i32) = plan, group
+    size_bytes, step, count = columns * TILE, min(rank, BLOCK_COLUMNS), words_u32.shape[0]
+    factor_bytes = left[1].size // count
+    total_i32, sums_i32, low_i32, high_i32 = make_scratch(), make_scratch(), make_scratch(), make_scratch()
+    low_i32[:], high_i32[:] = 0, 0
+    for j in range(tiles[0], tiles[1]):
+        for i in range(count):
+            for start in range(0, noised, WINDOW):
+                run = i * size_bytes, j * size_bytes, start, min(WINDOW, noised - start), rank, step
+                run_tile(unit, left[0], right[0], run, left[3], total_i32 if start == 0 else sums_i32)
+                for word in range(LANES):
+                    state_i32 = total_i32[STATE + word] if start == 0 else sums_i32[STATE + word]
+                    words_u32[i, j, start // WINDOW, 3 + word] = state_i32
+                if start > 0:
+                    add_sums(sums_i32, total_i32)
+            if stage_i32.size == 0:
+                continue
+            if columns > noised:
+                run = i * size_bytes, j * size_bytes, noised, columns - noised, 0, step
+                run_tile(unit, left[0], right[0], run, left[3], total_i32 if noised == 0 else sums_i32)
+                if noised > 0:
+                    add_sums(sums_i32, total_i32)
+            if factor_bytes > 0:
+                run = i * factor_bytes, j * factor_bytes, 0, factor_bytes // TILE, 0, step
+                run_tile(unit, left[1], right[1], run, left[4], low_i32)
+                run_tile(unit, left[2], right[2], run, left[5], high_i32)
+            finish_tile(total_i32, low_i32, high_i32, stage_i32[i, j - tiles[0]])
+
+
+@kernel
+def put_tiles(tiles_i32: I32, tiles: int, row: int, column: int, product_i32: I32) -> None:
+    """Copy tiles that lie side by side, (>= tiles, 1024) int32, to the product at (row, column), cut at its edges.
+
+    Whole stretches of a row at a time: rows lie pages apart, and a tile by itself would touch 32 of them.
+    """
+    rows, columns = product_i32.shape
+    whole = min(tiles, (columns - column) // TILE)
+    source_u8, target_u8 = tiles_i32.reshape(-1).view(np.uint8), product_i32.reshape(-1).view(np.uint8)
+    for i in range(min(TILE, rows - row)):
+        target = 4 * ((row + i) * columns + column)
+        for tile in range(whole):
+            source = (tile * TILE + i) * ROW_BYTES
+            copy_block(source_u8, (source, target + tile * ROW_BYTES), target_u8)
+            copy_block(source_u8, (source + ROW_BYTES // 2, target + tile * ROW_BYTES + ROW_BYTES // 2), target_u8)
+        for tile in range(whole, tiles):
+            for j in range(columns - column - tile * TILE):
+                product_i32[row + i, column + tile * TILE + j] = tiles_i32[tile, i * TILE + j]
+
+
+@kernel
+def hash_tickets(key_u32: U32Array, row: int, words_u32: U32Array, digests_u8: U8) -> None:
+    """Write the digests (tile columns, windows, 32) of one tile row, whose states stand in words (..., 3 to 19)."""
+    for j in range(words_u32.shape[0]):
+        for window in range(words_u32.shape[1]):
+            words_u32[j, window, 0], words_u32[j, window, 1], words_u32[j, window, 2] = row, j, window
+    starts_i64 = np.arange(digests_u8.size // 32) * TICKET_BYTES
+    tickets_u8 = words_u32.reshape(-1).view(np.uint8)
+    hash_chunks(key_u32, KEYED, tickets_u8, starts_i64, TICKET_BYTES, digests_u8.reshape(-1, 32))
+
+
+@kernel
+def make_noise(
+    key_u32: U32Array,
+    plan: Plan,
+    roles: tuple[int, int],
+    rows: tuple[int, int],
+    groups: tuple[int, int],
+    has_factor: bool,
+) -> Noise:
+    """Return the noise of `rows` = (first, count) of an operand and of `groups` = (first, count) of its columns.
+
+    roles are those of the dense and of the choice factor; the factor as strips has no room where it is not needed.
+    """
+    rank, noised, columns = plan
+    tables_u8 = np.empty(rows[1] * TABLE_BYTES, np.uint8)
+    plan_u8 = np.empty((2, (noised + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS * BLOCK_COLUMNS), np.uint8)
+    factor_u8 = make_aligned(rank * columns if has_factor else 0)
+    compute_dense_kernel(key_u32, roles[0], rows[0], rank, tables_u8)
+    compute_choice_kernel(key_u32, roles[1], (groups[0], groups[1], rank), plan_u8, factor_u8)
+    return tables_u8, plan_u8, factor_u8
+
+
+@kernel
+def mine_kernel(
+    machine: Machine, key_u32: U32Array, plan: Plan, operands: tuple[I8, I8], digests_u8: U8, product_i32: I32
+) -> None:
+    """Write the digests (tile rows, tile columns, windows, 32) and the product (M, N), or none, of two operands."""
+    (unit, config_u8), (a_i8, bt_i8) = machine, operands
+    strips, columns = (a_i8.shape[0] + TILE - 1) // TILE, (bt_i8.shape[0] + TILE - 1) // TILE
+    groups, has_factors = (0, plan[1] // plan[0]), product_i32.size > 0 and plan[1] > 0
+    noise_a = make_noise(key_u32, plan, _ROLES_A, (0, strips * TILE), groups, has_factors)
+    noise_b = make_noise(key_u32, plan, _ROLES_B, (0, columns * TILE), groups, has_factors)
+    stage_i32 = make_aligned(4 * STRIPS_AT_ONCE * TILES_AT_ONCE * TILE * TILE).view(np.int32)
+    stage_i32 = stage_i32.reshape(STRIPS_AT_ONCE, TILES_AT_ONCE, TILE * TILE)
+    stage_i32 = stage_i32 if product_i32.size > 0 else stage_i32[:0]
+    configure(unit, config_u8)
+    right = make_right(unit, plan, bt_i8, (noise_b[0], noise_b[1], noise_a[2]), columns)
+    for first in range(0, strips, STRIPS_AT_ONCE):
+        stop = min(first + STRIPS_AT_ONCE, strips)
+        left = make_left(unit, plan, a_i8, (noise_a[0], noise_a[1], noise_b[2]), (first, stop))
+        words_u32 = np.empty((stop - first, columns, digests_u8.shape[2], 3 + LANES), np.uint32)
+        for start in range(0, columns, TILES_AT_ONCE):
+            end = min(start + TILES_AT_ONCE, columns)
+            run_group(unit, plan, left, right, (words_u32, stage_i32), (start, end))
+            for i in range(stop - first if product_i32.size > 0 else 0):
+                put_tiles(stage_i32[i], end - start, (first + i) * TILE, start * TILE, product_i32)
+        for i in range(first, min(stop, digests_u8.shape[0])):
+            hash_tickets(key_u32, i, words_u32[i - first, : digests_u8.shape[1]], digests_u8[i])
+    release(unit)
+
+
+@kernel
+def digest_kernel(
+    machine: Machine, key_u32: U32Array, plan: Plan, place: tuple[int, int, int], rows: tuple[I8, I8], digest_u8: U8
+) -> None:
+    """Write the (1, 32) uint8 digest at `place` from the raw rows of its tile, (32, columns of the window) int8."""
+    (unit, config_u8), (rank, noised, _) = machine, plan
+    groups = place[2] * WINDOW // rank, noised // rank
+    noise_a = make_noise(key_u32, plan, _ROLES_A, (place[0] * TILE, TILE), groups, False)
+    noise_b = make_noise(key_u32, plan, _ROLES_B, (place[1] * TILE, TILE), groups, False)
+    left = make_left(unit, plan, rows[0], noise_a, (0, 1))
+    right = make_right(unit, plan, rows[1], noise_b, 1)
+    words_u32 = np.empty((1, 1, 1, 3 + LANES), np.uint32)
+    configure(unit, config_u8)
+    run_group(unit, plan, left, right, (words_u32, np.empty((0, 0, 0), np.int32)), (0, 1))
+    release(unit)
+    words_u32[0, 0, 0, 0], words_u32[0, 0, 0, 1], words_u32[0, 0, 0, 2] = place
+    tickets_u8 = words_u32.reshape(-1).view(np.uint8)
+    hash_chunks(key_u32, KEYED, tickets_u8, np.zeros(1, np.int64), TICKET_BYTES, digest_u8)

@@ -1,0 +1,187 @@
+"""The operands of a mined matmul in strips: raw, under their noise, and as the factors that take the noise out again.
+
+With A' = A + E and B' = B + F the product is C = A' x B' - [A x F_R | E_L] x [F_L | B' x E_R], of rank 2r. A
+projection on a choice factor needs up to 15 bits and is kept as two bytes, v = 128 high + low. Source: arXiv
+2504.09971, section 4.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml.backends.cpu.blake3 import U32Array, fill_streams
+from ml.backends.cpu.kernel import kernel
+from ml.backends.cpu.strip import add_noise, copy_block
+from ml.backends.cpu.tile import BLOCK_BYTES, BLOCK_COLUMNS, HALF_BYTES, TILE
+from ml.backends.cpu.tiles import U8, compute_offsets, make_scratch, run_tile
+from ml.backends.cpu.vector import LANES, load_blocks
+from ml.noise import I8, I32
+
+Plan = tuple[int, int, int]
+"""Rank, columns that carry noise, whole columns of blocks."""
+Noise = tuple[U8, U8, U8]
+"""Tables of the dense factor by row, the plan of the choice factor, and the other operand's choice factor as strips."""
+Operand = tuple[U8, U8, U8]
+"""Strips under their noise, and the low and high bytes of what takes the noise out."""
+
+TABLE_BYTES = 128
+"""Bytes of a row's dense factor, as a table for `add_noise`: zero beyond the rank."""
+SPAN = 16_384
+"""Columns whose projections fit 15 bits: at most 128 groups of rank 128, 126 each."""
+
+
+@kernel
+def compute_dense_kernel(key_u32: U32Array, role: int, first: int, rank: int, tables_u8: U8) -> None:
+    """Fill rows (count * TABLE_BYTES,) with rows `first`, `first + 1`, ... of the dense factor of `role`."""
+    rows = tables_u8.size // TABLE_BYTES
+    streams_u8 = np.empty((rows, 2 * rank), np.uint8)
+    fill_streams(key_u32, role, first, streams_u8)
+    draws_u16 = streams_u8.reshape(-1).view(np.uint16)
+    for row in range(rows):
+        at = row * TABLE_BYTES
+        for column in range(rank):
+            tables_u8[at + column] = np.uint8((np.int32(draws_u16[row * rank + column]) * 127 >> 16) - 63)
+        tables_u8[at + rank : at + TABLE_BYTES] = 0
+
+
+@kernel
+def compute_choice_kernel(
+    key_u32: U32Array, role: int, groups_of: tuple[int, int, int], plan_u8: U8, factor_u8: U8
+) -> None:
+    """Fill the plan of noise (2, columns) and, if there is room, the choice factor; `groups_of` = first, count, rank.
+
+    The plan holds a target and a sign (0 or 255) a column. The factor is rank / 32 strips of B, each with 1 or -1
+    where a column goes to one of its rows. Columns beyond the groups have neither.
+    """
+    first, groups, rank = groups_of
+    columns = factor_u8.size // rank
+    streams_u8 = np.empty((groups, (2 * rank + rank // 8 + 63) // 64 * 64), np.uint8)
+    fill_streams(key_u32, role, first, streams_u8)
+    order_u8 = np.empty(rank, np.uint8)
+    factor_u8[:] = 0
+    plan_u8[0] = TABLE_BYTES - 1
+    plan_u8[1] = 0
+    for group in range(groups):
+        draws_u16 = streams_u8[group].view(np.uint16)
+        for k in range(rank):
+            order_u8[k] = k
+        for k in range(rank - 1, 0, -1):
+            other = np.int64(draws_u16[k]) * (k + 1) >> 16
+            order_u8[k], order_u8[other] = order_u8[other], order_u8[k]
+        for k in range(rank):
+            column = group * rank + k
+            sign = np.uint8(-(streams_u8[group, 2 * rank + (k >> 3)] >> (k & 7) & 1))
+            plan_u8[0, column], plan_u8[1, column] = order_u8[k], sign
+            if columns == 0:
+                continue
+            strip, row = divmod(np.int64(order_u8[k]), TILE)
+            start = (strip * columns + (column & -BLOCK_COLUMNS)) * TILE + (row >> 4) * HALF_BYTES
+            at = start + (column & BLOCK_COLUMNS - 1) // 4 * 4 * LANES + (row & 15) * 4 + (column & 3)
+            factor_u8[at] = sign | 1
+
+
+@kernel
+def pack_strip(rows_i8: I8, first: int, blocks: int, out_u8: U8) -> None:
+    """Lay rows `first` to `first + 32` of (rows, columns) int8 out as a strip of A, zero beyond the operand's edges."""
+    rows, columns = rows_i8.shape
+    flat_u8 = rows_i8.reshape(-1).view(np.uint8)
+    count, whole = min(TILE, rows - first), columns // BLOCK_COLUMNS
+    if count < TILE or whole < blocks:
+        out_u8[: blocks * BLOCK_BYTES] = 0
+    for block in range(whole):
+        for row in range(count):
+            start = (first + row) * columns + block * BLOCK_COLUMNS
+            copy_block(flat_u8, (start, block * BLOCK_BYTES + row * BLOCK_COLUMNS), out_u8)
+    for row in range(count):
+        for column in range(whole * BLOCK_COLUMNS, columns):
+            at = whole * BLOCK_BYTES + row * BLOCK_COLUMNS + column - whole * BLOCK_COLUMNS
+            out_u8[at] = flat_u8[(first + row) * columns + column]
+
+
+@kernel
+def noise_strip(raw_u8: U8, tables_u8: U8, first: int, plan_u8: U8, out_u8: U8) -> None:
+    """Write a strip of A under its noise; the dense factor of its first row is table `first`.
+
+    The plan ends with the block of the last column that carries noise; what lies beyond is copied.
+    """
+    columns = plan_u8.shape[1]
+    flat_u8 = plan_u8.reshape(-1)
+    for column in range(0, columns, BLOCK_COLUMNS):
+        for row in range(TILE):
+            at = column * TILE + row * BLOCK_COLUMNS
+            table = (first + row) * TABLE_BYTES
+            add_noise(raw_u8, tables_u8, flat_u8, (at, table, at, column, columns + column), out_u8)
+    for at in range(columns * TILE, raw_u8.size, BLOCK_COLUMNS):
+        copy_block(raw_u8, (at, at), out_u8)
+
+
+@kernel
+def turn_strips(strips_u8: U8, starts_i64: NDArray[np.int64]) -> None:
+    """Turn strips of A into strips of B in place; `starts_i64` are the first bytes of 16 rows of a block."""
+    strips_u32, words = strips_u8.view(np.uint32), HALF_BYTES // 4
+    for half in range(strips_u8.size // HALF_BYTES):
+        # A half is read as a whole before it is written.
+        load_blocks(strips_u8, starts_i64, half * HALF_BYTES, strips_u32[half * words : (half + 1) * words])
+
+
+@kernel
+def project_strip(unit: int, strip_u8: U8, factor_u8: U8, offsets_i32: I32, rank: int, limbs_i8: tuple[I8, I8]) -> None:
+    """Write a strip of A times a choice factor transposed, by spans of columns, as two bytes an element.
+
+    limbs_i8 (32, spans, rank) low and high; the unit is configured for the rank's steps.
+    """
+    low_i8, high_i8 = limbs_i8
+    columns, scratch_i32 = strip_u8.size // TILE, make_scratch()
+    for span in range(low_i8.shape[1]):
+        size = min(SPAN, columns - span * SPAN)
+        for strip in range(rank // TILE):
+            run = 0, strip * columns * TILE, span * SPAN, size, 0, min(rank, BLOCK_COLUMNS)
+            run_tile(unit, strip_u8, factor_u8, run, offsets_i32, scratch_i32)
+            for row in range(TILE):
+                for column in range(TILE):
+                    value = scratch_i32[row * TILE + column]
+                    low = np.int8((value + 64 & 127) - 64)
+                    low_i8[row, span, strip * TILE + column] = low
+                    high_i8[row, span, strip * TILE + column] = np.int8(value - low >> 7)
+
+
+@kernel
+def fill_factors(tables_u8: U8, first: int, limbs_i8: tuple[I8, I8], is_left: bool, out_u8: tuple[U8, U8]) -> None:
+    """Lay one strip's factors out as strips of A: [projection | dense] for the left operand, [dense | projection].
+
+    limbs_i8 (32, spans, rank); the dense factor stands beside every span; low and high bytes apart.
+    """
+    _, spans, rank = limbs_i8[0].shape
+    for span in range(spans):
+        for column in range(rank):
+            dense_at = 2 * rank * span + column + (rank if is_left else 0)
+            limb_at = 2 * rank * span + column + (0 if is_left else rank)
+            for row in range(TILE):
+                dense = tables_u8[(first + row) * TABLE_BYTES + column]
+                place = (dense_at & -BLOCK_COLUMNS) * TILE + row * BLOCK_COLUMNS + (dense_at & BLOCK_COLUMNS - 1)
+                out_u8[0][place], out_u8[1][place] = dense, dense
+                place = (limb_at & -BLOCK_COLUMNS) * TILE + row * BLOCK_COLUMNS + (limb_at & BLOCK_COLUMNS - 1)
+                out_u8[0][place] = np.uint8(limbs_i8[0][row, span, column])
+                out_u8[1][place] = np.uint8(limbs_i8[1][row, span, column])
+
+
+@kernel
+def make_strip(
+    machine: tuple[int, Plan], rows_i8: I8, place: tuple[int, bool], noise: Noise, out: Operand, room: tuple[U8, I32]
+) -> None:
+    """Make one strip of an operand, laid out as of A, in `out`; without room for factors there, none are made.
+
+    `place` is the strip and whether the operand is the left one; `room` is for the raw strip and its offsets. For the
+    factors the unit is configured for the rank's steps.
+    """
+    (unit, (rank, _, columns)), (strip, is_left), (tables_u8, plan_u8, other_u8) = machine, place, noise
+    raw_u8, offsets_i32 = room
+    noised_u8, low_u8, high_u8 = out
+    pack_strip(rows_i8, strip * TILE, columns // BLOCK_COLUMNS, raw_u8)
+    noise_strip(raw_u8, tables_u8, strip * TILE, plan_u8, noised_u8)
+    if low_u8.size > 0:
+        spans = low_u8.size // (2 * rank * TILE)
+        limbs_i8 = np.empty((TILE, spans, rank), np.int8), np.empty((TILE, spans, rank), np.int8)
+        source_u8 = raw_u8 if is_left else noised_u8
+        compute_offsets(unit, source_u8, offsets_i32)
+        project_strip(unit, source_u8, other_u8, offsets_i32, rank, limbs_i8)
+        fill_factors(tables_u8, strip * TILE, limbs_i8, is_left, (low_u8, high_u8))

@@ -1,0 +1,134 @@
+"""A tile's products by AVX-512 VNNI: eight rows of sums in registers, folded where they are.
+
+The unit multiplies unsigned by signed bytes, so 128 is added to B and 128 times the sum of a row of A is taken from its
+sums again (`offsets`). The fold is linear over bits, so each eight rows keep a state of their own and the four
+states are xored at the end. Source: Intel SDM volume 2 (VPDPBUSD).
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.base import BaseContext
+from numba.core.typing.templates import Signature
+from numba.extending import intrinsic
+
+from ml.backends.cpu.tile import (
+    B_COLUMN_BYTES,
+    BLOCK_COLUMNS,
+    HALF_BYTES,
+    I64_TYPE,
+    POINTER,
+    ROW_BYTES,
+    STATE,
+    TILE,
+    WORDS,
+    ZEROS,
+    Tile,
+    broadcast_word,
+    emit_rows_fold,
+    emit_state,
+    get_fold,
+    get_tuple_type,
+    load_words,
+    locate_column,
+    make_slot,
+    shift_pointer,
+    store_words,
+)
+from ml.backends.cpu.units import VNNI, can_emit
+from ml.backends.cpu.vector import LANES, TypedIntrinsic, get_nothing, get_pointer
+
+ROWS_AT_ONCE = 8
+UNIT_COLUMNS = 32
+"""Columns after which `offsets` are added: the least that lies between two folds."""
+
+_BYTES = ir.VectorType(ir.IntType(8), 4 * LANES)
+_SIGNS = ir.Constant(_BYTES, [-128] * (4 * LANES))
+
+
+def _emit_dot(builder: ir.IRBuilder, sums: ir.Value, unsigned: ir.Value, signed: ir.Value) -> ir.Value:
+    kind = ir.FunctionType(WORDS, [WORDS, _BYTES, _BYTES])
+    dot = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpdpbusd.512")
+    return builder.call(dot, [sums, unsigned, builder.bitcast(signed, _BYTES)])
+
+
+def _emit_word(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, slots: list[list[ir.Value]]) -> None:
+    """Add the products of four columns of eight rows; `a` and `b` are where these columns stand."""
+    halves = [load_words(builder, shift_pointer(builder, b, half * HALF_BYTES)) for half in (0, 1)]
+    unsigned = [builder.xor(builder.bitcast(half, _BYTES), _SIGNS) for half in halves]
+    for row, pair in enumerate(slots):
+        own = broadcast_word(builder, shift_pointer(builder, a, row * BLOCK_COLUMNS))
+        for slot, half in zip(pair, unsigned, strict=True):
+            builder.store(_emit_dot(builder, builder.load(slot), half, own), slot)
+
+
+def _emit_offsets(builder: ir.IRBuilder, offsets: ir.Value, slots: list[list[ir.Value]]) -> None:
+    """Add a word of `offsets` to each row."""
+    for row, pair in enumerate(slots):
+        own = broadcast_word(builder, shift_pointer(builder, offsets, 4 * row))
+        for slot in pair:
+            builder.store(builder.add(builder.load(slot), own), slot)
+
+
+def _emit_rows(
+    builder: ir.IRBuilder, first_row: int, pointers: Sequence[ir.Value], run: Sequence[ir.Value], state: ir.Value
+) -> None:
+    """Emit eight rows of a tile; their part of the state is xored into the variable `state`."""
+    a, b, offsets, scratch = pointers
+    first, columns = run[:2]
+    fold = get_fold(builder, columns, run[2])
+    slots = [[make_slot(builder, ZEROS) for _ in range(2)] for _ in range(ROWS_AT_ONCE)]
+    own_state = make_slot(builder, ZEROS)
+    rows = shift_pointer(builder, a, first_row * BLOCK_COLUMNS)
+    with cgutils.for_range(builder, builder.sdiv(columns, fold)) as group:
+        start = builder.add(first, builder.mul(group.index, fold))
+        # Loops that stay loops: unrolled, LLVM hoists every broadcast and runs out of registers.
+        with cgutils.for_range(builder, builder.sdiv(fold, ir.Constant(I64_TYPE, 4))) as word:
+            column = builder.add(start, builder.mul(word.index, ir.Constant(I64_TYPE, 4)))
+            _emit_word(
+                builder,
+                locate_column(builder, rows, column, 1),
+                locate_column(builder, b, column, B_COLUMN_BYTES),
+                slots,
+            )
+        with cgutils.for_range(builder, builder.sdiv(fold, ir.Constant(I64_TYPE, UNIT_COLUMNS))) as unit:
+            column = builder.add(start, builder.mul(unit.index, ir.Constant(I64_TYPE, UNIT_COLUMNS)))
+            at = builder.add(builder.mul(column, ir.Constant(I64_TYPE, 4)), ir.Constant(I64_TYPE, 4 * first_row))
+            _emit_offsets(builder, shift_pointer(builder, offsets, at), slots)
+        sums = [(builder.load(left), builder.load(right)) for left, right in slots]
+        emit_state(builder, own_state, [emit_rows_fold(builder, first_row, sums)])
+    builder.store(builder.xor(builder.load(state), builder.load(own_state)), state)
+    for row, pair in enumerate(slots):
+        for half, slot in enumerate(pair):
+            place = shift_pointer(builder, scratch, (first_row + row) * ROW_BYTES + half * 4 * LANES)
+            store_words(builder, builder.load(slot), place)
+
+
+def _type_tile(
+    typing: object, a: types.Array, b: types.Array, run: types.UniTuple, offsets: types.Array, scratch: types.Array
+) -> TypedIntrinsic:
+    del typing
+
+    def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
+        if can_emit(VNNI):
+            a_start, b_start, *numbers, _ = (builder.extract_value(values[2], i) for i in range(6))
+            left, right, added, sums = (
+                builder.bitcast(get_pointer(context, builder, sig.args[i], values[i]), POINTER) for i in (0, 1, 3, 4)
+            )
+            total = make_slot(builder, ZEROS)
+            strips = shift_pointer(builder, left, a_start), shift_pointer(builder, right, b_start)
+            added = shift_pointer(builder, added, builder.sdiv(a_start, ir.Constant(I64_TYPE, UNIT_COLUMNS // 4)))
+            for first_row in range(0, TILE, ROWS_AT_ONCE):
+                _emit_rows(builder, first_row, (*strips, added, sums), numbers, total)
+            store_words(builder, builder.load(total), shift_pointer(builder, sums, 4 * STATE))
+        return get_nothing(context)
+
+    assert run == get_tuple_type(6)
+    return types.void(a, b, run, offsets, scratch), generate
+
+
+run_tile_vnni = cast(Tile, intrinsic(_type_tile))
+"""`Tile` by AVX-512 VNNI; `offsets` hold -128 times the sum of each 32 columns of A, (columns / 32, 32) a strip."""
