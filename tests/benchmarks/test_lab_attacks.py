@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
 from benchmarks.lab.attacks.case import QUICK, Attack, Effort, Ending, Outcome, is_as_expected
 from benchmarks.lab.attacks.suite import FAMILIES, Result, load_attacks, make_record, render_page, run_suite
+from chain.hashing import tagged_hash
+from chain.ledger.records import Contribution
+from chain.primitives import Hash
 
 THREATS = {
     "trajectory": {*range(1, 11), 52},
@@ -112,9 +116,29 @@ def forget_deltas(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("node.learning.decode_delta", accept_anything)
 
 
+def pay_every_ticket(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("chain.ledger.rewards._is_earned", lambda *_args: True)
+
+
+def draw_beacons_afresh(patch: pytest.MonkeyPatch) -> None:
+    numbers = count()
+    fresh = "consensus.header_rules.compute_beacon"
+    patch.setattr(fresh, lambda *_args: tagged_hash("beacon", next(numbers).to_bytes(8, "little")))
+
+
+def challenge_without_beacon(patch: pytest.MonkeyPatch) -> None:
+    def challenge(_beacon: Hash, contribution: Contribution) -> Hash:
+        return tagged_hash("challenge", contribution.seed, contribution.trace_root)
+
+    patch.setattr("benchmarks.lab.attacks.challenge_beacon.compute_challenge", challenge)
+
+
 @pytest.mark.parametrize(
     ("break_rule", "name"),
     [
+        (challenge_without_beacon, "trace ground for a guessed beacon"),
+        (draw_beacons_afresh, "header signed again"),
+        (pay_every_ticket, "first ops of endless segments"),
         (open_checks, "one easy batch, repeated: drawn places"),
         (open_checks, "skipped steps: drawn places"),
         (believe_sidecars, "one forged update, the rest free: re-execution"),

@@ -23,7 +23,7 @@ class Effort:
 
 
 QUICK = Effort(trials=256, seed=1)
-FULL = Effort(trials=4096, seed=1)
+FULL = Effort(trials=2048, seed=1)
 
 
 class Ending(Enum):

@@ -26,6 +26,9 @@ from benchmarks.lab.attacks.trajectory_cheats import back_fit, repeat_easy_batch
 from benchmarks.lab.attacks.trajectory_odds import compute_odds, count_detected
 from chain.hashing import tagged_hash
 from chain.header import compute_beacon
+from chain.ledger.contributions import compute_challenge
+from chain.ledger.records import Contribution
+from chain.ledger.transition import ContributionStatus
 from chain.primitives import ZERO_HASH, Hash
 from ml.prf import derive_key, draw_below
 from ml.tensor_tree import DIGEST_BYTES, compute_tensor_root
@@ -33,6 +36,20 @@ from ml.trace import compute_trace_root
 
 TRIALS_PER_GRIND = 64
 GRIND_MAX = 10_000
+
+COMMITTED = Contribution(
+    status_code=int(ContributionStatus.COMMITTED),
+    commit_height=1,
+    anchor_height=0,
+    seed=ZERO_HASH,
+    trace_root=ZERO_HASH,
+    delta_root=ZERO_HASH,
+    sidecar_hash=ZERO_HASH,
+    challenge=ZERO_HASH,
+    deposit=0,
+    macs=0,
+    reward=0,
+)
 
 IsBad = Callable[[Hash], bool]
 """Says whether a beacon would find the cheat."""
@@ -63,8 +80,7 @@ def bias_places(effort: Effort) -> Outcome:
     trace_root, chance = compute_trace_root(segment.trace), compute_odds(segment).of_challenge()
 
     def is_bad(beacon: Hash) -> bool:
-        challenge = tagged_hash("challenge", beacon, segment.runner.segment_seed, trace_root)
-        return count_detected(segment, iter([challenge]))[1] == 1
+        return Grind(trace_root, 0).is_found(segment, beacon)
 
     fates = list(_meet_beacons(effort, is_bad))
     computed, stakes = compute_biased_chance(chance, SHARE), compute_devnet_stakes()
@@ -145,7 +161,8 @@ class Grind:
 
     def is_found(self, segment: Segment, beacon: Hash) -> bool:
         """Say whether the places that this beacon draws show the forgery."""
-        challenge = tagged_hash("challenge", beacon, segment.runner.segment_seed, self.trace_root)
+        contribution = replace(COMMITTED, seed=Hash(segment.runner.segment_seed), trace_root=self.trace_root)
+        challenge = compute_challenge(beacon, contribution)
         return count_detected(segment, iter([challenge]))[1] == 1
 
 

@@ -95,7 +95,7 @@ def render_page(results: Sequence[Result], effort: Effort) -> str:
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
-LEGEND = """Threats have the numbers of docs/security.md. Detected: attempts that a rule found; beside it the chance
+LEGEND = """Threats have the numbers of docs/protocol.md. Detected: attempts that a rule found; beside it the chance
 computed for one attempt, where chance decides. Cost: the attacker's work over honest work for the same reward. Gain:
 what the attack is expected to bring beyond honest work, in rewards of one segment."""
 

@@ -29,9 +29,9 @@ from ml.prf import derive_key, draw_below
 
 TRIALS_PER_EXECUTION = 512
 """Re-execution leaves nothing to chance, so a few segments are enough."""
-TRIALS_PER_TIMING = 800
-RARE, RARE_TRIALS = 0.01, 4
-"""Below this chance, take so many times the trials: a full effort then tells the computed rate from none."""
+TRIALS_PER_TIMING = 400
+RARE, RARE_TRIALS = 0.01, 8
+"""Below this chance, a full effort takes so many times the trials: enough to tell the computed rate from none."""
 
 
 def make_judged_pair(rows: tuple[int, ...], name: str, cheat: Cheat) -> tuple[Attack, Attack]:
@@ -72,7 +72,8 @@ def judge_by_places(cheat: Cheat, effort: Effort) -> Outcome:
     """Return how often challenges find a segment of this cheat, beside the computed chance."""
     segment = _forge(cheat, effort.seed)
     computed = compute_odds(segment).of_challenge()
-    trials = effort.trials * (RARE_TRIALS if computed < RARE else 1)
+    is_quick = effort.trials < TRIALS_PER_TIMING
+    trials = effort.trials * (RARE_TRIALS if computed < RARE and not is_quick else 1)
     tried, detected = count_detected(segment, draw_challenges(effort.seed, trials))
     _compare_with_openings(segment, effort)
     cost_ratio = measure_cost_ratio(cheat, effort)
