@@ -164,6 +164,21 @@ def breaks(names: tuple[str, ...], weights: Path | None, out: Path) -> None:
             _write(out / "breaks.md", page)
 
 
+@lab.command()
+@click.option("--quick", "is_quick", is_flag=True, help="Few repeats and small products, to see that everything runs.")
+@out_option
+def verifiers(out: Path, *, is_quick: bool) -> None:
+    """Compare spot checks, Freivalds and re-execution of a step: cost, bytes, memory, soundness."""
+    with end_in_exit_codes():
+        from benchmarks.verifiers import QUICK, Plan, run_report
+
+        page = run_report(QUICK if is_quick else Plan(), click.echo)
+        if is_quick:
+            click.echo(page)
+        else:
+            _write(out / "verifiers.md", page)
+
+
 def _get_cases(names: "Sequence[str]", steps: int | None, is_quick: bool) -> "list[QualityCase]":
     from benchmarks.lab.cases import CASES, make_quick
 
