@@ -18,6 +18,8 @@ class Api:
         self.get_head = queries.get_head
         self.get_headers = queries.get_headers
         self.get_header = queries.get_header
+        self.prove_chain = queries.prove_chain
+        self.prove_headers = queries.prove_headers
         self.get_hash_at_height = queries.get_hash_at_height
         self.get_block = queries.get_block
         self.get_account_proof = queries.get_account_proof

@@ -3,11 +3,14 @@
 The half of `node.rpc.api.NodeApi` that changes nothing. It knows no JSON.
 """
 
+import asyncio
 from collections.abc import Callable
 from importlib.metadata import version
+from itertools import pairwise
 
 from chain.block import Block
 from chain.codec import encode
+from chain.errors import InvalidProof
 from chain.genesis import Genesis
 from chain.header import Header
 from chain.ledger.accounts import get_account
@@ -16,6 +19,8 @@ from chain.ledger.keys import SUPPLY_KEY, account_key, checkpoint_key, contribut
 from chain.ledger.records import Contribution, ContributionKey
 from chain.ledger.supply import compute_holdings
 from chain.primitives import ZERO_HASH, Hash, PublicKey
+from consensus.flyclient import Demand, prove_chain
+from consensus.header_proof import HeaderProof, prove_headers
 from node.parts import Parts
 from node.rpc.api import (
     AccountProof,
@@ -70,6 +75,22 @@ class NodeQueries:
         """Return a header of any branch."""
         entry = self._chain.headers.get(header_hash)
         return None if entry is None else entry.header
+
+    async def prove_chain(self, tip_hash: Hash, demand: Demand) -> HeaderProof | None:
+        """Return the compact proof of the chain under a header of any branch; raises InvalidProof."""
+        tip = self._chain.headers.get(tip_hash)
+        # Entries never change, so a thread may walk them while the chain grows.
+        return None if tip is None else await asyncio.to_thread(prove_chain, self._chain.header_context, tip, demand)
+
+    async def prove_headers(self, tip_hash: Hash, heights: tuple[int, ...]) -> HeaderProof | None:
+        """Return the proof of headers at ascending `heights` under a header of any branch; raises InvalidProof."""
+        tip = self._chain.headers.get(tip_hash)
+        if tip is None:
+            return None
+        for before, height in pairwise((0, *heights)):
+            if not before < height < tip.height:
+                raise InvalidProof("proof-height", f"found {height} after {before}, expected more, below {tip.height}")
+        return await asyncio.to_thread(prove_headers, tip, heights)
 
     def get_hash_at_height(self, height: int) -> Hash | None:
         """Return the hash of the head's branch at a height."""

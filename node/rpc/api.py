@@ -15,9 +15,14 @@ from chain.header import Header
 from chain.primitives import Hash, PublicKey
 from chain.ticket import Ticket, TicketOpening
 from chain.transaction import Transaction
+from consensus.flyclient import Demand
+from consensus.header_proof import HeaderProof
 
 HEADERS_MAX = 2_000
 """Headers one call may ask for."""
+
+HEIGHTS_MAX = 256
+"""Single headers whose proof one call may ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +223,14 @@ class NodeApi(Protocol):
 
     def get_header(self, header_hash: Hash) -> Header | None:
         """Return a header of any branch."""
+        ...
+
+    async def prove_chain(self, tip_hash: Hash, demand: Demand) -> HeaderProof | None:
+        """Return the compact proof of the chain under a header of any branch; raises InvalidProof."""
+        ...
+
+    async def prove_headers(self, tip_hash: Hash, heights: tuple[int, ...]) -> HeaderProof | None:
+        """Return the proof of headers at ascending `heights` under a header of any branch; raises InvalidProof."""
         ...
 
     def get_hash_at_height(self, height: int) -> Hash | None:

@@ -75,6 +75,8 @@ class RpcClient:
         """Call the node at `url`; `token` is the cookie for admin methods."""
         parts = _split_url(url)
         self.url = url
+        self.received_bytes = 0
+        """Bytes of all answers so far."""
         self._token = token
         self._path = parts.path or "/"
         make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -116,6 +118,7 @@ class RpcClient:
         except BaseException:
             self._connection.close()
             raise
+        self.received_bytes += len(answer)
         if len(answer) > RESPONSE_BYTES_MAX:
             self._connection.close()
             raise BadAnswer(f"{self.url} answers with more than {RESPONSE_BYTES_MAX} bytes")

@@ -16,9 +16,12 @@ from chain.header import Header
 from chain.primitives import Hash
 from chain.ticket import Ticket, TicketOpening
 from chain.transaction import TRANSACTION_BYTES_MAX
+from consensus.flyclient import SECURITY_BITS_MAX, STRETCH_MAX, Demand
+from consensus.header_proof import HeaderProof
+from consensus.sampling import compute_public_seed
 from node.addresses import parse_address
 from node.rpc import views
-from node.rpc.api import HEADERS_MAX, MinerRates, NodeApi, OpeningsSubmission, SegmentSubmission
+from node.rpc.api import HEADERS_MAX, HEIGHTS_MAX, MinerRates, NodeApi, OpeningsSubmission, SegmentSubmission
 from node.rpc.errors import ErrorCode, ErrorData, RpcError, not_found
 from node.rpc.registry import Method, Params, Registry, make_openrpc
 from node.rpc.views import Address, HashText, Natural, Record, from_hex, to_hex
@@ -38,6 +41,22 @@ class BlockParams(Params, frozen=True):
     """A block, by its hash or by its height on the best chain."""
 
     block: HashText | Natural
+
+
+class ChainProofParams(Params, frozen=True):
+    """A tip, and how its chain is to be sampled; the public seed is taken when there is none."""
+
+    tip: HashText
+    security_bits: Annotated[int, Meta(ge=1, le=SECURITY_BITS_MAX)]
+    stretch_blocks: Annotated[int, Meta(ge=1, le=STRETCH_MAX)]
+    seed: HashText | None = None
+
+
+class HeaderProofParams(Params, frozen=True):
+    """A tip, and heights before it, ascending."""
+
+    tip: HashText
+    heights: Annotated[list[Natural], Meta(min_length=1, max_length=HEIGHTS_MAX)]
 
 
 class AccountParams(Params, frozen=True):
@@ -133,6 +152,26 @@ async def _get_ticket(api: NodeApi, params: BlockParams) -> views.TicketView:
     if block is None:
         raise not_found("block", str(params.block))
     return views.TicketView(views.view_header(block.header), encode(block.opening))
+
+
+async def _prove_chain(api: NodeApi, params: ChainProofParams) -> views.ProofView:
+    tip_hash = from_hex(params.tip)
+    tip = api.get_header(tip_hash)
+    if tip is None:
+        raise not_found("header", params.tip)
+    seed = compute_public_seed(tip) if params.seed is None else from_hex(params.seed)
+    proof = await api.prove_chain(tip_hash, Demand(seed, params.security_bits, params.stretch_blocks))
+    return _view_proof(params.tip, proof)
+
+
+async def _prove_headers(api: NodeApi, params: HeaderProofParams) -> views.ProofView:
+    return _view_proof(params.tip, await api.prove_headers(from_hex(params.tip), tuple(params.heights)))
+
+
+def _view_proof(tip: HashText, proof: HeaderProof | None) -> views.ProofView:
+    if proof is None:
+        raise not_found("header", tip)
+    return views.ProofView(tip, encode(proof))
 
 
 async def _get_account(api: NodeApi, params: AccountParams) -> views.AccountView:
@@ -237,6 +276,12 @@ GET_HEADERS = Method(
 )
 GET_BLOCK = Method("chain_getBlock", "A block, by hash or height.", BlockParams, views.BlockView, _get_block)
 GET_TICKET = Method("chain_getTicket", "A block's ticket and opening.", BlockParams, views.TicketView, _get_ticket)
+PROVE_CHAIN = Method(
+    "light_proveChain", "A tip's chain by sampled headers.", ChainProofParams, views.ProofView, _prove_chain
+)
+PROVE_HEADERS = Method(
+    "light_proveHeaders", "Single headers under a tip.", HeaderProofParams, views.ProofView, _prove_headers
+)
 GET_ACCOUNT = Method(
     "state_getAccount", "An account at the head, with its proof.", AccountParams, views.AccountView, _get_account
 )
@@ -272,6 +317,8 @@ def make_registry() -> Registry:
             GET_HEADERS,
             GET_BLOCK,
             GET_TICKET,
+            PROVE_CHAIN,
+            PROVE_HEADERS,
             GET_ACCOUNT,
             SEND_TRANSACTION,
             GET_TRANSACTION,

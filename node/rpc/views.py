@@ -74,6 +74,13 @@ class TicketView(msgspec.Struct, frozen=True):
     opening: Record
 
 
+class ProofView(msgspec.Struct, frozen=True):
+    """Headers of one chain, proven under its tip: a `consensus.header_proof` record."""
+
+    tip: HashText
+    record: Record
+
+
 class AccountView(msgspec.Struct, frozen=True):
     """An account under a head's state root; `value` is null when the state has no such account."""
 

@@ -22,7 +22,8 @@ from node.addresses import format_address
 from node.cli import main
 from node.exit_codes import ExitCode
 from node.keystore import write_key
-from node.light import REFUSALS, Clock, LightReport, verify_node
+from node.light import REFUSALS, LightReport, verify_node
+from node.light_chain import Clock
 from node.rpc.client import AsyncRpcClient, BadAnswer, RemoteError, RpcClient
 from node.rpc.jsontext import BODY_BYTES_MAX
 from node.rpc.methods import (
@@ -74,7 +75,11 @@ async def test_an_honest_node_is_verified(live: LiveNode) -> None:
     assert report.tip.hash == live.node.parts.chain.head.hash
     assert report.tip.height == BLOCKS
     assert report.balance == 1_000 * 10**9
-    assert report.ticket_height in range(1, BLOCKS + 1)
+    heights = [ticket.height for ticket in report.tickets]
+    assert heights[-4:] == [3, 4, 5, 6], "the last four are always opened"
+    assert heights == sorted(set(heights))
+    assert (report.headers, report.samples, report.proof_bytes) == (BLOCKS, 0, 0)
+    assert report.received_bytes > 0
 
 
 async def test_a_transfer_is_sent_and_found(live: LiveNode, tmp_path: Path) -> None:
@@ -158,6 +163,7 @@ def flip(data: bytes) -> bytes:
 
 
 HEADERS, TICKET, ACCOUNT, GENESIS = "chain_getHeaders", "chain_getTicket", "state_getAccount", "chain_getGenesis"
+HEAD = "chain_getHead"
 
 LIES: list[tuple[str, str, Tamper]] = [
     ("version", HEADERS, change_foliage(version=2)),
@@ -203,6 +209,8 @@ LIES: list[tuple[str, str, Tamper]] = [
     ("account-key", ACCOUNT, set_fields(key="0x00")),
     ("genesis", GENESIS, set_fields(genesis_hash="0x" + "11" * 32)),
     ("genesis", GENESIS, set_fields(network="main")),
+    ("header-fields", HEAD, set_fields(height=3)),
+    ("header-count", HEAD, change_foliage(height=BLOCKS + 1)),
 ]
 
 

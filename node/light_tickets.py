@@ -1,0 +1,85 @@
+"""Which tickets a light client opens, and the check of one: that the work which a header claims was done.
+
+A header alone proves no work: its ticket's digest is a claim until the strips behind it are hashed again. It knows how
+to ask for strips and for the headers that seeds hang on; whether a header stands in the chain was decided before.
+"""
+
+from dataclasses import dataclass
+
+from chain.codec import decode
+from chain.genesis import compute_segment_seed
+from chain.header import Header
+from chain.primitives import Hash
+from chain.ticket import TicketOpening
+from consensus.header_rules import HeaderContext
+from consensus.ticket import Draw, compute_ticket_macs, compute_ticket_shape, verify_ticket
+from ml.program import Program
+from node.light_chain import ChainReader, Clock, Policy, expect
+from node.rpc.client import RpcClient
+from node.rpc.methods import GET_TICKET, TICKET_OPENING_BYTES_MAX, BlockParams
+from node.rpc.views import to_hex, view_header
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A block whose ticket is to be opened, by hash and header."""
+
+    hash: Hash
+    header: Header
+
+
+def draw_sites(reader: ChainReader, policy: Policy, clock: Clock) -> tuple[Site, ...]:
+    """Return the last blocks and those at privately drawn places, oldest first and each once.
+
+    In a sampled chain some of the proof's own places are taken, so deep blocks are drawn by the same density; in a
+    whole one the places are even over work.
+    """
+    tip = reader.tip
+    lowest = max(1, tip.first_height, tip.height - policy.tickets_last + 1)
+    sites = {height: _get_site(reader, height) for height in range(lowest, tip.height + 1)}
+    for _ in range(policy.tickets_drawn if tip.height else 0):
+        site = _draw_site(reader, clock)
+        sites[site.header.height] = site
+    return tuple(sites[height] for height in sorted(sites))
+
+
+def _draw_site(reader: ChainReader, clock: Clock) -> Site:
+    if reader.proven is None:
+        entry = reader.tip.get_ancestor_by_work(clock.draw_below(reader.tip.total_work))
+        return Site(entry.hash, entry.header)
+    places = reader.proven.places
+    place = places[clock.draw_below(len(places))]
+    for sample in reader.proven.samples:
+        if place < sample.header.trunk.total_work:
+            return Site(sample.hash, sample.header)
+    entry = reader.tip.get_ancestor_by_work(place)
+    return Site(entry.hash, entry.header)
+
+
+def _get_site(reader: ChainReader, height: int) -> Site:
+    entry = reader.tip.get_ancestor(height)
+    return Site(entry.hash, entry.header)
+
+
+def find_beacons(reader: ChainReader, sites: tuple[Site, ...]) -> dict[int, Hash]:
+    """Return the beacons of the sites' anchors by height; those that are not at hand are asked for, proven."""
+    heights = sorted({site.header.trunk.ticket.anchor_height for site in sites})
+    first = reader.tip.first_height
+    known = {height: reader.tip.get_ancestor(height).beacon for height in heights if height >= first}
+    if first and 0 in heights:
+        known[0] = reader.genesis.beacon
+    missing = [height for height in heights if height not in known]
+    proven = reader.fetch_headers(missing)
+    return known | {each.header.height: each.header.trunk.beacon for each in proven}
+
+
+def verify_site(rpc: RpcClient, context: HeaderContext, program: Program, site: Site, beacon: Hash) -> int:
+    """Check the opening of a site's ticket; return the MACs it covers. Raises InvalidProof or DecodeError."""
+    answer = rpc.call(GET_TICKET, BlockParams(to_hex(site.hash)))
+    expect("ticket-header", answer.header, view_header(site.header))
+    opening = decode(TicketOpening, answer.opening, TICKET_OPENING_BYTES_MAX)
+    ticket, foliage = site.header.trunk.ticket, site.header.foliage
+    seed = compute_segment_seed(context.chain_id, ticket.task, ticket.round, beacon, foliage.miner, ticket.index)
+    draw = Draw(context.chain_id, foliage.parent_hash, seed, foliage.target)
+    verify_ticket(ticket, opening, compute_ticket_shape(program, ticket.step, ticket.op), draw)
+    return compute_ticket_macs(program, ticket)
