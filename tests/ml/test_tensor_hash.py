@@ -38,3 +38,13 @@ def test_tensors_hashed_together_keep_their_roots(drawn: list[tuple[int, int, st
     rng = np.random.default_rng(len(drawn))
     arrays = [rng.integers(-128, 128, (rows, columns)).astype(dtype) for rows, columns, dtype in drawn]
     assert compute_tensor_roots(arrays) == tuple(compute_tensor_root(array) for array in arrays)
+
+
+@pytest.mark.parametrize("pieces", [1, 40, 100])
+def test_roots_do_not_depend_on_how_rows_are_cut(pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ml.backends.cpu import tensor_hash
+
+    monkeypatch.setattr(tensor_hash, "PIECES_AT_ONCE", pieces)
+    rng = np.random.default_rng(pieces)
+    arrays = [rng.integers(-128, 128, shape).astype(np.int32) for shape in SHAPES]
+    assert tensor_hash.compute_tensor_roots(arrays) == tuple(compute_tensor_root(array) for array in arrays)

@@ -1,4 +1,4 @@
-"""Tensor roots in compiled kernels: the pieces of each tensor, then strips, trees and bindings of all tensors at once.
+"""Tensor roots in compiled kernels: pieces a span of rows at a time, then strips, trees and bindings of many tensors.
 
 The twin of `ml.tensor_tree.compute_tensor_root`, for the trace of every mined step. Sixteen inputs are hashed side by
 side; a step has hundreds of small trees, and only together do they fill the lanes. It makes roots only; trees that are
@@ -24,6 +24,7 @@ from ml.backends.cpu.blake3 import (
     hash_nodes,
 )
 from ml.backends.cpu.kernel import kernel
+from ml.program import Dtype
 from ml.tensor_tree import DIGEST_BYTES, PIECE_BYTES, STRIP_ROWS, IntArray, get_shape
 
 U64Array = NDArray[np.uint64]
@@ -33,6 +34,13 @@ _PIECE, _STRIP, _TENSOR = 0, 1, 2
 _BOUND_BYTES = 57
 """Four u32 lengths, dtype, rows, columns, tree root."""
 _LEAF, _INNER = 0, 1
+PIECES_AT_ONCE = 8192
+"""So many piece digests, 256 KiB, stay in cache until their strips are hashed, and are no new memory to every step."""
+_Shape = tuple[int, int, int, int, int]
+"""Rows, columns, dtype, pieces of a row, and how many of those are whole."""
+_Span = tuple[int, int, int, int, int, int, int]
+"""Rows of a tensor that are hashed together: their shape, the tensor's place and the first row."""
+_ITEM_BYTES = {int(dtype): dtype.itemsize for dtype in Dtype}
 _WORDS = DIGEST_BYTES // 8
 """Digests are moved as words of 8 bytes."""
 
@@ -41,23 +49,59 @@ def compute_tensor_roots(arrays: Sequence[IntArray]) -> tuple[Hash, ...]:
     """Return the root of each of `arrays`, (rows, columns) int8, int32 or int64."""
     if not arrays:
         return ()
-    shapes = [_describe(array.shape, array.dtype) for array in arrays]
-    shapes_i64 = np.array(shapes, np.int64)
-    pieces_u8 = np.empty(int(shapes_i64[:, 0] @ shapes_i64[:, 3]) * DIGEST_BYTES, np.uint8)
+    shapes = tuple(_describe(array.shape, array.dtype) for array in arrays)
+    flat_u8 = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in arrays]
+    strips_u8 = np.empty(sum(map(_count_strips, shapes)) * DIGEST_BYTES + NODE_PADDING, np.uint8)
     start = 0
-    for array, (rows, columns, _, windows, _) in zip(arrays, shapes, strict=True):
-        data_u8 = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        end = start + rows * windows * DIGEST_BYTES
-        _hash_pieces(data_u8, rows, columns * array.itemsize, _KEYS_U32[_PIECE], pieces_u8[start:end])
+    for spans, spans_i64 in _cut(shapes, PIECES_AT_ONCE):
+        end = start + sum(map(_count_strips, spans)) * DIGEST_BYTES
+        pieces_u8 = _hash_spans(flat_u8, spans)
+        _hash_strips(pieces_u8, spans_i64, _KEYS_U32[_STRIP], strips_u8[start:end])
         start = end
     roots_u8 = np.empty((len(arrays), DIGEST_BYTES), np.uint8)
-    _hash_trees(pieces_u8, shapes_i64, _KEYS_U32, roots_u8)
+    _hash_trees(strips_u8, np.array(shapes, np.int64), _KEYS_U32[_TENSOR], roots_u8)
     data = roots_u8.tobytes()
     return tuple(Hash(data[start : start + DIGEST_BYTES]) for start in range(0, len(data), DIGEST_BYTES))
 
 
+@lru_cache(64)
+def _cut(shapes: tuple[_Shape, ...], pieces: int) -> tuple[tuple[tuple[_Span, ...], I64Array], ...]:
+    """Return the rows of all tensors, by whole row blocks, in parts of `pieces` pieces or few more.
+
+    A part is its spans, and their shapes (spans, 5). Steps of a program have the same shapes, so it is worked out once.
+    """
+    parts, spans, room = [], list[_Span](), pieces
+    for tensor, (rows, columns, code, windows, whole) in enumerate(shapes):
+        first = 0
+        while first < rows:
+            taken = min(rows - first, max(room // (windows * STRIP_ROWS), 1) * STRIP_ROWS)
+            spans.append((taken, columns, code, windows, whole, tensor, first))
+            first, room = first + taken, room - taken * windows
+            if room < windows * STRIP_ROWS:
+                parts.append(spans)
+                spans, room = [], pieces
+    parts += [spans] if spans else []
+    return tuple((tuple(part), np.array([span[:5] for span in part], np.int64)) for part in parts)
+
+
+def _hash_spans(flat_u8: list[U8Array], spans: tuple[_Span, ...]) -> U8Array:
+    """Return the piece digests of all spans, one span after the other."""
+    pieces_u8 = np.empty(sum(span[0] * span[3] for span in spans) * DIGEST_BYTES, np.uint8)
+    start = 0
+    for rows, columns, code, windows, _, tensor, first in spans:
+        row_bytes, end = columns * _ITEM_BYTES[code], start + rows * windows * DIGEST_BYTES
+        data_u8 = flat_u8[tensor][first * row_bytes : (first + rows) * row_bytes]
+        _hash_pieces(data_u8, rows, row_bytes, _KEYS_U32[_PIECE], pieces_u8[start:end])
+        start = end
+    return pieces_u8
+
+
+def _count_strips(shape: _Shape | _Span) -> int:
+    return -(-shape[0] // STRIP_ROWS) * shape[3]
+
+
 @lru_cache(1024)
-def _describe(shape: tuple[int, ...], dtype: "np.dtype[np.signedinteger]") -> tuple[int, int, int, int, int]:
+def _describe(shape: tuple[int, ...], dtype: "np.dtype[np.signedinteger]") -> _Shape:
     """Return rows, columns, dtype, pieces of a row, and how many of those are whole."""
     tensor = get_shape(np.broadcast_to(np.zeros(1, dtype), shape))
     return tensor.rows, tensor.columns, int(tensor.dtype), tensor.windows, tensor.row_bytes // PIECE_BYTES
@@ -86,12 +130,9 @@ def _hash_pieces(data_u8: U8Array, rows: int, row_bytes: int, key_u32: U32Array,
 
 
 @kernel
-def _hash_trees(pieces_u8: U8Array, shapes_i64: I64Array, keys_u32: U32Array, roots_u8: U8Array) -> None:
-    """Write the root (tensors, 32) of each tensor of `shapes_i64` (tensors, 5) from the piece digests of all."""
-    counts_i64 = -(-shapes_i64[:, 0] // STRIP_ROWS) * shapes_i64[:, 3]
-    strips_u8 = np.empty(counts_i64.sum() * DIGEST_BYTES + NODE_PADDING, np.uint8)
-    _hash_strips(pieces_u8, shapes_i64, keys_u32[_STRIP], strips_u8)
-    trees_u8 = _fold(strips_u8, counts_i64)
+def _hash_trees(strips_u8: U8Array, shapes_i64: I64Array, key_u32: U32Array, roots_u8: U8Array) -> None:
+    """Write the root (tensors, 32) of each tensor of `shapes_i64` (tensors, 5) from the padded strip digests of all."""
+    trees_u8 = _fold(strips_u8, -(-shapes_i64[:, 0] // STRIP_ROWS) * shapes_i64[:, 3])
     bound_u8 = np.zeros((shapes_i64.shape[0], _BOUND_BYTES), np.uint8)
     for tensor in range(shapes_i64.shape[0]):
         rows, columns, code = shapes_i64[tensor, 0], shapes_i64[tensor, 1], shapes_i64[tensor, 2]
@@ -102,13 +143,13 @@ def _hash_trees(pieces_u8: U8Array, shapes_i64: I64Array, keys_u32: U32Array, ro
             bound[17 + byte] = columns >> 8 * byte & 0xFF
         bound[25:] = trees_u8[tensor * DIGEST_BYTES : (tensor + 1) * DIGEST_BYTES]
     starts_i64 = np.arange(shapes_i64.shape[0]) * _BOUND_BYTES
-    hash_chunks(keys_u32[_TENSOR], KEYED, bound_u8.reshape(-1), starts_i64, _BOUND_BYTES, roots_u8)
+    hash_chunks(key_u32, KEYED, bound_u8.reshape(-1), starts_i64, _BOUND_BYTES, roots_u8)
 
 
 @kernel
 def _hash_strips(pieces_u8: U8Array, shapes_i64: I64Array, key_u32: U32Array, strips_u8: U8Array) -> None:
-    """Write the strip digests of all tensors, each tensor's row block by row block and window by window."""
-    count = (strips_u8.size - NODE_PADDING) // DIGEST_BYTES
+    """Write the strip digests of all spans, each span's row block by row block and window by window."""
+    count = strips_u8.size // DIGEST_BYTES
     starts_i64, rows_i64, is_used = (
         np.empty(count, np.int64),
         np.empty(count, np.int64),
