@@ -1,5 +1,6 @@
 """A trace's roots are wired by the program: every bit of them reaches the trace root."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +9,12 @@ import pytest
 from chain.errors import InvalidProof
 from chain.hashing import tagged_hash
 from chain.primitives import Hash
+from ml.backends import get_backend
+from ml.checkpoint import compute_initial_checkpoint
+from ml.dataset import load_digits
 from ml.models import build_program
 from ml.program import Dtype, OpKind, Program, TensorId
+from ml.segment import Runner, StepTensors, run_steps
 from ml.spec import DIGITS, Mlp
 from ml.tensor_tree import IntArray, compute_tensor_root
 from ml.trace import (
@@ -127,3 +132,26 @@ def test_delta_root_follows_the_delta_outputs_alone() -> None:
     root = compute_delta_root(PROGRAM, roots)
     assert compute_delta_root(PROGRAM, bytes(32) + roots[32:]) == root
     assert compute_delta_root(PROGRAM, roots[:-32] + Hash(bytes(32))) != root
+
+
+def test_no_tensor_of_a_segment_is_hashed_twice() -> None:
+    program = build_program(replace(PROGRAM.spec, model=Mlp((64, 6, 10))))
+    runner = Runner(
+        program, get_backend("reference"), load_digits(DIGITS.heldout), bytes(32), compute_initial_checkpoint(program)
+    )
+    hashed, read = list[IntArray](), list[IntArray]()
+
+    def hash_tensors(arrays: Sequence[IntArray]) -> tuple[Hash, ...]:
+        hashed.extend(arrays)
+        return tuple(map(compute_tensor_root, arrays))
+
+    def on_step(step: int, tensors: StepTensors) -> None:
+        read.extend(tensors[tensor] for tensor in program.state_inputs)
+        compute_step_roots(program, step, tensors, hash_tensors)
+
+    run_steps(runner, on_step)
+    addresses = [array.ctypes.data for array in hashed]
+    assert len(set(addresses)) == len(addresses) == compute_output_roots_size(program) // 32
+    # What a later step reads is what an earlier one wrote: it has a root already.
+    assert {array.ctypes.data for array in read[len(program.state_inputs) :]} < set(addresses)
+    assert not {array.ctypes.data for array in read[: len(program.state_inputs)]} & set(addresses)
