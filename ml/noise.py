@@ -78,6 +78,11 @@ class MatmulShape:
         """Whole tiles over N; the columns left over earn nothing."""
         return self.N // TILE
 
+    @property
+    def has_tickets(self) -> bool:
+        """Say whether a whole tile and a whole fold fit."""
+        return min(self.tile_rows, self.tile_columns, self.windows) > 0
+
     def get_window_columns(self, window: int) -> int:
         """Return the noised columns of `window`: rank times its folds."""
         return min(WINDOW, self.noised_columns - window * WINDOW)

@@ -30,6 +30,7 @@ from ml.backends import get_backend
 from ml.checkpoint import compute_checkpoint_root, compute_initial_checkpoint
 from ml.dataset import load_digits
 from ml.models import build_program
+from ml.segment import Runner
 from ml.spec import DIGITS, encode_spec
 from node.learning import Learning, Task
 from node.miner.plan import SegmentPlan
@@ -53,7 +54,9 @@ class Bench:
         self.learning = Learning(self.task, backend, BlobStore(root), PLACES)
         self.context = SegmentContext(SEED, compute_checkpoint_root(checkpoint))
         self.spec = TaskSpec("digits", encode_spec(SPEC), dataset.root, self.context.checkpoint_root)
-        self.segment: TrainedSegment = train_segment(self.task, backend, checkpoint, SegmentPlan(0, 0, 0), SEED)
+        self.segment: TrainedSegment = train_segment(
+            Runner(self.task.program, backend, self.task.dataset, SEED, checkpoint), SegmentPlan(0, 0, 0)
+        )
         self.openings = open_segment(self.task, backend, self.segment, (CHALLENGE, PLACES))
         sidecar_hash = compute_sidecar_hash(self.segment.sidecar)
         self.commit = CommitContribution(

@@ -14,6 +14,7 @@ from ml.checkpoint import compute_checkpoint_root, compute_initial_checkpoint
 from ml.dataset import load_digits
 from ml.lottery import get_lottery
 from ml.models import build_program
+from ml.segment import Runner
 from ml.spec import DIGITS, encode_spec
 from node.learning import Task
 from node.miner.plan import SegmentPlan
@@ -55,7 +56,8 @@ def measure_macs_per_s(task: Task) -> int:
     """Return the multiply-accumulates a second that one process mines at: the second of two laps over one segment."""
     backend, lottery, zero = get_backend("cpu"), get_lottery("cpu"), Hash(bytes(32))
     checkpoint = compute_initial_checkpoint(task.program)
-    segment = train_segment(task, backend, checkpoint, SegmentPlan(0, 0, 0), zero)
+    runner = Runner(task.program, backend, task.dataset, zero, checkpoint)
+    segment = train_segment(runner, SegmentPlan(0, 0, 0))
     draw = Draw(zero, zero, zero, 0)
     macs, took_ns = 0, 1
     for lap in range(2):

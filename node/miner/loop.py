@@ -12,12 +12,14 @@ from dataclasses import dataclass, field, replace
 from chain.codec import encode
 from chain.errors import InvalidProof
 from chain.genesis import Genesis, compute_chain_id, compute_segment_seed
+from chain.primitives import Hash
 from chain.ticket import Ticket
 from consensus.ticket import Draw, compute_thresholds, compute_ticket_seed, open_ticket
 from ml.backends import Backend
 from ml.checkpoint import decode_checkpoint
 from ml.lottery import Lottery
-from ml.noise import FoundTicket
+from ml.noise import I32, FoundTicket
+from ml.segment import Runner
 from node.addresses import parse_address
 from node.learning import Task
 from node.miner.link import NodeLink, get_parent_hash
@@ -64,6 +66,11 @@ class MinerLoop:
         self._segments: dict[int, TrainedSegment] = {}
         self._opened: set[tuple[int, int]] = set()
         self._tally = Tally()
+        self._won = ""
+        """Hash of the last parent under which a ticket of ours was taken."""
+        self._drawn_under = ""
+        self._drawn: set[tuple[int, int, int]] = set()
+        """(segment, step, op) of first draws under that parent."""
 
     def run(self) -> None:
         """Work until the link is stopped."""
@@ -106,8 +113,39 @@ class MinerLoop:
         seed = compute_segment_seed(self._chain_id, task_id, plan.round, from_hex(beacon), miner, plan.index)
         content = self._link.get_checkpoint(plan.round)
         checkpoint = decode_checkpoint(self._tools.task.program, content)
-        segment = train_segment(self._tools.task, self._tools.backend, checkpoint, plan, seed)
-        return forge_delta(self._tools.task.program, segment) if self._tools.is_sabotaging else segment
+        task = self._tools.task
+        runner = Runner(task.program, self._tools.backend, task.dataset, seed, checkpoint)
+        if self._tools.is_sabotaging:
+            return forge_delta(task.program, train_segment(runner, plan))
+        return train_segment(runner, plan, lambda matmul: self._mine_product(plan, seed, matmul))
+
+    def _mine_product(self, plan: SegmentPlan, seed: Hash, matmul: MatmulOperands) -> I32 | None:
+        """Draw the tickets of a matmul of training under the newest parent; None when none would count."""
+        work = self._link.get_work()
+        if work is None or work.parent.hash == self._won or work.task.round != plan.round:
+            return None
+        if not is_live(plan, work.parent.height, self._tools.genesis.parameters.anchor_window):
+            return None
+        draw = Draw(self._chain_id, get_parent_hash(work), seed, int(work.target, 16))
+        thresholds = compute_thresholds(draw.target, matmul.place.shape)
+        ticket_seed = compute_ticket_seed(draw, matmul.place)
+        found, product_i32 = self._tools.lottery.mine_matmul(ticket_seed, matmul.a, matmul.bt, thresholds)
+        self._note_draw(work, plan, matmul)
+        if found:
+            self._submit(work, plan, matmul, found[0])
+        return product_i32
+
+    def _note_draw(self, work: WorkView, plan: SegmentPlan, matmul: MatmulOperands) -> None:
+        """Count a draw, and remember a first one, so that no lap repeats it under the same parent."""
+        if self._drawn_under != work.parent.hash:
+            self._drawn_under, self._drawn = work.parent.hash, set()
+        if matmul.place.lap == 0:
+            self._drawn.add((plan.index, matmul.place.step, matmul.place.op))
+        self._count(matmul)
+
+    def _was_drawn(self, work: WorkView, plan: SegmentPlan, matmul: MatmulOperands) -> bool:
+        place = (plan.index, matmul.place.step, matmul.place.op)
+        return self._drawn_under == work.parent.hash and matmul.place.lap == 0 and place in self._drawn
 
     def _commit(self, work: WorkView, segment: TrainedSegment) -> None:
         params = SegmentParams(
@@ -146,13 +184,16 @@ class MinerLoop:
         for segment, matmul in _iter_laps(live):
             if self._link.is_stopping or self._has_news(work):
                 return True
+            if self._was_drawn(work, segment.plan, matmul):
+                continue
             draw = Draw(self._chain_id, parent_hash, segment.seed, int(work.target, 16))
             thresholds = compute_thresholds(draw.target, matmul.place.shape)
             seed = compute_ticket_seed(draw, matmul.place)
             found = self._tools.lottery.find_tickets(seed, matmul.a, matmul.bt, thresholds)
-            self._count(matmul)
+            self._note_draw(work, segment.plan, matmul)
             if found:
-                self._submit(work, segment, matmul, found[0])
+                self._submit(work, segment.plan, matmul, found[0])
+                self._wait_for_news(work)
                 return True
         return False
 
@@ -163,13 +204,13 @@ class MinerLoop:
         asked = {(c.round, c.index) for c in newest.contributions if c.status == "challenged"}
         return bool(asked - self._opened)
 
-    def _submit(self, work: WorkView, segment: TrainedSegment, matmul: MatmulOperands, found: FoundTicket) -> None:
+    def _submit(self, work: WorkView, plan: SegmentPlan, matmul: MatmulOperands, found: FoundTicket) -> None:
         place = matmul.place
         ticket = Ticket(
             task=from_hex(work.task.task),
-            round=segment.plan.round,
-            anchor_height=segment.plan.anchor_height,
-            index=segment.plan.index,
+            round=plan.round,
+            anchor_height=plan.anchor_height,
+            index=plan.index,
             step=place.step,
             op=place.op,
             lap=place.lap,
@@ -181,8 +222,8 @@ class MinerLoop:
             digest=found.digest,
         )
         outcome = self._link.submit_ticket(get_parent_hash(work), ticket, open_ticket(ticket, matmul.a, matmul.bt))
+        self._won = work.parent.hash if outcome else self._won
         log.info("ticket under height %d in lap %d: %s", work.parent.height, place.lap, outcome or "refused")
-        self._wait_for_news(work)
 
     def _wait_for_news(self, work: WorkView) -> None:
         """Give the node a moment to show its new head, so that no work goes into the old one."""

@@ -16,7 +16,7 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from ml.backends.cpu.tile import BLOCK_COLUMNS, I8_TYPE, I64_TYPE, POINTER, get_tuple_type, shift_pointer
+from ml.backends.cpu.tile import BLOCK_COLUMNS, I8_TYPE, I64_TYPE, POINTER, call_llvm, get_tuple_type, shift_pointer
 from ml.backends.cpu.units import has_features
 from ml.backends.cpu.vector import TypedIntrinsic, get_nothing, get_pointer
 
@@ -34,10 +34,8 @@ def _store(builder: ir.IRBuilder, value: ir.Value, pointer: ir.Value) -> None:
 
 def _permute(builder: ir.IRBuilder, table: ir.Value, targets: ir.Value) -> ir.Value:
     """Return the entries of a table of 128 bytes that 64 bytes name."""
-    kind = ir.FunctionType(_BYTES, [_BYTES] * 3)
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpermi2var.qi.512")
     halves = [_load(builder, shift_pointer(builder, table, half)) for half in (0, BLOCK_COLUMNS)]
-    return builder.call(function, [halves[0], targets, halves[1]])
+    return call_llvm(builder, "x86.avx512.vpermi2var.qi.512", _BYTES, [halves[0], targets, halves[1]])
 
 
 def _emit_scalar_noise(

@@ -44,6 +44,13 @@ SCRATCH = STATE + LANES
 _make_slot = cast(Callable[[ir.IRBuilder, ir.Value], ir.Value], cgutils.alloca_once_value)
 
 
+def call_llvm(builder: ir.IRBuilder, name: str, result: ir.Type, values: Sequence[ir.Value]) -> ir.Value:
+    """Emit a call of one of LLVM's own functions."""
+    find = cast(Callable[[ir.Module, ir.FunctionType, str], ir.Function], cgutils.get_or_insert_function)
+    kind = ir.FunctionType(result, [value.type for value in values])
+    return builder.call(find(builder.module, kind, f"llvm.{name}"), values)
+
+
 def make_slot(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     """Return a variable of the function that holds `value` from here on."""
     slot = _make_slot(builder, value)

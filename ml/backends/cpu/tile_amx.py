@@ -29,6 +29,7 @@ from ml.backends.cpu.tile import (
     TILE,
     ZEROS,
     Tile,
+    call_llvm,
     emit_rows_fold,
     emit_state,
     get_tuple_type,
@@ -41,7 +42,6 @@ from ml.backends.cpu.tile import (
 from ml.backends.cpu.units import AMX, can_emit
 from ml.backends.cpu.vector import TypedIntrinsic, get_nothing, get_pointer
 
-_VOID = ir.VoidType()
 _HALF = TILE // 2
 _A, _B = (4, 5), (6, 7)
 """Tile registers of 16 rows of A and of B; 2 x above + left holds their sums."""
@@ -52,8 +52,7 @@ _CHAIN = 8
 def _call(builder: ir.IRBuilder, name: str, *values: ir.Value | int) -> None:
     """Emit one instruction; a plain number is a tile register."""
     arguments = [ir.Constant(I8_TYPE, value) if isinstance(value, int) else value for value in values]
-    kind = ir.FunctionType(_VOID, [argument.type for argument in arguments])
-    builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}"), arguments)
+    call_llvm(builder, f"x86.{name}", ir.VoidType(), arguments)
 
 
 def _stride(size_bytes: int) -> ir.Value:
@@ -101,10 +100,8 @@ class _Operands:
 
     def emit_step(self, column: ir.Value, sums: ir.Value | None) -> None:
         """Add the products of one step; registers are stored to `sums`, if given, before they change."""
-        places = (
-            locate_column(self.builder, base, column, scale) for base, scale in ((self.a, 1), (self.b, B_COLUMN_BYTES))
-        )
-        _emit_step(self.builder, *places, sums)
+        a = locate_column(self.builder, self.a, column, 1)
+        _emit_step(self.builder, a, locate_column(self.builder, self.b, column, B_COLUMN_BYTES), sums)
 
 
 def _emit_folds(operands: _Operands, run: Sequence[ir.Value], scratch: ir.Value) -> None:

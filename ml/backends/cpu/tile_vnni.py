@@ -28,6 +28,7 @@ from ml.backends.cpu.tile import (
     ZEROS,
     Tile,
     broadcast_word,
+    call_llvm,
     emit_rows_fold,
     emit_state,
     get_fold,
@@ -50,9 +51,8 @@ _SIGNS = ir.Constant(_BYTES, [-128] * (4 * LANES))
 
 
 def _emit_dot(builder: ir.IRBuilder, sums: ir.Value, unsigned: ir.Value, signed: ir.Value) -> ir.Value:
-    kind = ir.FunctionType(WORDS, [WORDS, _BYTES, _BYTES])
-    dot = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpdpbusd.512")
-    return builder.call(dot, [sums, unsigned, builder.bitcast(signed, _BYTES)])
+    signed = builder.bitcast(signed, _BYTES)
+    return call_llvm(builder, "x86.avx512.vpdpbusd.512", WORDS, [sums, unsigned, signed])
 
 
 def _emit_word(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, slots: list[list[ir.Value]]) -> None:

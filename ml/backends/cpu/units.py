@@ -22,7 +22,7 @@ _ARCH_PRCTL, _ASK_PERMISSION, _TILE_DATA = 158, 0x1023, 18
 
 def has_features(*names: str) -> bool:
     """Say whether kernels may use all these instruction sets on this machine, by LLVM's names."""
-    enabled = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+    enabled = str(cpu_target.target_context.codegen().magic_tuple()[2]).split(",")
     return all(f"+{name}" in enabled for name in names)
 
 
@@ -44,7 +44,7 @@ def _may_use_tiles() -> bool:
     """Ask Linux for the tile registers, which a process may use only after it has asked; false elsewhere."""
     if sys.platform != "linux":
         return False
-    return ctypes.CDLL(None).syscall(_ARCH_PRCTL, _ASK_PERMISSION, _TILE_DATA) == 0
+    return int(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _ASK_PERMISSION, _TILE_DATA)) == 0
 
 
 def make_tile_config(columns: int) -> NDArray[np.uint8]:
