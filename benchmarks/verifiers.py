@@ -309,8 +309,9 @@ def time_products(plan: Plan) -> str:
         checked = measure_ms(partial(compute_residues, product, vectors), plan.repeats)
         rate = n**3 / median(multiplied) / 1e6
         ratio = median(checked) / median(multiplied)
-        rows.append((f"{n:,}", format_ms(multiplied), f"{rate:.0f}", format_ms(checked), f"{ratio:.3f}"))
-    return format_table(("n", "multiplied, ms", "GMAC/s", "checked, ms", "ratio"), rows)
+        read = (a.nbytes + b.nbytes + product.c.nbytes) / median(checked) / 1e6
+        rows.append((f"{n:,}", format_ms(multiplied), f"{rate:.0f}", format_ms(checked), f"{read:.0f}", f"{ratio:.3f}"))
+    return format_table(("n", "multiplied, ms", "GMAC/s", "checked, ms", "GB/s read", "ratio"), rows)
 
 
 CATCHES: dict[OpKind, str] = {
@@ -340,12 +341,15 @@ _OPS_HEADER = (
 _PRODUCTS_TITLE = (
     "Its products alone (inside attention multiplied and rescaled in one kernel, checked before rescaling):\n"
 )
-_SQUARES = "## Square products\n\nC = A Bᵀ of n × n operands, one thread, both residues of every row:\n"
+_SQUARES = (
+    "## Square products\n\nC = A Bᵀ of n × n operands, one thread, both residues of every row. "
+    "A check reads operands and product once:\n"
+)
 _INTRODUCTION = """# Three verifiers
 
-`mathesis lab verifiers`: {run} One thread, processor time,
-medians (quartiles). One step, the only one of its segment, so that its
-delta is in it; times hold hashing: Freivalds and re-execution compare the root of every tensor.
+`mathesis lab verifiers`: {run}
+One thread, processor time, medians (quartiles). One step, the only one of its segment, so that its delta is in it;
+times hold hashing: Freivalds and re-execution compare the root of every tensor.
 
 - **Spot checks** open 8 drawn places. The chance is that of catching one changed element of one tensor, every tensor
   alike, whose maker goes on from it honestly; measured by planting such errors. A batch is 64 openings, its cost scaled

@@ -13,7 +13,7 @@ from ml.backends.cpu.scalar import widen
 from ml.backends.cpu.vector import LANES
 from ml.backends.reference_freivalds import MODULUS, OUT_OF_RANGE, VECTORS, Product
 
-PAIRS_AT_ONCE = 8
+PAIRS_AT_ONCE = 4
 """Pairs of rows of B that are read side by side: as many streams as memory follows."""
 PAIRS_MAX = 128
 """Pairs of rows of B until 32-bit sums are flushed: 128 * 2 * 128 * 2**15 = 2**30."""
@@ -146,8 +146,8 @@ def _fold_four(c: I32, row: int, bound: int, entries: I32, sums: I64, totals: I6
 
 
 @kernel
-def _compute_row(a: I8, c: I32, bound: int, entries: I32, w: I64, residue: I64) -> None:
-    """Write the residues of one row, or that it is out of range."""
+def _fold_row(c: I32, bound: int, entries: I32, residue: I64) -> None:
+    """Write one row of c times both vectors, or that it is out of range."""
     for r in range(VECTORS):
         total = 0
         for j in range(c.size):
@@ -155,8 +155,6 @@ def _compute_row(a: I8, c: I32, bound: int, entries: I32, w: I64, residue: I64) 
                 residue[:] = OUT_OF_RANGE
                 return
             total += widen(c[j]) * widen(entries[r * c.size + j]) % MODULUS
-        for k in range(a.size):
-            total -= widen(a[k]) * w[r, k]
         residue[r] = total % MODULUS
 
 
@@ -181,24 +179,41 @@ def _lay_entries(vectors: I64) -> I32:
 
 
 @kernel
-def _compute_rows(a: I8, c: I32, bound: int, entries: I32, w: I64, residues: I64) -> None:
-    """Write the residues of the rows of one group."""
-    rows, halves = c.shape[0], np.empty(HALVES * a.shape[1], np.int16)
-    sums, longs = np.empty(_ROW_SUMS * LANES, np.int32), np.empty((_ROW_LONGS + 1) * LONGS, np.int64)
-    left, right = np.empty(_ROW_SUMS, np.int64), np.empty(_ROW_LONGS, np.int64)
-    _lay_halves(w, halves)
-    whole = rows // ROWS_AT_ONCE * ROWS_AT_ONCE
+def _fold_rows(c: I32, bound: int, entries: I32, residues: I64) -> None:
+    """Write rows of c times both vectors, or that a row is out of range."""
+    whole = c.shape[0] // ROWS_AT_ONCE * ROWS_AT_ONCE
+    sums, totals = np.empty((_ROW_LONGS + 1) * LONGS, np.int64), np.empty(_ROW_LONGS, np.int64)
     for row in range(0, whole, ROWS_AT_ONCE):
-        if not _fold_four(c, row, bound, entries, longs, right):
+        if _fold_four(c, row, bound, entries, sums, totals):
+            for i in range(_ROW_LONGS):
+                residues[row + i // VECTORS, i % VECTORS] = totals[i] % MODULUS
+        else:
             for i in range(row, row + ROWS_AT_ONCE):
-                _compute_row(a[i], c[i], bound, entries, w, residues[i])
-            continue
-        _sum_four(a, row, halves, sums, left)
-        for i in range(ROWS_AT_ONCE * VECTORS):
-            product = left[2 * i] + (left[2 * i + 1] << 16)
-            residues[row + i // VECTORS, i % VECTORS] = (right[i] - product) % MODULUS
-    for row in range(whole, rows):
-        _compute_row(a[row], c[row], bound, entries, w, residues[row])
+                _fold_row(c[i], bound, entries, residues[i])
+    for row in range(whole, c.shape[0]):
+        _fold_row(c[row], bound, entries, residues[row])
+
+
+@kernel
+def _subtract_rows(a: I8, w: I64, residues: I64) -> None:
+    """Take rows of a times w (2, K) from the residues of rows in range."""
+    whole = a.shape[0] // ROWS_AT_ONCE * ROWS_AT_ONCE
+    halves, sums = np.empty(HALVES * a.shape[1], np.int16), np.empty(_ROW_SUMS * LANES, np.int32)
+    totals = np.empty(_ROW_SUMS, np.int64)
+    _lay_halves(w, halves)
+    for row in range(0, whole, ROWS_AT_ONCE):
+        _sum_four(a, row, halves, sums, totals)
+        for i in range(_ROW_LONGS):
+            at = row + i // VECTORS, i % VECTORS
+            if residues[at] != OUT_OF_RANGE:
+                residues[at] = (residues[at] - totals[2 * i] - (totals[2 * i + 1] << 16)) % MODULUS
+    for row in range(whole, a.shape[0]):
+        for r in range(VECTORS):
+            total = 0
+            for k in range(a.shape[1]):
+                total += widen(a[row, k]) * w[r, k]
+            if residues[row, r] != OUT_OF_RANGE:
+                residues[row, r] = (residues[row, r] - total) % MODULUS
 
 
 @kernel
@@ -211,4 +226,6 @@ def _compute_groups(a: I8, b: I8, c: I32, attributes: tuple[int, int], vectors: 
     for group in range(groups):
         _project_columns(b, (group * columns, columns), vectors, pairs, sums, w)
         part = slice(group * rows, (group + 1) * rows)
-        _compute_rows(a[part], c[part], bound, entries, w, residues[part])
+        # One after the other: vectors and halves together leave the nearest cache at a width of 4,096.
+        _fold_rows(c[part], bound, entries, residues[part])
+        _subtract_rows(a[part], w, residues[part])
