@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 
@@ -109,7 +109,7 @@ class Segment:
     steps: tuple[StepTensors, ...]
     sidecar: Sidecar
     seconds: float
-    """What computing and committing it took."""
+    """Processor time that computing and committing it took: others at work on the machine do not count."""
     macs: int
     """Multiply-accumulates of the products that were computed."""
     replaced: frozenset[tuple[int, int]]
@@ -140,11 +140,11 @@ def publish(segment: Segment) -> Segment:
 
 def make_segment(runner: Runner, cheat: Cheat = compute_honestly) -> Segment:
     """Return the segment that a cheat makes of the runner's, committed as if it were true."""
-    start_s, maker = perf_counter(), _Maker(runner, cheat)
+    start_s, maker = process_time(), _Maker(runner, cheat)
     for step in range(runner.program.steps):
         maker.make_step(step)
     sidecar = Sidecar(b"".join(maker.roots), encode_delta(runner.program, maker.steps[-1]))
-    seconds = perf_counter() - start_s
+    seconds = process_time() - start_s
     return Segment(runner, tuple(maker.steps), sidecar, seconds, maker.macs, frozenset(maker.replaced))
 
 

@@ -110,7 +110,10 @@ def judge_by_audits(cheat: Cheat, effort: Effort) -> Outcome:
 
 @cache
 def measure_cost_ratio(cheat: Cheat, effort: Effort) -> float | None:
-    """Return the time of this cheat's segment over an honest one's, medians of runs by turns; None: no saving."""
+    """Return the processor time of a cheat's segment over an honest one's, medians of runs by turns.
+
+    None for cheats that save nothing.
+    """
     if cheat in SAVING_NOTHING:
         return None
     timings = effort.trials // TRIALS_PER_TIMING
