@@ -1,7 +1,8 @@
-"""`python -m benchmarks.mined_step`: what mining adds to a training step, and what verifying a ticket costs.
+"""`python -m benchmarks.mined_step`: what mining adds to a product, and to a training step.
 
-Digits at full size, the parts of a step side by side in one run; then tickets by length of the contraction. Writes
-the tables, with the machine they were measured on, to benchmarks/results/mined_step.md.
+Square products beside the library's plain int8 product, the parts of one on each unit of the machine, the digits' step
+and steps of decoders of one layer with and without mining. All on one thread, side by side in one run. Writes the
+tables, with the machine they were measured on, to benchmarks/results/mined_step.md.
 """
 
 import os
@@ -10,42 +11,53 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from chain.codec import encode
-from chain.hashing import tagged_hash
-from chain.primitives import U256_MAX, Hash
-from chain.ticket import EMPTY_TICKET, Ticket, TicketOpening
-from consensus.ticket import (
-    Draw,
-    Operands,
-    compute_thresholds,
-    compute_ticket_seed,
-    open_ticket,
-    verify_ticket,
-)
+from chain.primitives import Hash
+from consensus.ticket import Draw, Operands, compute_thresholds, compute_ticket_seed
+from ml.arithmetic import IntArray
 from ml.backends import get_backend
 from ml.backends.cpu import ticket as kernels
-from ml.backends.cpu.blake3 import KEYED, get_key_words, hash_chunks
+from ml.backends.cpu.kernel import kernel
+from ml.backends.cpu.matmul import multiply_library_range
+from ml.backends.cpu.mining import Group, Strips, run_group
+from ml.backends.cpu.operands import Operand
 from ml.backends.cpu.tensor_hash import compute_tensor_roots
+from ml.backends.cpu.tiles import U8, configure, make_aligned, release
+from ml.backends.cpu.units import UNIT_NAMES, get_units, make_tile_config
 from ml.checkpoint import compute_initial_checkpoint
-from ml.dataset import load_digits
-from ml.lottery import get_lottery
+from ml.dataset import Text, load_digits
 from ml.models import build_program
-from ml.noise import I8, MatmulShape
-from ml.segment import Runner, as_i8, compute_initial_state, run_step
-from ml.spec import DIGITS
-from ml.tensor_tree import compute_tensor_root
+from ml.noise import I8, I32, MatmulShape
+from ml.program import Matmul
+from ml.segment import Runner, compute_initial_state, run_step
+from ml.spec import DIGITS, Decoder, Positions
 from ml.trace import compute_step_roots
 
 RESULTS = Path(__file__).parent / "results" / "mined_step.md"
 REPEATS = 51
-CONTRACTIONS = (64, 128, 1024)
+SIDE_BY_SIDE = 21
+SIZES = ((256, 51), (512, 51), (1024, 31), (2048, 15), (4096, 5))
+"""Sides of square products and how often each is run."""
+MODELS = ((192, 8), (512, 8), (1024, 8))
+"""Widths of decoders and their batches."""
 SEED = Hash(bytes(32))
 Row = tuple[str, ...]
+
+_SQUARE = np.random.default_rng(0).integers(-63, 63, (1024, 1024), np.int8, endpoint=True)
+_NO_PRODUCT = np.empty((0, 0), np.int32)
+
+
+@cache
+def _make_strips() -> tuple[Strips, Operand]:
+    """Return strips of two square operands without noise; what a product does not depend on is left zero."""
+    strips_u8, none_u8 = make_aligned(1024 * 1024), make_aligned(0)
+    strips_u8[:] = _SQUARE.reshape(-1).view(np.uint8)
+    offsets_i32, none_i32 = np.zeros(strips_u8.size // 32, np.int32), np.empty(0, np.int32)
+    return (strips_u8, none_u8, none_u8, offsets_i32, none_i32, none_i32), (strips_u8, none_u8, none_u8)
 
 
 def measure_us(function: Callable[[], object], repeats: int = REPEATS) -> tuple[float, float]:
@@ -61,114 +73,135 @@ def measure_us(function: Callable[[], object], repeats: int = REPEATS) -> tuple[
 
 
 def measure_step() -> list[Row]:
-    """Return the parts of one mined step: name, microseconds, spread, share of the whole."""
+    """Return the parts of one mined step of the digits: name, microseconds, spread, share of the whole."""
     program, backend = build_program(DIGITS), get_backend("cpu")
     runner = Runner(program, backend, load_digits(DIGITS.heldout), SEED, compute_initial_checkpoint(program))
     state = compute_initial_state(program, runner.checkpoint)
     tensors = run_step(runner, 0, state)
-    operands = [(as_i8(tensors[matmul.a]), as_i8(tensors[matmul.b])) for matmul in program.matmuls]
-    operands = [(a, bt) for a, bt in operands if min(*a.shape, bt.shape[0]) >= 32]
     parts = {
         "training": measure_us(partial(run_step, runner, 0, state)),
         "trace commitment": measure_us(partial(compute_step_roots, program, 0, tensors, compute_tensor_roots)),
-        "noise": measure_us(partial(_each, operands, _add_noise)),
-        "ticket hashing": measure_us(partial(_each, operands, _hash_tickets)),
+        "mining instead of multiplying": _subtract(
+            measure_us(partial(run_step, replace(runner, multiply=_mine), 0, state)),
+            measure_us(partial(run_step, runner, 0, state)),
+        ),
     }
-    kernel, mined = (measure_us(partial(_each, operands, run)) for run in (_run_kernel, _mine))
-    known = parts["noise"][0] + parts["ticket hashing"][0]
-    parts["tiles and folds"] = kernel[0] - known, kernel[1]
-    parts["the rest (seeds, arrays, calls)"] = mined[0] - kernel[0], mined[1]
     whole = sum(median for median, _ in parts.values())
-    parts["mined step"] = whole, 0.0
+    parts["mined step"] = whole, sum(spread for _, spread in parts.values())
+    training = parts["training"][0]
     return [
-        (
-            name,
-            f"{median:.0f}",
-            f"{spread:.0f}",
-            f"{100 * median / whole:.0f} %",
-            f"{median / parts['training'][0]:.2f}",
-        )
+        (name, f"{median:.0f}", f"{spread:.0f}", f"{100 * median / whole:.0f} %", f"{median / training:.2f}")
         for name, (median, spread) in parts.items()
     ]
 
 
-def _each(operands: list[tuple[I8, I8]], function: Callable[[I8, I8], object]) -> None:
-    for a, bt in operands:
-        function(a, bt)
+def _subtract(left: tuple[float, float], right: tuple[float, float]) -> tuple[float, float]:
+    return left[0] - right[0], left[1] + right[1]
 
 
-def _add_noise(a: I8, bt: I8) -> None:
-    shape, key_u32 = _get_shape(a, bt), get_key_words(SEED)
-    for rows, roles in ((a, (97, 65)), (bt, (98, 66))):
-        noised_i16 = kernels.noise_operand_kernel(key_u32, roles, (shape.rank, shape.noised_columns), rows)
-        kernels.pack_pairs_kernel(noised_i16)
+def _mine(matmul: Matmul, a: I8, bt: I8) -> I32:
+    """Multiply as a miner does: seed, noise, folds, digests, and the noise taken out."""
+    shape = MatmulShape(len(a), len(bt), a.shape[1])
+    if matmul.is_attention or not shape.has_tickets:
+        return get_backend("cpu").multiply(a, bt)
+    seed = compute_ticket_seed(Draw(SEED, SEED, SEED, 1), Operands(0, matmul.op, 0, shape, SEED, SEED))
+    return kernels.mine_matmul(seed, a, bt, compute_thresholds(1, shape))[1]
 
 
-def _hash_tickets(a: I8, bt: I8) -> None:
-    shape = _get_shape(a, bt)
-    count = shape.tile_columns * shape.windows
-    tickets_u8, digests_u8 = np.zeros(count * kernels.TICKET_BYTES, np.uint8), np.empty((count, 32), np.uint8)
-    starts_i64 = np.arange(count) * kernels.TICKET_BYTES
-    for _ in range(shape.tile_rows):
-        hash_chunks(get_key_words(SEED), KEYED, tickets_u8, starts_i64, kernels.TICKET_BYTES, digests_u8)
+def measure_models() -> list[Row]:
+    """Return, by width of a decoder of one layer, a step as it is, with mined products, and with its trace as well."""
+    return [_measure_model(width, batch) for width, batch in MODELS]
 
 
-def _run_kernel(a: I8, bt: I8) -> None:
-    shape = _get_shape(a, bt)
-    digests_u8 = np.empty((shape.tile_rows, shape.tile_columns, shape.windows, 32), np.uint8)
-    plan, product_i32 = (shape.rank, shape.noised_columns), np.empty((shape.M, shape.N), np.int32)
-    kernels.mine_kernel(get_key_words(SEED), plan, a, bt, digests_u8, product_i32)
+def _measure_model(width: int, batch: int) -> Row:
+    model = Decoder(256, 128, width, 1, width // 64, 4 * width, Positions.LEARNED, 0)
+    spec = replace(DIGITS, model=model, batch=batch, segment_steps=2, warmup_steps=0, decay_steps=0)
+    program, stream = build_program(spec), np.random.default_rng(0).integers(0, 256, 100_000, np.uint8)
+    stream.setflags(write=False)
+    runner = Runner(
+        program, get_backend("cpu"), Text(stream, stream[:1024], SEED), SEED, compute_initial_checkpoint(program)
+    )
+    mining, state = replace(runner, multiply=_mine), compute_initial_state(program, runner.checkpoint)
+    plain, mined, traced = measure_side_by_side(
+        partial(run_step, runner, 0, state),
+        partial(run_step, mining, 0, state),
+        partial(_run_traced_step, mining, state),
+    )
+    share = sum(matmul.macs for matmul in program.lottery_matmuls) / sum(matmul.macs for matmul in program.matmuls)
+    times = [f"{time_us / 1000:.1f}" for time_us in (plain, mined, traced)]
+    ratios = [f"{time_us / plain:.2f}" for time_us in (mined, traced)]
+    return f"{width}", f"{batch * 128}", f"{100 * share:.0f} %", *times, *ratios
 
 
-def _mine(a: I8, bt: I8) -> None:
-    operands = Operands(0, 0, 0, _get_shape(a, bt), SEED, SEED)
-    seed = compute_ticket_seed(Draw(SEED, SEED, SEED, 1), operands)
-    kernels.mine_matmul(seed, a, bt, compute_thresholds(1, operands.shape))
+def _run_traced_step(runner: Runner, state: tuple[IntArray, ...]) -> None:
+    tensors = run_step(runner, 0, state)
+    compute_step_roots(runner.program, 0, tensors, compute_tensor_roots)
 
 
-def _get_shape(a: I8, bt: I8) -> MatmulShape:
-    return MatmulShape(a.shape[0], bt.shape[0], a.shape[1])
-
-
-def measure_tickets() -> list[Row]:
-    """Return, by contraction, the time to verify a ticket with either implementation and its opening's bytes."""
-    rows = []
-    for columns in CONTRACTIONS:
-        shape = MatmulShape(1024, 1024, columns)
-        draw = Draw(SEED, SEED, tagged_hash("benchmark", b"ticket"), U256_MAX >> 20)
-        ticket, opening = _win(shape, draw)
-        cells = [f"{columns}", f"{len(encode(opening))}"]
-        for name in ("cpu", "reference"):
-            median, spread = measure_us(partial(verify_ticket, ticket, opening, shape, draw, get_lottery(name)))
-            cells += [f"{median:.0f}", f"{spread:.0f}"]
-        rows.append(tuple(cells))
-    return rows
-
-
-def _win(shape: MatmulShape, draw: Draw) -> tuple[Ticket, TicketOpening]:
-    rng = np.random.default_rng(0)
-    a, bt = (rng.integers(-63, 63, (rows, shape.K), np.int8, endpoint=True) for rows in (shape.M, shape.N))
-    root_a, root_b = compute_tensor_root(a), compute_tensor_root(bt)
-    seed = compute_ticket_seed(draw, Operands(0, 0, 0, shape, root_a, root_b))
-    found, _ = kernels.mine_matmul(seed, a, bt, compute_thresholds(draw.target, shape))
-    place, digest = found[0].place, found[0].digest
-    ticket = replace(EMPTY_TICKET, tile_row=place.tile_row, tile_column=place.tile_column, window=place.window)
-    ticket = replace(ticket, root_a=root_a, root_b=root_b, digest=digest)
-    return ticket, open_ticket(ticket, a, bt)
+def measure_side_by_side(*functions: Callable[[], object], repeats: int = SIDE_BY_SIDE) -> list[float]:
+    """Return the median microseconds of functions called in turn, so that all see the same machine."""
+    samples: list[list[float]] = [[] for _ in functions]
+    for number in range(repeats + 1):
+        for function, own in zip(functions, samples, strict=True):
+            start_ns = time.perf_counter_ns()
+            function()
+            if number > 0:
+                own.append((time.perf_counter_ns() - start_ns) / 1000)
+    return [statistics.median(own) for own in samples]
 
 
 def measure_matmuls() -> list[Row]:
-    """Return, by size of a square matmul, the milliseconds to mine it and to take the noise out, and the rate."""
+    """Return, by size of a square matmul, the milliseconds of the library's product and of mining, and their ratio."""
     rows = []
-    for size in (128, 512, 1024):
-        a = np.random.default_rng(size).integers(-63, 63, (size, size), np.int8, endpoint=True)
-        mined, _ = measure_us(partial(kernels.mine_matmul, SEED, a, a, (0,)), 11)
-        product_i32 = kernels.mine_matmul(SEED, a, a, (0,))[1]
-        denoised, _ = measure_us(partial(kernels.denoise_product, SEED, a, a, product_i32), 11)
-        plain, _ = measure_us(partial(get_backend("cpu").multiply, a, a), 11)
-        times = [f"{time_us / 1000:.2f}" for time_us in (mined, denoised, plain)]
-        rows.append((f"{size}", *times, f"{(mined + denoised) / plain:.1f}", f"{size**3 / mined / 1000:.0f}"))
+    for size, repeats in SIZES:
+        a, bt = (np.random.default_rng(key).integers(-63, 63, (size, size), np.int8, endpoint=True) for key in (1, 2))
+        product_i32 = np.empty((size, size), np.int32)
+        plain, mined, found = measure_side_by_side(
+            partial(multiply_library_range, a, bt, product_i32, 0, size),
+            partial(kernels.mine_matmul, SEED, a, bt, (0,) * MatmulShape(size, size, size).windows),
+            partial(kernels.find_tickets, SEED, a, bt, (0,) * MatmulShape(size, size, size).windows),
+            repeats=repeats,
+        )
+        times = [f"{time_us / 1000:.2f}" for time_us in (plain, mined, found)]
+        rows.append(
+            (f"{size}", *times, f"{mined / plain:.2f}", f"{found / plain:.2f}", f"{size**3 / mined / 1000:.0f}")
+        )
     return rows
+
+
+def measure_units() -> list[Row]:
+    """Return, by unit of the machine, the milliseconds of parts of a 1024 x 1024 x 1024 product, each alone."""
+    rows = []
+    for unit in get_units():
+        tiles, folded, found, mined = measure_side_by_side(
+            partial(_run_tiles, unit, False),
+            partial(_run_tiles, unit, True),
+            partial(kernels.run_matmul, unit, SEED, _SQUARE, _SQUARE, _NO_PRODUCT),
+            partial(kernels.run_matmul, unit, SEED, _SQUARE, _SQUARE, np.empty((1024, 1024), np.int32)),
+            repeats=SIDE_BY_SIDE if unit else 7,
+        )
+        times = [f"{time_us / 1000:.2f}" for time_us in (tiles, folded, found, mined)]
+        rows.append((UNIT_NAMES[unit], *times, f"{100 * (folded / tiles - 1):.0f} %", f"{1024**3 / mined / 1000:.0f}"))
+    return rows
+
+
+def _run_tiles(unit: int, has_folds: bool) -> None:
+    """Run all tiles of a square product with strips laid out before; 32 columns between folds, or none."""
+    plan = (32, 1024 if has_folds else 0, 1024)
+    left, right = _make_strips()
+    words_u32 = np.empty((32, 32, 1, 19), np.uint32)
+    stage_i32 = np.empty((32, 32, 1024), np.int32)
+    time_tiles(unit, make_tile_config(32), plan, left, right, (words_u32, stage_i32))
+
+
+@kernel
+def time_tiles(
+    unit: int, config_u8: U8, plan: tuple[int, int, int], left: Strips, right: Operand, group: Group
+) -> None:
+    """Run all tiles, with the unit configured."""
+    configure(unit, config_u8)
+    run_group(unit, plan, left, right, group, (0, 32))
+    release(unit)
 
 
 def format_table(header: Row, rows: list[Row]) -> str:
@@ -187,19 +220,32 @@ def _describe_machine() -> str:
 
 def main() -> None:
     """Print the tables and write them beside this module."""
+    machine = _describe_machine()
     text = "\n".join(
         [
-            "# A mined step and its tickets\n",
-            _describe_machine(),
-            "One step of the digits task, median and quartile distance of "
-            f"{REPEATS} runs; every matmul that holds a ticket is mined once.\n",
-            format_table(("part", "µs", "spread", "share", "of training"), measure_step()),
-            "Verifying one ticket of a 1024 x 1024 product:\n",
-            format_table(("K", "opening, bytes", "cpu, µs", "spread", "reference, µs", "spread"), measure_tickets()),
-            "Square matmuls on one thread, in milliseconds:\n",
+            "# Mining beside plain products and plain training\n",
+            machine,
+            'All on one thread; what a row compares was run in turn, medians. "Plain int8" is torch\'s `_int_mm`. Mined is '
+            "the whole pipeline: noise of both operands, folds, digests, and the exact product. A lap is the same without the "
+            "product: operands that are noised again.\n",
+            "Square products, milliseconds:\n",
             format_table(
-                ("size", "mined", "noise taken out", "plain int8", "ratio", "GMAC/s mined"), measure_matmuls()
+                ("side", "plain int8", "mined", "a lap", "mined / plain", "a lap / plain", "GMAC/s mined"),
+                measure_matmuls(),
             ),
+            "A product of side 1,024 by unit, milliseconds. Tiles are products of strips that lie ready, without and with "
+            "folds every 32 columns:\n",
+            format_table(
+                ("unit", "tiles", "tiles and folds", "a lap", "mined", "folds add", "GMAC/s mined"), measure_units()
+            ),
+            "A decoder of one layer, every tensor of its step kept, milliseconds. The share is that of the products that draw "
+            "tickets in all multiply-accumulates:\n",
+            format_table(
+                ("width", "tokens", "share", "step", "mined", "mined and traced", "mined / step", "with trace / step"),
+                measure_models(),
+            ),
+            f"One step of the digits, microseconds, medians of {REPEATS} and the distance between quartiles:\n",
+            format_table(("part", "µs", "spread", "share", "of training"), measure_step()),
         ]
     )
     RESULTS.parent.mkdir(exist_ok=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ml.backends.cpu.blake3 import U32Array, fill_streams
 from ml.backends.cpu.kernel import kernel
-from ml.backends.cpu.strip import add_noise, copy_block
+from ml.backends.cpu.strip import add_noise, copy_block, copy_half, put_limbs
 from ml.backends.cpu.tile import BLOCK_BYTES, BLOCK_COLUMNS, HALF_BYTES, TILE
 from ml.backends.cpu.tiles import U8, compute_offsets, make_scratch, run_tile
 from ml.backends.cpu.vector import LANES, load_blocks
@@ -124,44 +124,36 @@ def turn_strips(strips_u8: U8, starts_i64: NDArray[np.int64]) -> None:
 
 
 @kernel
-def project_strip(unit: int, strip_u8: U8, factor_u8: U8, offsets_i32: I32, rank: int, limbs_i8: tuple[I8, I8]) -> None:
-    """Write a strip of A times a choice factor transposed, by spans of columns, as two bytes an element.
+def locate_factor(column: int) -> int:
+    """Return the byte of a column of the first row in a strip of A."""
+    return (column & -BLOCK_COLUMNS) * TILE + (column & BLOCK_COLUMNS - 1)
 
-    limbs_i8 (32, spans, rank) low and high; the unit is configured for the rank's steps.
+
+@kernel
+def project_strip(
+    unit: int, strip_u8: U8, factor_u8: U8, offsets_i32: I32, place: tuple[int, int], out_u8: tuple[U8, U8]
+) -> None:
+    """Write a strip of A times a choice factor transposed, by spans of columns, into strips of low and high bytes.
+
+    `place` is the rank and the first column that each span of 2 rank columns begins with; the unit is configured.
     """
-    low_i8, high_i8 = limbs_i8
-    columns, scratch_i32 = strip_u8.size // TILE, make_scratch()
-    for span in range(low_i8.shape[1]):
+    (rank, first), columns, scratch_i32 = place, strip_u8.size // TILE, make_scratch()
+    for span in range(out_u8[0].size // (2 * rank * TILE)):
         size = min(SPAN, columns - span * SPAN)
         for strip in range(rank // TILE):
             run = 0, strip * columns * TILE, span * SPAN, size, 0, min(rank, BLOCK_COLUMNS)
             run_tile(unit, strip_u8, factor_u8, run, offsets_i32, scratch_i32)
-            for row in range(TILE):
-                for column in range(TILE):
-                    value = scratch_i32[row * TILE + column]
-                    low = np.int8((value + 64 & 127) - 64)
-                    low_i8[row, span, strip * TILE + column] = low
-                    high_i8[row, span, strip * TILE + column] = np.int8(value - low >> 7)
+            put_limbs(scratch_i32, locate_factor(2 * rank * span + first + strip * TILE), out_u8[0], out_u8[1])
 
 
 @kernel
-def fill_factors(tables_u8: U8, first: int, limbs_i8: tuple[I8, I8], is_left: bool, out_u8: tuple[U8, U8]) -> None:
-    """Lay one strip's factors out as strips of A: [projection | dense] for the left operand, [dense | projection].
-
-    limbs_i8 (32, spans, rank); the dense factor stands beside every span; low and high bytes apart.
-    """
-    _, spans, rank = limbs_i8[0].shape
-    for span in range(spans):
-        for column in range(rank):
-            dense_at = 2 * rank * span + column + (rank if is_left else 0)
-            limb_at = 2 * rank * span + column + (0 if is_left else rank)
+def put_dense(tables_u8: U8, first: int, rank: int, at: int, out_u8: U8) -> None:
+    """Write the dense factor of 32 rows, from table `first` on, into every span of a strip at column `at`."""
+    for span in range(0, out_u8.size // TILE, 2 * rank):
+        for strip in range(0, rank, TILE):
+            place = locate_factor(span + at + strip)
             for row in range(TILE):
-                dense = tables_u8[(first + row) * TABLE_BYTES + column]
-                place = (dense_at & -BLOCK_COLUMNS) * TILE + row * BLOCK_COLUMNS + (dense_at & BLOCK_COLUMNS - 1)
-                out_u8[0][place], out_u8[1][place] = dense, dense
-                place = (limb_at & -BLOCK_COLUMNS) * TILE + row * BLOCK_COLUMNS + (limb_at & BLOCK_COLUMNS - 1)
-                out_u8[0][place] = np.uint8(limbs_i8[0][row, span, column])
-                out_u8[1][place] = np.uint8(limbs_i8[1][row, span, column])
+                copy_half(tables_u8, ((first + row) * TABLE_BYTES + strip, place + row * BLOCK_COLUMNS), out_u8)
 
 
 @kernel
@@ -170,18 +162,17 @@ def make_strip(
 ) -> None:
     """Make one strip of an operand, laid out as of A, in `out`; without room for factors there, none are made.
 
-    `place` is the strip and whether the operand is the left one; `room` is for the raw strip and its offsets. For the
-    factors the unit is configured for the rank's steps.
+    `place` is the strip and whether the operand is the left one; `room` is for the raw strip and its offsets. Factors
+    are [projection | dense] of the left operand, [dense | projection] of the right one. The unit is configured.
     """
     (unit, (rank, _, columns)), (strip, is_left), (tables_u8, plan_u8, other_u8) = machine, place, noise
-    raw_u8, offsets_i32 = room
-    noised_u8, low_u8, high_u8 = out
+    (raw_u8, offsets_i32), (noised_u8, low_u8, high_u8) = room, out
     pack_strip(rows_i8, strip * TILE, columns // BLOCK_COLUMNS, raw_u8)
     noise_strip(raw_u8, tables_u8, strip * TILE, plan_u8, noised_u8)
     if low_u8.size > 0:
-        spans = low_u8.size // (2 * rank * TILE)
-        limbs_i8 = np.empty((TILE, spans, rank), np.int8), np.empty((TILE, spans, rank), np.int8)
         source_u8 = raw_u8 if is_left else noised_u8
         compute_offsets(unit, source_u8, offsets_i32)
-        project_strip(unit, source_u8, other_u8, offsets_i32, rank, limbs_i8)
-        fill_factors(tables_u8, strip * TILE, limbs_i8, is_left, (low_u8, high_u8))
+        where = (rank, 0) if is_left else (rank, rank)
+        project_strip(unit, source_u8, other_u8, offsets_i32, where, (low_u8, high_u8))
+        put_dense(tables_u8, strip * TILE, rank, rank - where[1], low_u8)
+        put_dense(tables_u8, strip * TILE, rank, rank - where[1], high_u8)

@@ -16,9 +16,21 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from ml.backends.cpu.tile import BLOCK_COLUMNS, I8_TYPE, I64_TYPE, POINTER, call_llvm, get_tuple_type, shift_pointer
+from ml.backends.cpu.tile import (
+    BLOCK_COLUMNS,
+    I8_TYPE,
+    I64_TYPE,
+    POINTER,
+    ROW_BYTES,
+    TILE,
+    WORDS,
+    call_llvm,
+    get_tuple_type,
+    load_words,
+    shift_pointer,
+)
 from ml.backends.cpu.units import has_features
-from ml.backends.cpu.vector import TypedIntrinsic, get_nothing, get_pointer
+from ml.backends.cpu.vector import LANES, TypedIntrinsic, get_nothing, get_pointer
 
 _BYTES = ir.VectorType(I8_TYPE, BLOCK_COLUMNS)
 U8 = NDArray[np.uint8]
@@ -76,23 +88,63 @@ def _type_noise(
     return types.void(source, table, plan, places, out), generate
 
 
-def _type_copy(typing: object, source: types.Array, places: types.UniTuple, out: types.Array) -> TypedIntrinsic:
-    del typing
+def _type_copy_of(size_bytes: int) -> Callable[..., TypedIntrinsic]:
+    kind = ir.VectorType(I8_TYPE, size_bytes).as_pointer()
+
+    def type_copy(typing: object, source: types.Array, places: types.UniTuple, out: types.Array) -> TypedIntrinsic:
+        del typing
+
+        def generate(
+            context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]
+        ) -> ir.Value:
+            start, target = (
+                builder.bitcast(
+                    shift_pointer(
+                        builder,
+                        builder.bitcast(get_pointer(context, builder, sig.args[i], values[i]), POINTER),
+                        builder.extract_value(values[1], place),
+                    ),
+                    kind,
+                )
+                for place, i in enumerate((0, 2))
+            )
+            builder.store(builder.load(start, align=1), target, align=1)
+            return get_nothing(context)
+
+        assert places == get_tuple_type(2)
+        return types.void(source, places, out), generate
+
+    return type_copy
+
+
+def _emit_limbs(builder: ir.IRBuilder, value: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Return 16 words as bytes low in [-64, 63] and high, value = 128 high + low."""
+    half, mask, seven = (ir.Constant(WORDS, [number] * LANES) for number in (64, 127, 7))
+    low = builder.sub(builder.and_(builder.add(value, half), mask), half)
+    high = builder.ashr(builder.sub(value, low), seven)
+    narrow = ir.VectorType(I8_TYPE, LANES)
+    return builder.trunc(low, narrow), builder.trunc(high, narrow)
+
+
+def _type_limbs(
+    typing: object, sums: types.Array, at: types.Integer, low: types.Array, high: types.Array
+) -> TypedIntrinsic:
+    del typing, at
+    narrow = ir.VectorType(I8_TYPE, LANES).as_pointer()
 
     def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
-        start, target = (
-            shift_pointer(
-                builder,
-                builder.bitcast(get_pointer(context, builder, sig.args[i], values[i]), POINTER),
-                builder.extract_value(values[1], place),
-            )
-            for place, i in enumerate((0, 2))
+        source, *targets = (
+            builder.bitcast(get_pointer(context, builder, sig.args[i], values[i]), POINTER) for i in (0, 2, 3)
         )
-        _store(builder, _load(builder, start), target)
+        for row in range(TILE):
+            for half in range(2):
+                words = load_words(builder, shift_pointer(builder, source, row * ROW_BYTES + half * 4 * LANES))
+                place = builder.add(values[1], ir.Constant(I64_TYPE, row * BLOCK_COLUMNS + half * LANES))
+                for target, limb in zip(targets, _emit_limbs(builder, words), strict=True):
+                    builder.store(limb, builder.bitcast(shift_pointer(builder, target, place), narrow), align=1)
         return get_nothing(context)
 
-    assert places == get_tuple_type(2)
-    return types.void(source, places, out), generate
+    return types.void(sums, types.int64, low, high), generate
 
 
 add_noise = cast(Callable[[U8, U8, U8, tuple[int, int, int, int, int], U8], None], intrinsic(_type_noise))
@@ -100,5 +152,11 @@ add_noise = cast(Callable[[U8, U8, U8, tuple[int, int, int, int, int], U8], None
 at), out)`. A column's noise is the byte that its target names in the row's table of 128, negated where its sign is
 255."""
 
-copy_block = cast(Callable[[U8, tuple[int, int], U8], None], intrinsic(_type_copy))
+copy_block = cast(Callable[[U8, tuple[int, int], U8], None], intrinsic(_type_copy_of(BLOCK_COLUMNS)))
 """Copy 64 bytes: `copy_block(source, (source at, out at), out)`."""
+
+copy_half = cast(Callable[[U8, tuple[int, int], U8], None], intrinsic(_type_copy_of(BLOCK_COLUMNS // 2)))
+"""Copy 32 bytes, as `copy_block` does 64."""
+
+put_limbs = cast(Callable[[NDArray[np.int32], int, U8, U8], None], intrinsic(_type_limbs))
+"""Write a tile's sums as bytes into two strips of A: `put_limbs(sums, byte of the first row, low, high)`."""
