@@ -22,7 +22,6 @@ from ml.arithmetic import IntArray
 from ml.backends import get_backend
 from ml.backends.cpu import ticket as kernels
 from ml.backends.cpu.kernel import kernel
-from ml.backends.cpu.matmul import multiply_library_range
 from ml.backends.cpu.mining import Group, Strips, run_group
 from ml.backends.cpu.operands import Operand
 from ml.backends.cpu.tensor_hash import compute_tensor_roots
@@ -151,21 +150,23 @@ def measure_side_by_side(*functions: Callable[[], object], repeats: int = SIDE_B
 
 
 def measure_matmuls() -> list[Row]:
-    """Return, by size of a square matmul, the milliseconds of the library's product and of mining, and their ratio."""
-    rows = []
+    """Return, by side of a square matmul, the milliseconds of the backend's product and of mining, and their ratios.
+
+    Each makes its own memory for the product, as it does in training.
+    """
+    rows, plain_of = [], get_backend("cpu").multiply
     for size, repeats in SIZES:
         a, bt = (np.random.default_rng(key).integers(-63, 63, (size, size), np.int8, endpoint=True) for key in (1, 2))
-        product_i32 = np.empty((size, size), np.int32)
-        plain, mined, found = measure_side_by_side(
-            partial(multiply_library_range, a, bt, product_i32, 0, size),
-            partial(kernels.mine_matmul, SEED, a, bt, (0,) * MatmulShape(size, size, size).windows),
-            partial(kernels.find_tickets, SEED, a, bt, (0,) * MatmulShape(size, size, size).windows),
+        thresholds = (0,) * MatmulShape(size, size, size).windows
+        plain, mined, lap = measure_side_by_side(
+            partial(plain_of, a, bt),
+            partial(kernels.mine_matmul, SEED, a, bt, thresholds),
+            partial(kernels.find_tickets, SEED, a, bt, thresholds),
             repeats=repeats,
         )
-        times = [f"{time_us / 1000:.2f}" for time_us in (plain, mined, found)]
-        rows.append(
-            (f"{size}", *times, f"{mined / plain:.2f}", f"{found / plain:.2f}", f"{size**3 / mined / 1000:.0f}")
-        )
+        times = [f"{time_us / 1000:.2f}" for time_us in (plain, mined, lap)]
+        rate = f"{size**3 / mined / 1000:.0f}"
+        rows.append((f"{size}", *times, f"{mined / plain:.2f}", f"{lap / plain:.2f}", rate))
     return rows
 
 
@@ -225,21 +226,21 @@ def main() -> None:
         [
             "# Mining beside plain products and plain training\n",
             machine,
-            'All on one thread; what a row compares was run in turn, medians. "Plain int8" is torch\'s `_int_mm`. Mined is '
-            "the whole pipeline: noise of both operands, folds, digests, and the exact product. A lap is the same without the "
-            "product: operands that are noised again.\n",
+            "All on one thread; what a row compares was run in turn, medians. Plain is the CPU backend's product, here "
+            "torch's `_int_mm`. Mined is the whole pipeline: noise of both operands, folds, digests, and the exact "
+            "product. A lap is the same without the product: operands that are noised again.\n",
             "Square products, milliseconds:\n",
             format_table(
-                ("side", "plain int8", "mined", "a lap", "mined / plain", "a lap / plain", "GMAC/s mined"),
+                ("side", "plain", "mined", "a lap", "mined / plain", "a lap / plain", "GMAC/s mined"),
                 measure_matmuls(),
             ),
-            "A product of side 1,024 by unit, milliseconds. Tiles are products of strips that lie ready, without and with "
-            "folds every 32 columns:\n",
+            "A product of side 1,024 by unit, milliseconds. Tiles are products of strips that lie ready, without and "
+            "with folds every 32 columns:\n",
             format_table(
                 ("unit", "tiles", "tiles and folds", "a lap", "mined", "folds add", "GMAC/s mined"), measure_units()
             ),
-            "A decoder of one layer, every tensor of its step kept, milliseconds. The share is that of the products that draw "
-            "tickets in all multiply-accumulates:\n",
+            "A decoder of one layer, every tensor of its step kept, milliseconds. The share is that of the products that "
+            "draw tickets in all multiply-accumulates:\n",
             format_table(
                 ("width", "tokens", "share", "step", "mined", "mined and traced", "mined / step", "with trace / step"),
                 measure_models(),
