@@ -24,7 +24,7 @@ from ml.arithmetic import IntArray
 from ml.backends import Groups, get_backend
 from ml.backends.cuda import matmul
 from ml.backends.cuda.backend import CudaBackend
-from ml.backends.cuda.device import DeviceMissing, get_device
+from ml.backends.cuda.device import IS_INTERPRETED, DeviceMissing, get_device
 from ml.backends.cuda.resident import fetch, make_resident
 from ml.checkpoint import compute_initial_checkpoint
 from ml.dataset import Text
@@ -174,23 +174,32 @@ def report(sizes: Sizes, peak_tops: int, *, is_compiled: bool) -> int:
     return 0 if step is None else 1
 
 
+def find_device_name(program: str, *, is_tiny: bool) -> str | None:
+    """Return what `program` runs on, or None after saying why it cannot; only toy sizes are for the interpreter."""
+    try:
+        device = get_device()
+    except DeviceMissing as missing:
+        print(f"{program}: {missing}", file=sys.stderr)
+        return None
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if is_tiny:
+        return "Triton's interpreter (no timings to keep)"
+    print(f"{program}: found Triton's interpreter, expected a GPU: add --tiny", file=sys.stderr)
+    return None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; return the exit code."""
     parser = argparse.ArgumentParser(description="Integer training on a GPU against bf16 and against the CPU.")
     parser.add_argument("--tiny", action="store_true", help="toy sizes: checks the benchmark itself, anywhere")
     parser.add_argument("--peak-tops", type=int, default=PEAK_TOPS, help="dense int8 peak of the card, 10^12 a second")
     options = parser.parse_args(arguments)
-    try:
-        device = get_device()
-    except DeviceMissing as missing:
-        print(f"benchmarks.gpu: {missing}", file=sys.stderr)
+    name = find_device_name("benchmarks.gpu", is_tiny=options.tiny)
+    if name is None:
         return EXIT_NO_DEVICE
-    if device.type != "cuda" and not options.tiny:
-        print("benchmarks.gpu: found Triton's interpreter, expected a GPU: add --tiny", file=sys.stderr)
-        return EXIT_NO_DEVICE
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "Triton's interpreter (no timings to keep)"
     print(f"device: {name}")
-    return report(TINY if options.tiny else FULL, options.peak_tops, is_compiled=device.type == "cuda")
+    return report(TINY if options.tiny else FULL, options.peak_tops, is_compiled=not IS_INTERPRETED)
 
 
 if __name__ == "__main__":

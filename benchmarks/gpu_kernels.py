@@ -9,19 +9,33 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import triton
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.compiler import ASTSource, CompiledKernel
 
 from ml.arithmetic import DELTA_BITS, DELTA_MAX, MANTISSA_BITS, MANTISSA_MAX
-from ml.backends.cuda import elementwise, matmul, norm, optimizer, quantise, softmax
-from ml.backends.cuda.device import Kernel
+from ml.backends.cuda import (
+    blake3,
+    elementwise,
+    lottery_product,
+    matmul,
+    noise,
+    norm,
+    optimizer,
+    quantise,
+    softmax,
+    tensor_hash,
+)
+from ml.backends.cuda.device import Kernel, divide_up
+from ml.noise import ROLE_A, ROLE_B
 
 HOPPER = GPUTarget("cuda", 90, 32)
-_I8_POINTERS = ("a", "b", "mantissas")
+_I8_POINTERS = ("a", "b", "mantissas", "left", "right", "operand", "laid", "wins")
+_U8_POINTERS = ("targets", "places")
+_I16_POINTERS = ("dense", "draws")
 _I64_POINTERS = ("sums", "table", "variances", "variances_after")
 _I64_NUMBERS = ("numerator",)
 _UNALIGNED = (
@@ -34,8 +48,22 @@ _UNALIGNED = (
     "rate",
     "decay_low",
     "decay_high",
+    "first_node",
+    "first_a",
+    "first_b",
+    "first_window",
+    "split",
+    "blocks",
+    "groups",
+    "runs",
+    "windows",
+    "tile_columns",
 )
-_NUMBERS = ("rows", "columns", "m", "n", "k", "half", "context", "width", "classes", "count", "scale", *_UNALIGNED)
+_NUMBERS = (
+    *("rows", "columns", "m", "n", "k", "half", "context", "width", "classes", "count", "scale"),
+    *("row_bytes", "noised", "padded", "words"),
+    *_UNALIGNED,
+)
 
 _FLOAT = re.compile(
     r"\b(?:add|sub|mul|div|fma|mad|cvt|min|max|setp|ex2|lg2|rcp|sqrt|rsqrt)[.\w]*\.(?:f16|bf16|f32|f64|tf32)"
@@ -53,6 +81,8 @@ class Variant:
     constants: dict[str, int | bool]
     warps: int = 4
     stages: int = 3
+    types: dict[str, str] = field(default_factory=dict)
+    """Of parameters whose type differs from launch to launch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +136,53 @@ def list_variants() -> Iterator[Variant]:
     yield Variant("causal-softmax-backward", softmax._causal_softmax_backward, tile)
     yield Variant("loss", softmax._compute_loss, {"tile_rows": 8, "tile_columns": 256})
     yield Variant("adam", optimizer._update_adam, {"block": 1024})
+    yield from list_hashes()
+    yield from list_lottery()
 
 
-def _get_type(name: str) -> str:
-    if name in _I8_POINTERS:
-        return "*i8"
+def list_hashes() -> Iterator[Variant]:
+    """Yield the kernels of tensor roots."""
+    threads = {"threads": blake3.THREADS}
+    for is_aligned, pointer in ((True, "*i32"), (False, "*u8")):
+        flags = {"mode": blake3.KEYED.value, "is_aligned": is_aligned}
+        yield Variant("hash-rows", blake3._hash_rows, flags | threads, types={"data": pointer})
+    yield Variant("hash-leaves", tensor_hash._hash_leaves, dict(threads))
+    yield Variant("hash-level", tensor_hash._hash_level, dict(threads))
+    yield Variant("bind-roots", tensor_hash._bind_roots, dict(threads))
+
+
+def list_lottery() -> Iterator[Variant]:
+    """Yield the kernels of the lottery, for each rank."""
+    threads = {"threads": blake3.THREADS}
+    streams = {"role_a": ROLE_A.choice, "role_b": ROLE_B.choice, "blocks": divide_up(2 * 128 + 128 // 8, 64)}
+    yield Variant("fill-streams", noise._fill_streams, streams | threads)
+    for rank in (32, 64, 128):
+        flags = {"rank": rank, "tile_groups": noise._TILE_ELEMENTS // rank}
+        yield Variant(f"shuffle-{rank}", noise._shuffle, flags, types={"streams": "*i16"})
+        yield from list_products(rank, has_product=True)
+    yield from list_products(128, has_product=False)
+    yield Variant("draw-tickets", lottery_product._draw_tickets, dict(threads))
+
+
+def list_products(rank: int, *, has_product: bool) -> Iterator[Variant]:
+    """Yield what lays out operands and multiplies them; in several windows where the rank is 128."""
+    for is_left in (True, False):
+        flags = {"is_left": is_left, "has_factors": has_product, "rank": rank, "tile_rows": noise._TILE_ROWS}
+        yield Variant(f"lay-out-{rank}", noise._lay_out, flags)
+    tile = lottery_product.choose_tile(4096, 4096)
+    sizes = {"rank": rank, "tile_m": tile.rows, "tile_n": tile.columns}
+    flags = {"has_product": has_product, "is_one_window": rank < 128} | sizes
+    yield Variant(f"multiply-mined-{rank}", lottery_product._mine, flags, tile.warps, tile.stages)
+
+
+def _get_type(name: str, variant: Variant) -> str:
+    if name in variant.constants:
+        return "constexpr"
+    if name in variant.types:
+        return variant.types[name]
+    for names, pointer in ((_I8_POINTERS, "*i8"), (_U8_POINTERS, "*u8"), (_I16_POINTERS, "*i16")):
+        if name in names:
+            return pointer
     if name in _I64_POINTERS:
         return "*i64"
     if name in _I64_NUMBERS:
@@ -134,18 +206,22 @@ def read_usage(cubin: bytes) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def compile_variant(variant: Variant) -> Report:
-    """Return what the variant becomes on a Hopper GPU."""
+def compile_for_hopper(variant: Variant) -> CompiledKernel:
+    """Return the variant in all of Triton's stages, down to machine code."""
     names = variant.kernel.arg_names
-    signature = {name: "constexpr" if name in variant.constants else _get_type(name) for name in names}
+    signature = {name: _get_type(name, variant) for name in names}
     aligned = [
         (place,) for place, name in enumerate(names) if name not in (*variant.constants, *_UNALIGNED, *_I64_NUMBERS)
     ]
     source = ASTSource(
         variant.kernel, signature, variant.constants, {place: [["tt.divisibility", 16]] for place in aligned}
     )
-    options = {"num_warps": variant.warps, "num_stages": variant.stages}
-    compiled = triton.compile(source, target=HOPPER, options=options)
+    return triton.compile(source, target=HOPPER, options={"num_warps": variant.warps, "num_stages": variant.stages})
+
+
+def compile_variant(variant: Variant) -> Report:
+    """Return what the variant becomes on a Hopper GPU."""
+    compiled = compile_for_hopper(variant)
     ptx: str = compiled.asm["ptx"]
     return Report(
         variant.name,

@@ -1,7 +1,7 @@
-"""One interface to the lottery's matmul, and the two implementations of it, byte for byte alike.
+"""One interface to the lottery's matmul, and the three implementations of it, byte for byte alike.
 
-`reference` needs NumPy and BLAKE3 alone; `cpu` is compiled and imported only when it is asked for. Neither knows the
-chain: seeds, thresholds and places are given.
+`reference` needs NumPy and BLAKE3 alone; `cpu` and `cuda` are compiled and imported only when they are asked for. None
+knows the chain: seeds, thresholds and places are given.
 """
 
 from collections.abc import Sequence

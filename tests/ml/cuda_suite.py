@@ -1,7 +1,8 @@
 """The CUDA backend equals the reference byte for byte: op by op at the ends of every range, and over whole steps.
 
 `tests/ml/test_cuda_backend.py` runs this file in a process of its own, because Triton decides at import whether it
-interprets. On a machine with a GPU it also runs by itself: `pytest tests/ml/cuda_suite.py`.
+interprets. On a machine with a GPU it also runs by itself: `pytest tests/ml/cuda_suite.py`. The lottery and tensor
+roots have `tests/ml/cuda_lottery_suite.py`.
 """
 
 from collections.abc import Sequence

@@ -1,0 +1,61 @@
+"""The lottery and tensor roots on CUDA: equal to their references in Triton's interpreter or on a GPU.
+
+The comparisons stand in `tests/ml/cuda_lottery_suite.py`, which needs a process of its own. That every kernel compiles
+for a GPU without a float is tested with all others; here is what the fold must become there.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="found no triton, expected it for the CUDA kernels: pip install -e '.[dev]'")
+
+from benchmarks.gpu_kernels import compile_for_hopper, list_lottery, read_usage
+from tests.ml.test_cuda_backend import run_python
+
+_LOOP = re.compile(r"^(\$L__BB\w+):(?:(?!^\$L__BB).)*?\bbra(?:\.uni)?\s+\1;", re.MULTILINE | re.DOTALL)
+"""A stretch of PTX that branches back to its own label, with no other label of a block inside."""
+
+
+@pytest.mark.slow
+def test_tickets_products_and_roots_equal_the_reference() -> None:
+    options = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist")
+    suite = ("-m", "pytest", *options, "tests/ml/cuda_lottery_suite.py")
+    result = run_python(*suite, interpret=not torch.cuda.is_available())
+    assert result.returncode == 0, result.stdout[-8000:] + result.stderr[-2000:]
+    assert " passed" in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [32, 64, 128])
+def test_a_fold_moves_no_word_between_threads(rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    (variant,) = (
+        variant
+        for variant in list_lottery()
+        if variant.name == f"multiply-mined-{rank}" and variant.constants["has_product"]
+    )
+    compiled = compile_for_hopper(variant)
+    loops = [loop[0] for loop in _LOOP.finditer(compiled.asm["ptx"]) if "wgmma.mma_async" in loop[0]]
+    (folding,) = (loop for loop in loops if "shf.l.wrap.b32" in loop)
+    # One rotation for two accumulators of a thread.
+    assert folding.count("shf.l.wrap.b32") == 128 * 128 // 2 // (32 * variant.warps)
+    assert not re.search(r"\b(?:shfl\.sync\.bfly|st\.shared|ld\.shared|st\.local|ld\.local)\b", folding)
+    # Nothing of a thread is kept in memory: no accumulator and no state is spilled.
+    assert read_usage(compiled.asm["cubin"])[1] == 0
+
+
+def test_the_benchmark_runs_at_toy_sizes() -> None:
+    result = run_python("-m", "benchmarks.gpu_lottery", "--tiny", interpret=not torch.cuda.is_available())
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("| 32 |") == 2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_the_benchmark_says_that_there_is_no_gpu() -> None:
+    result = run_python("-m", "benchmarks.gpu_lottery", interpret=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("benchmarks.gpu_lottery: found no CUDA device")
