@@ -48,7 +48,7 @@ class Layout:
     padded: int
     """Columns of the operand: the whole folds, or all of them filled up with zeros to one more fold."""
     runs: int
-    """Pairs of low-rank factors that follow, with high limbs and again with low ones."""
+    """Pairs of low-rank factors that follow, first with high limbs and again with low ones."""
 
     @property
     def width(self) -> int:
@@ -222,8 +222,7 @@ def _draw(key: Tensor, roles: tuple[int, int], counts: tuple[int, int], firsts: 
 def draw_factors(key: Tensor, rows: tuple[int, int], layout: Layout, span: Span) -> Factors:
     """Return the factors for `rows` of both operands under the seed in `key` (8,) int32."""
     rank, groups = layout.rank, layout.noised // layout.rank
-    firsts = span.first_a, span.first_b
-    dense = _draw(key, (ROLE_A.dense, ROLE_B.dense), rows, firsts, rank // 32)
+    dense = _draw(key, (ROLE_A.dense, ROLE_B.dense), rows, (span.first_a, span.first_b), rank // 32)
     blocks = divide_up(2 * rank + rank // 8, 64)
     choice = _draw(key, (ROLE_A.choice, ROLE_B.choice), (groups, groups), (span.first_group,) * 2, blocks)
     targets, places = (new(key, (2, layout.noised), torch.uint8) for _ in range(2))
