@@ -239,7 +239,7 @@ def main() -> None:
             format_table(
                 ("unit", "tiles", "tiles and folds", "a lap", "mined", "folds add", "GMAC/s mined"), measure_units()
             ),
-            "A decoder of one layer, every tensor of its step kept, milliseconds. The share is that of the products that "
+            "A decoder of one layer, every tensor of its step kept, milliseconds. The share is that of products that "
             "draw tickets in all multiply-accumulates:\n",
             format_table(
                 ("width", "tokens", "share", "step", "mined", "mined and traced", "mined / step", "with trace / step"),
