@@ -22,7 +22,7 @@ from ml.arithmetic import IntArray
 from ml.backends import get_backend
 from ml.backends.cpu import ticket as kernels
 from ml.backends.cpu.kernel import kernel
-from ml.backends.cpu.mining import Group, Strips, run_group
+from ml.backends.cpu.mining import Bands, Group, run_group
 from ml.backends.cpu.operands import Operand
 from ml.backends.cpu.tensor_hash import compute_tensor_roots
 from ml.backends.cpu.tiles import U8, configure, make_aligned, release
@@ -51,12 +51,12 @@ _NO_PRODUCT = np.empty((0, 0), np.int32)
 
 
 @cache
-def _make_strips() -> tuple[Strips, Operand]:
-    """Return strips of two square operands without noise; what a product does not depend on is left zero."""
-    strips_u8, none_u8 = make_aligned(1024 * 1024), make_aligned(0)
-    strips_u8[:] = _SQUARE.reshape(-1).view(np.uint8)
-    offsets_i32, none_i32 = np.zeros(strips_u8.size // 32, np.int32), np.empty(0, np.int32)
-    return (strips_u8, none_u8, none_u8, offsets_i32, none_i32, none_i32), (strips_u8, none_u8, none_u8)
+def _make_bands() -> tuple[Bands, Operand]:
+    """Return bands of two square operands without noise; what a product does not depend on is left zero."""
+    bands_u8, none_u8 = make_aligned(1024 * 1024), make_aligned(0)
+    bands_u8[:] = _SQUARE.reshape(-1).view(np.uint8)
+    offsets_i32, none_i32 = np.zeros(bands_u8.size // 32, np.int32), np.empty(0, np.int32)
+    return (bands_u8, none_u8, none_u8, offsets_i32, none_i32, none_i32), (bands_u8, none_u8, none_u8)
 
 
 def measure_us(function: Callable[[], object], repeats: int = REPEATS) -> tuple[float, float]:
@@ -187,18 +187,16 @@ def measure_units() -> list[Row]:
 
 
 def _run_tiles(unit: int, has_folds: bool) -> None:
-    """Run all tiles of a square product with strips laid out before; 32 columns between folds, or none."""
+    """Run all tiles of a square product with bands laid out before; 32 columns between folds, or none."""
     plan = (32, 1024 if has_folds else 0, 1024)
-    left, right = _make_strips()
+    left, right = _make_bands()
     words_u32 = np.empty((32, 32, 1, 19), np.uint32)
     stage_i32 = np.empty((32, 32, 1024), np.int32)
     time_tiles(unit, make_tile_config(32), plan, left, right, (words_u32, stage_i32))
 
 
 @kernel
-def time_tiles(
-    unit: int, config_u8: U8, plan: tuple[int, int, int], left: Strips, right: Operand, group: Group
-) -> None:
+def time_tiles(unit: int, config_u8: U8, plan: tuple[int, int, int], left: Bands, right: Operand, group: Group) -> None:
     """Run all tiles, with the unit configured."""
     configure(unit, config_u8)
     run_group(unit, plan, left, right, group, (0, 32))
@@ -234,7 +232,7 @@ def main() -> None:
                 ("side", "plain", "mined", "a lap", "mined / plain", "a lap / plain", "GMAC/s mined"),
                 measure_matmuls(),
             ),
-            "A product of side 1,024 by unit, milliseconds. Tiles are products of strips that lie ready, without and "
+            "A product of side 1,024 by unit, milliseconds. Tiles are products of bands that lie ready, without and "
             "with folds every 32 columns:\n",
             format_table(
                 ("unit", "tiles", "tiles and folds", "a lap", "mined", "folds add", "GMAC/s mined"), measure_units()

@@ -5,6 +5,8 @@ are refused here, for the key and for the commitment R, before OpenSSL is asked.
 EdDSAs" (Chalkias et al. 2020).
 """
 
+from functools import lru_cache
+
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -43,13 +45,25 @@ def is_valid_point(encoded: bytes) -> bool:
 
 def verify_signature(key: PublicKey, message: bytes, signature: Signature) -> bool:
     """Say whether `signature` is `key`'s strict Ed25519 signature of `message`."""
-    if len(signature) != 64 or not is_valid_point(key) or not is_valid_point(signature[:32]):
+    loaded = _load_key(key)
+    if loaded is None or len(signature) != 64 or not is_valid_point(signature[:32]):
         return False
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
-    except (InvalidSignature, ValueError):
+        loaded.verify(signature, message)
+    except InvalidSignature:
         return False
     return True
+
+
+@lru_cache(maxsize=1024)
+def _load_key(key: PublicKey) -> Ed25519PublicKey | None:
+    """Return the key ready to verify, None when it is not acceptable; few keys sign most headers."""
+    if not is_valid_point(key):
+        return None
+    try:
+        return Ed25519PublicKey.from_public_bytes(key)
+    except ValueError:
+        return None
 
 
 class SigningKey:

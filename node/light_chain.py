@@ -4,6 +4,7 @@ It asks a node through the RPC and believes no field of an answer. It knows neit
 taken, and to which level, a policy says.
 """
 
+import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,9 +15,9 @@ from chain.errors import InvalidProof
 from chain.header import HEADER_BYTES_MAX, Header, compute_header_hash
 from chain.primitives import Hash
 from consensus.flyclient import Demand, ProvenChain, is_provable, verify_chain
-from consensus.header_chain import ChainEntry, make_entry
+from consensus.header_chain import ChainEntry
 from consensus.header_proof import PROOF_BYTES_MAX, HeaderProof, ProvenHeader, replay_proof
-from consensus.header_rules import HeaderContext, validate_header, validate_signature, validate_time
+from consensus.header_rules import HeaderContext, validate_headers, validate_signature, validate_time
 from consensus.sampling import compute_public_seed
 from node.rpc.api import HEADERS_MAX
 from node.rpc.client import RpcClient
@@ -31,6 +32,7 @@ from node.rpc.methods import (
 )
 from node.rpc.registry import Params
 from node.rpc.views import HeaderView, ProofView, to_hex, view_header
+from node.threads import spread_over_threads
 
 T = TypeVar("T")
 
@@ -48,7 +50,7 @@ class Policy:
     """How much a light client checks.
 
     A chain of more than `whole_blocks_max` blocks is sampled; None never samples. `is_public` takes draws that need no
-    secret. Tickets opened: the last `tickets_last`, and `tickets_drawn` places drawn over work.
+    secret. Tickets opened: the last `tickets_last`, and those at `tickets_drawn` places drawn over work before them.
     """
 
     whole_blocks_max: int | None = HEADERS_MAX
@@ -71,6 +73,7 @@ class ChainReader:
         self.tip = genesis
         self.proven: ProvenChain | None = None
         """What was sampled, when a compact proof was taken."""
+        self._spread = spread_over_threads(os.cpu_count() or 1)
         self.headers_seen = 0
         self.proof_bytes = 0
 
@@ -91,10 +94,9 @@ class ChainReader:
             answers = self._rpc.call(GET_HEADERS, HeadersParams(self.tip.height + 1, count))
             if not 0 < len(answers) <= count:
                 raise InvalidProof("header-count", f"found {len(answers)} headers, expected 1 to {count}")
-            for answer in answers:
-                header = _read_header(answer)
-                validate_header(self._context, header, self.tip, self._clock.get_time_ms())
-                self.tip = make_entry(header, self.tip)
+            headers = [_read_header(answer) for answer in answers]
+            now_ms = self._clock.get_time_ms()
+            self.tip = validate_headers(self._context, headers, self.tip, now_ms, self._spread)
             self.headers_seen += len(answers)
 
     def fetch_headers(self, heights: list[int]) -> tuple[ProvenHeader, ...]:

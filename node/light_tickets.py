@@ -12,6 +12,7 @@ from chain.header import Header
 from chain.primitives import Hash
 from chain.ticket import TicketOpening
 from consensus.header_rules import HeaderContext
+from consensus.sampling import draw_places
 from consensus.ticket import Draw, compute_ticket_macs, compute_ticket_shape, verify_ticket
 from ml.program import Program
 from node.light_chain import ChainReader, Clock, Policy, expect
@@ -29,31 +30,37 @@ class Site:
 
 
 def draw_sites(reader: ChainReader, policy: Policy, clock: Clock) -> tuple[Site, ...]:
-    """Return the last blocks and those at privately drawn places, oldest first and each once.
+    """Return the last blocks and those at privately drawn places before them, oldest first and each once.
 
-    In a sampled chain some of the proof's own places are taken, so deep blocks are drawn by the same density; in a
-    whole one the places are even over work.
+    Places are drawn by the density of compact proofs, the blocks that are opened anyway being the last stretch.
     """
     tip = reader.tip
-    lowest = max(1, tip.first_height, tip.height - policy.tickets_last + 1)
-    sites = {height: _get_site(reader, height) for height in range(lowest, tip.height + 1)}
-    for _ in range(policy.tickets_drawn if tip.height else 0):
-        site = _draw_site(reader, clock)
-        sites[site.header.height] = site
+    before = max(0, tip.first_height, tip.height - max(1, policy.tickets_last))
+    sites = {height: _get_site(reader, height) for height in range(before + 1, tip.height + 1)}
+    if before:
+        seed = Hash(clock.draw_below(1 << 256).to_bytes(32, "big"))
+        stretch_work = tip.total_work - tip.get_ancestor(before).total_work
+        for place in draw_places(seed, tip.total_work, stretch_work, policy.tickets_drawn):
+            site = _find_site(reader, place, clock)
+            sites[site.header.height] = site
     return tuple(sites[height] for height in sorted(sites))
 
 
-def _draw_site(reader: ChainReader, clock: Clock) -> Site:
-    if reader.proven is None:
-        entry = reader.tip.get_ancestor_by_work(clock.draw_below(reader.tip.total_work))
-        return Site(entry.hash, entry.header)
-    places = reader.proven.places
-    place = places[clock.draw_below(len(places))]
+def _find_site(reader: ChainReader, place: int, clock: Clock) -> Site:
+    """Return the block at a place; where a sampled chain is not at hand, at one of the proof's own places instead.
+
+    Those were drawn by the same density, so the one stands for the other.
+    """
+    tip = reader.tip
+    known_from = tip.get_ancestor(tip.first_height).total_work
+    if reader.proven is None or place >= known_from:
+        return _get_site(reader, tip.get_ancestor_by_work(place).height)
+    deep = [sampled for sampled in reader.proven.places if sampled < known_from]
+    drawn = deep[clock.draw_below(len(deep))] if deep else known_from
     for sample in reader.proven.samples:
-        if place < sample.header.trunk.total_work:
+        if drawn < sample.header.trunk.total_work:
             return Site(sample.hash, sample.header)
-    entry = reader.tip.get_ancestor_by_work(place)
-    return Site(entry.hash, entry.header)
+    return _get_site(reader, tip.first_height)
 
 
 def _get_site(reader: ChainReader, height: int) -> Site:

@@ -1,4 +1,4 @@
-"""Threads for the compiled backend: a pool that runs the ranges of one op side by side.
+"""Threads for compiled kernels and signatures: a pool that runs the ranges of one work side by side.
 
 The core knows no thread; whoever trains composes it with this. It knows no op: the ranges it cuts decide no byte.
 Several callers may share one pool.
@@ -6,11 +6,14 @@ Several callers may share one pool.
 
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from ml.backends.cpu.backend import Spread, Work
+if TYPE_CHECKING:
+    # A light client borrows threads too, and loads no compiled kernel.
+    from ml.backends.cpu.backend import Spread, Work
 
 
-def spread_over_threads(threads: int) -> Spread:
+def spread_over_threads(threads: int) -> "Spread":
     """Return a spread that cuts a work into one range a thread, the caller's own included; `threads` >= 1.
 
     It returns when all ranges are done, and raises what the first range that failed raised.
@@ -20,7 +23,7 @@ def spread_over_threads(threads: int) -> Spread:
         return lambda work, n: work(0, n)
     pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="kernel")
 
-    def spread(work: Work, n: int) -> None:
+    def spread(work: "Work", n: int) -> None:
         edges = [n * part // threads for part in range(threads + 1)]
         ranges = [(start, stop) for start, stop in pairwise(edges) if start < stop]
         others = [pool.submit(work, *each) for each in ranges[1:]]

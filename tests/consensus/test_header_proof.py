@@ -12,7 +12,7 @@ from chain.codec import decode, encode
 from chain.errors import DecodeError, InvalidBlock, InvalidProof
 from chain.header import Header
 from chain.primitives import Hash
-from consensus.header_chain import ChainEntry
+from consensus.header_chain import ChainEntry, make_entry
 from consensus.header_proof import (
     PROOF_BYTES_MAX,
     HeaderProof,
@@ -22,9 +22,9 @@ from consensus.header_proof import (
     prove_headers,
     replay_proof,
 )
-from consensus.history import make_leaf
+from consensus.history import HistoryNode, make_leaf
 from tests.consensus.test_history import naive_tree
-from tests.support.headers import grow, make_chain, make_child, make_context
+from tests.support.headers import START_MS, grow, make_chain, make_child, make_context
 
 CONTEXT = make_context()
 CHAIN = make_chain(CONTEXT)
@@ -205,6 +205,31 @@ def test_threat_58_an_inflated_difficulty_is_refused(factor: int) -> None:
 
     proof, tip = build_under(inflate, 33)
     refuse(proof, "target", tip)
+
+
+def test_threat_58_a_committed_tree_without_the_climb_is_refused() -> None:
+    """All roots fit and every shown header keeps its rules; only the tree's work cannot lead to its last time."""
+    chain = make_chain(CONTEXT)
+    honest = grow(CONTEXT, chain, chain.genesis, 255)
+    tree = get_node(honest, 128, 128)
+    stalled = replace(tree, last_timestamp_ms=tree.first_timestamp_ms + 40)
+    history = honest.get_ancestor(127).history.extend(stalled)
+    foliage = replace(honest.header.foliage, timestamp_ms=stalled.last_timestamp_ms)
+    before = ChainEntry(honest.hash, replace(honest.header, foliage=foliage), history, None, None, 255, 255)
+    parent = make_entry(make_child(CONTEXT, before), before)
+    shown = make_entry(make_child(CONTEXT, parent), parent)
+    tip = make_child(CONTEXT, shown)
+    assert shown.total_work - before.total_work > 1_000 * (before.total_work // 255), "two blocks outweigh the tree"
+    nodes = [get_node(honest, 1 << k, 1 << k) for k in range(7)] + [stalled]
+    leaf = make_leaf(parent.hash, parent.total_work - before.total_work, parent.header.foliage.timestamp_ms)
+    trees = tuple(as_tree(node) for node in [*nodes, leaf])
+    refuse(HeaderProof((shown.header,), trees), "proof-difficulty", tip)
+
+
+def as_tree(node: HistoryNode) -> SkippedTree:
+    work = node.work.to_bytes((node.work.bit_length() + 7) // 8, "big")
+    times = (node.first_timestamp_ms - START_MS, node.last_timestamp_ms - START_MS)
+    return SkippedTree(node.digest, work, *times)
 
 
 def test_heights_beyond_reason_cost_nothing() -> None:

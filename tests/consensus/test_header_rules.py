@@ -1,6 +1,8 @@
 """Header rules: an honest header passes, and each field that lies is refused by the rule that is meant to see it."""
 
+from collections.abc import Callable
 from dataclasses import fields, replace
+from itertools import pairwise
 
 import pytest
 
@@ -11,13 +13,14 @@ from chain.primitives import Hash, PublicKey, Signature
 from chain.signature import SigningKey
 from chain.ticket import Ticket
 from consensus.asert import compute_threshold
-from consensus.header_chain import ChainEntry
+from consensus.header_chain import ChainEntry, make_entry
 from consensus.header_rules import (
     compute_next_target,
     compute_round,
     compute_timestamp_min,
     get_segment_seed,
     validate_header,
+    validate_headers,
 )
 from tests.support.headers import (
     KEYS,
@@ -218,3 +221,25 @@ def test_the_segment_seed_comes_from_the_anchors_beacon(parent: ChainEntry) -> N
     )
     assert get_segment_seed(CONTEXT, parent, ticket, header.foliage.miner) == expected
     assert get_segment_seed(CONTEXT, parent, ticket, KEYS[1].public_key) != expected
+
+
+@pytest.mark.parametrize("cuts", [(0, 12), (0, 1, 5, 12)])
+def test_a_run_of_headers_equals_one_by_one(cuts: tuple[int, ...], parent: ChainEntry) -> None:
+    entry, headers = parent, []
+    for salt in range(12):
+        headers.append(make_child(CONTEXT, entry, salt))
+        entry = make_entry(headers[-1], entry)
+
+    def spread(work: Callable[[int, int], None], n: int) -> None:
+        assert n == cuts[-1]
+        for start, stop in pairwise(cuts):
+            work(start, stop)
+
+    assert validate_headers(CONTEXT, headers, parent, NOW_MS, spread).history == entry.history
+    for place in range(12):
+        lies = list(headers)
+        lies[place] = replace(lies[place], signature=Signature(bytes(64)))
+        with pytest.raises(InvalidBlock, match="signature"):
+            validate_headers(CONTEXT, lies, parent, NOW_MS, spread)
+    with pytest.raises(InvalidBlock, match="height"):
+        validate_headers(CONTEXT, headers[1:], parent, NOW_MS, spread)

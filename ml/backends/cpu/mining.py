@@ -1,13 +1,14 @@
-"""The mined matmul in kernels: strips of both operands, tiles with their folds, digests, and the noise taken out.
+"""The mined matmul in kernels: bands of both operands, tiles with their folds, digests, and the noise taken out.
 
-The second operand is laid out once; strips of the first are laid out, multiplied, cleaned and hashed a few at a time,
-while they are in the cache. Ranges of strips are independent. It knows neither seeds nor targets.
+The second operand is laid out once; bands of the first are laid out, multiplied, cleaned and hashed a few at a time,
+while they are in the cache. Ranges of bands are independent. It knows neither seeds nor targets.
 """
 
 import numpy as np
 
 from ml.backends.cpu.blake3 import KEYED, U32Array, hash_chunks
 from ml.backends.cpu.kernel import kernel
+from ml.backends.cpu.moves import copy_block
 from ml.backends.cpu.operands import (
     SPAN,
     TABLE_BYTES,
@@ -16,10 +17,9 @@ from ml.backends.cpu.operands import (
     Plan,
     compute_choice_kernel,
     compute_dense_kernel,
-    make_strip,
-    turn_strips,
+    make_band,
+    turn_bands,
 )
-from ml.backends.cpu.strip import copy_block
 from ml.backends.cpu.tile import BLOCK_COLUMNS, ROW_BYTES, STATE, TILE
 from ml.backends.cpu.tiles import U8, compute_offsets, configure, make_aligned, make_scratch, release, run_tile
 from ml.backends.cpu.vector import LANES
@@ -28,16 +28,16 @@ from ml.noise import I8, I32, ROLE_A, ROLE_B, WINDOW
 TICKET_BYTES = 76
 """Tile row, tile column, window and the 16 words of the fold state, u32 each."""
 TILES_AT_ONCE = 16
-"""Tiles of a strip of the product that are copied to it together."""
-STRIPS_AT_ONCE = 8
-"""Strips of A that stay in the second cache while the strips of B pass by."""
+"""Tiles of a band of the product that are copied to it together."""
+BANDS_AT_ONCE = 8
+"""Bands of A that stay in the second cache while the bands of B pass by."""
 
 Machine = tuple[int, U8]
 """The unit, and its configuration for the steps between two folds."""
-Strips = tuple[U8, U8, U8, I32, I32, I32]
-"""Strips of A under their noise, low and high bytes of their factors, and the offsets of all three; all flat."""
+Bands = tuple[U8, U8, U8, I32, I32, I32]
+"""Bands of A under their noise, low and high bytes of their factors, and the offsets of all three; all flat."""
 Group = tuple[U32Array, I32]
-"""Words of tickets (strips of A, strips of B, windows, 19), and clean tiles (strips of A, tiles, 1024), or none."""
+"""Words of tickets (bands of A, bands of B, windows, 19), and clean tiles (bands of A, tiles, 1024), or none."""
 
 _STARTS_I64 = np.arange(LANES) * BLOCK_COLUMNS
 _ROLES_A, _ROLES_B = (ROLE_A.dense, ROLE_A.choice), (ROLE_B.dense, ROLE_B.choice)
@@ -45,15 +45,15 @@ _ROLES_A, _ROLES_B = (ROLE_A.dense, ROLE_A.choice), (ROLE_B.dense, ROLE_B.choice
 
 @kernel
 def count_factor_bytes(plan: Plan, noise: Noise) -> int:
-    """Return the bytes of one strip of factors: none where the noise has no factor of the other operand."""
+    """Return the bytes of one band of factors: none where the noise has no factor of the other operand."""
     rank, _, columns = plan
     return 2 * rank * ((columns + SPAN - 1) // SPAN) * TILE if noise[2].size > 0 else 0
 
 
 @kernel
-def make_strips(unit: int, plan: Plan, rows_i8: I8, noise: Noise, strips: tuple[int, int], is_left: bool) -> Operand:
-    """Return strips [start, stop) of an operand, laid out as of A; the unit is configured."""
-    size_bytes, factor_bytes, count = plan[2] * TILE, count_factor_bytes(plan, noise), strips[1] - strips[0]
+def make_bands(unit: int, plan: Plan, rows_i8: I8, noise: Noise, bands: tuple[int, int], is_left: bool) -> Operand:
+    """Return bands [start, stop) of an operand, laid out as of A; the unit is configured."""
+    size_bytes, factor_bytes, count = plan[2] * TILE, count_factor_bytes(plan, noise), bands[1] - bands[0]
     noised_u8, low_u8, high_u8 = (
         make_aligned(count * size_bytes),
         make_aligned(count * factor_bytes),
@@ -66,24 +66,24 @@ def make_strips(unit: int, plan: Plan, rows_i8: I8, noise: Noise, strips: tuple[
             low_u8[i * factor_bytes : (i + 1) * factor_bytes],
             high_u8[i * factor_bytes : (i + 1) * factor_bytes],
         )
-        make_strip((unit, plan), rows_i8, (strips[0] + i, is_left), noise, own, room)
+        make_band((unit, plan), rows_i8, (bands[0] + i, is_left), noise, own, room)
     return noised_u8, low_u8, high_u8
 
 
 @kernel
 def make_right(unit: int, plan: Plan, bt_i8: I8, noise: Noise, columns: int) -> Operand:
-    """Return all strips of the second operand, laid out as of B."""
-    noised_u8, low_u8, high_u8 = make_strips(unit, plan, bt_i8, noise, (0, columns), False)
-    turn_strips(noised_u8, _STARTS_I64)
-    turn_strips(low_u8, _STARTS_I64)
-    turn_strips(high_u8, _STARTS_I64)
+    """Return all bands of the second operand, laid out as of B."""
+    noised_u8, low_u8, high_u8 = make_bands(unit, plan, bt_i8, noise, (0, columns), False)
+    turn_bands(noised_u8, _STARTS_I64)
+    turn_bands(low_u8, _STARTS_I64)
+    turn_bands(high_u8, _STARTS_I64)
     return noised_u8, low_u8, high_u8
 
 
 @kernel
-def make_left(unit: int, plan: Plan, a_i8: I8, noise: Noise, strips: tuple[int, int]) -> Strips:
-    """Return strips [start, stop) of the first operand with their offsets."""
-    noised_u8, low_u8, high_u8 = make_strips(unit, plan, a_i8, noise, strips, True)
+def make_left(unit: int, plan: Plan, a_i8: I8, noise: Noise, bands: tuple[int, int]) -> Bands:
+    """Return bands [start, stop) of the first operand with their offsets."""
+    noised_u8, low_u8, high_u8 = make_bands(unit, plan, a_i8, noise, bands, True)
     offsets_i32, low_i32, high_i32 = (
         np.empty(noised_u8.size // TILE, np.int32),
         np.empty(low_u8.size // TILE, np.int32),
@@ -110,10 +110,10 @@ def finish_tile(total_i32: I32, low_i32: I32, high_i32: I32, out_i32: I32) -> No
 
 
 @kernel
-def run_group(unit: int, plan: Plan, left: Strips, right: Operand, group: Group, tiles: tuple[int, int]) -> None:
-    """Run all strips of the left against strips [start, stop) of the right: states of folds and clean tiles.
+def run_group(unit: int, plan: Plan, left: Bands, right: Operand, group: Group, tiles: tuple[int, int]) -> None:
+    """Run all bands of the left against bands [start, stop) of the right: states of folds and clean tiles.
 
-    The order keeps the left's strips in the second cache and one of the right in the first.
+    The order keeps the left's bands in the second cache and one of the right in the first.
     """
     (rank, noised, columns), (words_u32, stage_i32) = plan, group
     size_bytes, step, count = columns * TILE, min(rank, BLOCK_COLUMNS), words_u32.shape[0]
@@ -186,7 +186,7 @@ def make_noise(
 ) -> Noise:
     """Return the noise of `rows` = (first, count) of an operand and of `groups` = (first, count) of its columns.
 
-    roles are those of the dense and of the choice factor; the factor as strips has no room where it is not needed.
+    roles are those of the dense and of the choice factor; the factor as bands has no room where it is not needed.
     """
     rank, noised, columns = plan
     tables_u8 = np.empty(rows[1] * TABLE_BYTES, np.uint8)
@@ -203,17 +203,17 @@ def mine_kernel(
 ) -> None:
     """Write the digests (tile rows, tile columns, windows, 32) and the product (M, N), or none, of two operands."""
     (unit, config_u8), (a_i8, bt_i8) = machine, operands
-    strips, columns = (a_i8.shape[0] + TILE - 1) // TILE, (bt_i8.shape[0] + TILE - 1) // TILE
+    bands, columns = (a_i8.shape[0] + TILE - 1) // TILE, (bt_i8.shape[0] + TILE - 1) // TILE
     groups, has_factors = (0, plan[1] // plan[0]), product_i32.size > 0 and plan[1] > 0
-    noise_a = make_noise(key_u32, plan, _ROLES_A, (0, strips * TILE), groups, has_factors)
+    noise_a = make_noise(key_u32, plan, _ROLES_A, (0, bands * TILE), groups, has_factors)
     noise_b = make_noise(key_u32, plan, _ROLES_B, (0, columns * TILE), groups, has_factors)
-    stage_i32 = make_aligned(4 * STRIPS_AT_ONCE * TILES_AT_ONCE * TILE * TILE).view(np.int32)
-    stage_i32 = stage_i32.reshape(STRIPS_AT_ONCE, TILES_AT_ONCE, TILE * TILE)
+    stage_i32 = make_aligned(4 * BANDS_AT_ONCE * TILES_AT_ONCE * TILE * TILE).view(np.int32)
+    stage_i32 = stage_i32.reshape(BANDS_AT_ONCE, TILES_AT_ONCE, TILE * TILE)
     stage_i32 = stage_i32 if product_i32.size > 0 else stage_i32[:0]
     configure(unit, config_u8)
     right = make_right(unit, plan, bt_i8, (noise_b[0], noise_b[1], noise_a[2]), columns)
-    for first in range(0, strips, STRIPS_AT_ONCE):
-        stop = min(first + STRIPS_AT_ONCE, strips)
+    for first in range(0, bands, BANDS_AT_ONCE):
+        stop = min(first + BANDS_AT_ONCE, bands)
         left = make_left(unit, plan, a_i8, (noise_a[0], noise_a[1], noise_b[2]), (first, stop))
         words_u32 = np.empty((stop - first, columns, digests_u8.shape[2], 3 + LANES), np.uint32)
         for start in range(0, columns, TILES_AT_ONCE):

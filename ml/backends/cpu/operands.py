@@ -1,4 +1,4 @@
-"""The operands of a mined matmul in strips: raw, under their noise, and as the factors that take the noise out again.
+"""The operands of a mined matmul in bands: raw, under their noise, and as the factors that take the noise out again.
 
 With A' = A + E and B' = B + F the product is C = A' x B' - [A x F_R | E_L] x [F_L | B' x E_R], of rank 2r. A
 projection on a choice factor needs up to 15 bits and is kept as two bytes, v = 128 high + low. Source: arXiv
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ml.backends.cpu.blake3 import U32Array, fill_streams
 from ml.backends.cpu.kernel import kernel
-from ml.backends.cpu.strip import add_noise, copy_block, copy_half, put_limbs
+from ml.backends.cpu.moves import add_noise, copy_block, copy_half, put_limbs
 from ml.backends.cpu.tile import BLOCK_BYTES, BLOCK_COLUMNS, HALF_BYTES, TILE
 from ml.backends.cpu.tiles import U8, compute_offsets, make_scratch, run_tile
 from ml.backends.cpu.vector import LANES, load_blocks
@@ -19,9 +19,9 @@ from ml.noise import I8, I32
 Plan = tuple[int, int, int]
 """Rank, columns that carry noise, whole columns of blocks."""
 Noise = tuple[U8, U8, U8]
-"""Tables of the dense factor by row, the plan of the choice factor, and the other operand's choice factor as strips."""
+"""Tables of the dense factor by row, the plan of the choice factor, and the other operand's choice factor as bands."""
 Operand = tuple[U8, U8, U8]
-"""Strips under their noise, and the low and high bytes of what takes the noise out."""
+"""Bands under their noise, and the low and high bytes of what takes the noise out."""
 
 TABLE_BYTES = 128
 """Bytes of a row's dense factor, as a table for `add_noise`: zero beyond the rank."""
@@ -49,7 +49,7 @@ def compute_choice_kernel(
 ) -> None:
     """Fill the plan of noise (2, columns) and, if there is room, the choice factor; `groups_of` = first, count, rank.
 
-    The plan holds a target and a sign (0 or 255) a column. The factor is rank / 32 strips of B, each with 1 or -1
+    The plan holds a target and a sign (0 or 255) a column. The factor is rank / 32 bands of B, each with 1 or -1
     where a column goes to one of its rows. Columns beyond the groups have neither.
     """
     first, groups, rank = groups_of
@@ -73,15 +73,15 @@ def compute_choice_kernel(
             plan_u8[0, column], plan_u8[1, column] = order_u8[k], sign
             if columns == 0:
                 continue
-            strip, row = divmod(np.int64(order_u8[k]), TILE)
-            start = (strip * columns + (column & -BLOCK_COLUMNS)) * TILE + (row >> 4) * HALF_BYTES
+            band, row = divmod(np.int64(order_u8[k]), TILE)
+            start = (band * columns + (column & -BLOCK_COLUMNS)) * TILE + (row >> 4) * HALF_BYTES
             at = start + (column & BLOCK_COLUMNS - 1) // 4 * 4 * LANES + (row & 15) * 4 + (column & 3)
             factor_u8[at] = sign | 1
 
 
 @kernel
-def pack_strip(rows_i8: I8, first: int, blocks: int, out_u8: U8) -> None:
-    """Lay rows `first` to `first + 32` of (rows, columns) int8 out as a strip of A, zero beyond the operand's edges."""
+def pack_band(rows_i8: I8, first: int, blocks: int, out_u8: U8) -> None:
+    """Lay rows `first` to `first + 32` of (rows, columns) int8 out as a band of A, zero beyond the operand's edges."""
     rows, columns = rows_i8.shape
     flat_u8 = rows_i8.reshape(-1).view(np.uint8)
     count, whole = min(TILE, rows - first), columns // BLOCK_COLUMNS
@@ -98,8 +98,8 @@ def pack_strip(rows_i8: I8, first: int, blocks: int, out_u8: U8) -> None:
 
 
 @kernel
-def noise_strip(raw_u8: U8, tables_u8: U8, first: int, plan_u8: U8, out_u8: U8) -> None:
-    """Write a strip of A under its noise; the dense factor of its first row is table `first`.
+def noise_band(raw_u8: U8, tables_u8: U8, first: int, plan_u8: U8, out_u8: U8) -> None:
+    """Write a band of A under its noise; the dense factor of its first row is table `first`.
 
     The plan ends with the block of the last column that carries noise; what lies beyond is copied.
     """
@@ -115,64 +115,64 @@ def noise_strip(raw_u8: U8, tables_u8: U8, first: int, plan_u8: U8, out_u8: U8) 
 
 
 @kernel
-def turn_strips(strips_u8: U8, starts_i64: NDArray[np.int64]) -> None:
-    """Turn strips of A into strips of B in place; `starts_i64` are the first bytes of 16 rows of a block."""
-    strips_u32, words = strips_u8.view(np.uint32), HALF_BYTES // 4
-    for half in range(strips_u8.size // HALF_BYTES):
+def turn_bands(bands_u8: U8, starts_i64: NDArray[np.int64]) -> None:
+    """Turn bands of A into bands of B in place; `starts_i64` are the first bytes of 16 rows of a block."""
+    bands_u32, words = bands_u8.view(np.uint32), HALF_BYTES // 4
+    for half in range(bands_u8.size // HALF_BYTES):
         # A half is read as a whole before it is written.
-        load_blocks(strips_u8, starts_i64, half * HALF_BYTES, strips_u32[half * words : (half + 1) * words])
+        load_blocks(bands_u8, starts_i64, half * HALF_BYTES, bands_u32[half * words : (half + 1) * words])
 
 
 @kernel
 def locate_factor(column: int) -> int:
-    """Return the byte of a column of the first row in a strip of A."""
+    """Return the byte of a column of the first row in a band of A."""
     return (column & -BLOCK_COLUMNS) * TILE + (column & BLOCK_COLUMNS - 1)
 
 
 @kernel
-def project_strip(
-    unit: int, strip_u8: U8, factor_u8: U8, offsets_i32: I32, place: tuple[int, int], out_u8: tuple[U8, U8]
+def project_band(
+    unit: int, band_u8: U8, factor_u8: U8, offsets_i32: I32, place: tuple[int, int], out_u8: tuple[U8, U8]
 ) -> None:
-    """Write a strip of A times a choice factor transposed, by spans of columns, into strips of low and high bytes.
+    """Write a band of A times a choice factor transposed, by spans of columns, into bands of low and high bytes.
 
     `place` is the rank and the first column that each span of 2 rank columns begins with; the unit is configured.
     """
-    (rank, first), columns, scratch_i32 = place, strip_u8.size // TILE, make_scratch()
+    (rank, first), columns, scratch_i32 = place, band_u8.size // TILE, make_scratch()
     for span in range(out_u8[0].size // (2 * rank * TILE)):
         size = min(SPAN, columns - span * SPAN)
-        for strip in range(rank // TILE):
-            run = 0, strip * columns * TILE, span * SPAN, size, 0, min(rank, BLOCK_COLUMNS)
-            run_tile(unit, strip_u8, factor_u8, run, offsets_i32, scratch_i32)
-            put_limbs(scratch_i32, locate_factor(2 * rank * span + first + strip * TILE), out_u8[0], out_u8[1])
+        for band in range(rank // TILE):
+            run = 0, band * columns * TILE, span * SPAN, size, 0, min(rank, BLOCK_COLUMNS)
+            run_tile(unit, band_u8, factor_u8, run, offsets_i32, scratch_i32)
+            put_limbs(scratch_i32, locate_factor(2 * rank * span + first + band * TILE), out_u8[0], out_u8[1])
 
 
 @kernel
 def put_dense(tables_u8: U8, first: int, rank: int, at: int, out_u8: U8) -> None:
-    """Write the dense factor of 32 rows, from table `first` on, into every span of a strip at column `at`."""
+    """Write the dense factor of 32 rows, from table `first` on, into every span of a band at column `at`."""
     for span in range(0, out_u8.size // TILE, 2 * rank):
-        for strip in range(0, rank, TILE):
-            place = locate_factor(span + at + strip)
+        for band in range(0, rank, TILE):
+            place = locate_factor(span + at + band)
             for row in range(TILE):
-                copy_half(tables_u8, ((first + row) * TABLE_BYTES + strip, place + row * BLOCK_COLUMNS), out_u8)
+                copy_half(tables_u8, ((first + row) * TABLE_BYTES + band, place + row * BLOCK_COLUMNS), out_u8)
 
 
 @kernel
-def make_strip(
+def make_band(
     machine: tuple[int, Plan], rows_i8: I8, place: tuple[int, bool], noise: Noise, out: Operand, room: tuple[U8, I32]
 ) -> None:
-    """Make one strip of an operand, laid out as of A, in `out`; without room for factors there, none are made.
+    """Make one band of an operand, laid out as of A, in `out`; without room for factors there, none are made.
 
-    `place` is the strip and whether the operand is the left one; `room` is for the raw strip and its offsets. Factors
+    `place` is the band and whether the operand is the left one; `room` is for the raw band and its offsets. Factors
     are [projection | dense] of the left operand, [dense | projection] of the right one. The unit is configured.
     """
-    (unit, (rank, _, columns)), (strip, is_left), (tables_u8, plan_u8, other_u8) = machine, place, noise
+    (unit, (rank, _, columns)), (band, is_left), (tables_u8, plan_u8, other_u8) = machine, place, noise
     (raw_u8, offsets_i32), (noised_u8, low_u8, high_u8) = room, out
-    pack_strip(rows_i8, strip * TILE, columns // BLOCK_COLUMNS, raw_u8)
-    noise_strip(raw_u8, tables_u8, strip * TILE, plan_u8, noised_u8)
+    pack_band(rows_i8, band * TILE, columns // BLOCK_COLUMNS, raw_u8)
+    noise_band(raw_u8, tables_u8, band * TILE, plan_u8, noised_u8)
     if low_u8.size > 0:
         source_u8 = raw_u8 if is_left else noised_u8
         compute_offsets(unit, source_u8, offsets_i32)
         where = (rank, 0) if is_left else (rank, rank)
-        project_strip(unit, source_u8, other_u8, offsets_i32, where, (low_u8, high_u8))
-        put_dense(tables_u8, strip * TILE, rank, rank - where[1], low_u8)
-        put_dense(tables_u8, strip * TILE, rank, rank - where[1], high_u8)
+        project_band(unit, source_u8, other_u8, offsets_i32, where, (low_u8, high_u8))
+        put_dense(tables_u8, band * TILE, rank, rank - where[1], low_u8)
+        put_dense(tables_u8, band * TILE, rank, rank - where[1], high_u8)

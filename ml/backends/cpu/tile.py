@@ -1,6 +1,6 @@
 """Tiles of the lottery's matmul: how operands are laid out for them, and the fold of a tile's sums to 16 words.
 
-A strip is 32 rows of an operand, in blocks of 64 columns. A block of A is 32 rows of 64 bytes. A block of B is two
+A band is 32 rows of an operand, in blocks of 64 columns. A block of A is 32 rows of 64 bytes. A block of B is two
 halves; a half is 16 rows transposed by words of four columns: 16 words of 16 rows. So both operands are read in order,
 and every unit (`tile_amx`, `tile_vnni`, `tile_portable`) reads the same bytes. It knows neither noise nor digests.
 """
@@ -31,10 +31,10 @@ WORDS = ir.VectorType(I32_TYPE, LANES)
 ZEROS = ir.Constant(WORDS, [0] * LANES)
 
 Run = tuple[int, int, int, int, int, int]
-"""First byte of a strip of A, of a strip of B, first column, columns, columns between folds, columns a step."""
+"""First byte of a band of A, of a band of B, first column, columns, columns between folds, columns a step."""
 Tile = Callable[[NDArray[np.uint8], NDArray[np.uint8], Run, NDArray[np.int32], NDArray[np.int32]], None]
 """(a, b, run, offsets, scratch): leave the tile's sums over a run of K in the first (32, 32) int32 of `scratch` and
-the state of its folds in the 16 words from STATE on. `offsets`, one int32 for each 32 bytes of the strips of A, are
+the state of its folds in the 16 words from STATE on. `offsets`, one int32 for each 32 bytes of the bands of A, are
 read by `tile_vnni` alone. Columns of a run are whole folds, or 0 columns lie between folds and there are none; a fold
 is whole steps, a step is 32 or 64 columns."""
 STATE = 3 * TILE * TILE
@@ -68,12 +68,12 @@ def shift_pointer(builder: ir.IRBuilder, pointer: ir.Value, offset: ir.Value | i
     return builder.gep(pointer, [ir.Constant(I64_TYPE, offset) if isinstance(offset, int) else offset])
 
 
-def locate_column(builder: ir.IRBuilder, strip: ir.Value, column: ir.Value, scale: int) -> ir.Value:
-    """Return where a column stands in a strip: a column inside a block is 1 byte of A and B_COLUMN_BYTES of B."""
+def locate_column(builder: ir.IRBuilder, band: ir.Value, column: ir.Value, scale: int) -> ir.Value:
+    """Return where a column stands in a band: a column inside a block is 1 byte of A and B_COLUMN_BYTES of B."""
     block = builder.and_(column, ir.Constant(I64_TYPE, -BLOCK_COLUMNS))
     rest = builder.and_(column, ir.Constant(I64_TYPE, BLOCK_COLUMNS - 1))
     start = builder.mul(block, ir.Constant(I64_TYPE, TILE))
-    return shift_pointer(builder, strip, builder.add(start, builder.mul(rest, ir.Constant(I64_TYPE, scale))))
+    return shift_pointer(builder, band, builder.add(start, builder.mul(rest, ir.Constant(I64_TYPE, scale))))
 
 
 def broadcast_word(builder: ir.IRBuilder, pointer: ir.Value) -> ir.Value:

@@ -87,7 +87,7 @@ def _emit_fold(builder: ir.IRBuilder, sums: ir.Value, state: ir.Value) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Operands:
-    """Both operands' strips, while code is emitted."""
+    """Both operands' bands, while code is emitted."""
 
     builder: ir.IRBuilder
     a: ir.Value
@@ -127,10 +127,8 @@ def _emit_folds(operands: _Operands, run: Sequence[ir.Value], scratch: ir.Value)
     store_words(builder, builder.load(state), shift_pointer(builder, scratch, 4 * STATE))
 
 
-def _emit_tile(
-    builder: ir.IRBuilder, strips: tuple[ir.Value, ir.Value], run: list[ir.Value], scratch: ir.Value
-) -> None:
-    operands = _Operands(builder, *strips)
+def _emit_tile(builder: ir.IRBuilder, bands: tuple[ir.Value, ir.Value], run: list[ir.Value], scratch: ir.Value) -> None:
+    operands = _Operands(builder, *bands)
     for register in range(4):
         _call(builder, "tilezero", register)
     has_folds = builder.icmp_signed("!=", run[2], ir.Constant(I64_TYPE, 0))
@@ -154,8 +152,8 @@ def _type_tile(
                 builder.bitcast(get_pointer(context, builder, sig.args[i], values[i]), POINTER) for i in (0, 1, 4)
             ]
             a_start, b_start, *numbers = (builder.extract_value(values[2], i) for i in range(6))
-            strips = shift_pointer(builder, pointers[0], a_start), shift_pointer(builder, pointers[1], b_start)
-            _emit_tile(builder, strips, numbers, pointers[2])
+            bands = shift_pointer(builder, pointers[0], a_start), shift_pointer(builder, pointers[1], b_start)
+            _emit_tile(builder, bands, numbers, pointers[2])
         return get_nothing(context)
 
     assert run == get_tuple_type(6)

@@ -119,10 +119,10 @@ def _type_tile(
                 builder.bitcast(get_pointer(context, builder, sig.args[i], values[i]), POINTER) for i in (0, 1, 3, 4)
             )
             total = make_slot(builder, ZEROS)
-            strips = shift_pointer(builder, left, a_start), shift_pointer(builder, right, b_start)
+            bands = shift_pointer(builder, left, a_start), shift_pointer(builder, right, b_start)
             added = shift_pointer(builder, added, builder.sdiv(a_start, ir.Constant(I64_TYPE, UNIT_COLUMNS // 4)))
             for first_row in range(0, TILE, ROWS_AT_ONCE):
-                _emit_rows(builder, first_row, (*strips, added, sums), numbers, total)
+                _emit_rows(builder, first_row, (*bands, added, sums), numbers, total)
             store_words(builder, builder.load(total), shift_pointer(builder, sums, 4 * STATE))
         return get_nothing(context)
 
@@ -131,4 +131,4 @@ def _type_tile(
 
 
 run_tile_vnni = cast(Tile, intrinsic(_type_tile))
-"""`Tile` by AVX-512 VNNI; `offsets` hold -128 times the sum of each 32 columns of A, (columns / 32, 32) a strip."""
+"""`Tile` by AVX-512 VNNI; `offsets` hold -128 times the sum of each 32 columns of A, (columns / 32, 32) a band."""

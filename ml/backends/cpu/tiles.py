@@ -26,17 +26,17 @@ def make_aligned(size_bytes: int) -> U8:
 
 
 @kernel
-def compute_offsets(unit: int, strip_u8: U8, offsets_i32: I32) -> None:
-    """Write what `tile_vnni` adds to the sums of strips of A, where that unit is used."""
+def compute_offsets(unit: int, band_u8: U8, offsets_i32: I32) -> None:
+    """Write what `tile_vnni` adds to the sums of bands of A, where that unit is used."""
     if unit != VNNI:
         return
-    strip_i8 = strip_u8.view(np.int8)
-    for block in range(strip_u8.size // BLOCK_BYTES):
+    band_i8 = band_u8.view(np.int8)
+    for block in range(band_u8.size // BLOCK_BYTES):
         for half in range(2):
             for row in range(TILE):
                 at, total = block * BLOCK_BYTES + row * BLOCK_COLUMNS + half * TILE, np.int32(0)
                 for column in range(TILE):
-                    total += np.int32(strip_i8[at + column])
+                    total += np.int32(band_i8[at + column])
                 offsets_i32[(2 * block + half) * TILE + row] = -128 * total
 
 

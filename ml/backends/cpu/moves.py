@@ -1,6 +1,6 @@
-"""Moving an operand into strips: vectors of 64 bytes copied, put under noise, and turned for the second operand.
+"""Moving an operand into bands: vectors of 64 bytes copied, put under noise, and turned for the second operand.
 
-Here are the innermost steps, emitted as LLVM vector code; `operands` makes whole strips of them. Noise is a permutation
+Here are the innermost steps, emitted as LLVM vector code; `operands` makes whole bands of them. Noise is a permutation
 of a row's dense factor: where the machine permutes bytes (AVX-512 VBMI) 64 columns take one instruction.
 """
 
@@ -159,4 +159,4 @@ copy_half = cast(Callable[[U8, tuple[int, int], U8], None], intrinsic(_type_copy
 """Copy 32 bytes, as `copy_block` does 64."""
 
 put_limbs = cast(Callable[[NDArray[np.int32], int, U8, U8], None], intrinsic(_type_limbs))
-"""Write a tile's sums as bytes into two strips of A: `put_limbs(sums, byte of the first row, low, high)`."""
+"""Write a tile's sums as bytes into two bands of A: `put_limbs(sums, byte of the first row, low, high)`."""
