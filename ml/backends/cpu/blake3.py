@@ -7,12 +7,12 @@ output of one block. It knows no tensor and no ticket. Source: BLAKE3 specificat
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.backends.cpu.emit import LANES
 from ml.backends.cpu.kernel import kernel
 from ml.backends.cpu.vector import (
     BLOCK_BYTES,
     END,
     IV,
-    LANES,
     ROOT,
     START,
     absorb_blocks,

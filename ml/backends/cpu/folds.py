@@ -17,8 +17,16 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from ml.arithmetic import I8, I32, I64
+from ml.backends.cpu.emit import (
+    LANES,
+    TypedIntrinsic,
+    emit_broadcast,
+    get_nothing,
+    get_pointer,
+    get_tuple_type,
+    make_slot,
+)
 from ml.backends.cpu.pairs import emit_pair_product
-from ml.backends.cpu.vector import LANES, TypedIntrinsic, get_nothing, get_pointer
 
 HALVES = 4
 """Low and high half of an entry of the first vector, then of the second."""
@@ -47,7 +55,7 @@ def _make_intrinsic(emit: _Emit) -> Callable[..., None]:
         typing: object, operand: types.Array, places: types.UniTuple, factors: types.Array, sums: types.Array
     ) -> TypedIntrinsic:
         del typing, places
-        six = cast(Callable[[types.Type, int], types.Type], types.UniTuple)(types.int64, 6)
+        six = get_tuple_type(6)
 
         def generate(
             context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]
@@ -75,12 +83,7 @@ def _list_rows(builder: ir.IRBuilder, pointer: ir.Value, start: ir.Value, stride
 
 
 def _make_slots(builder: ir.IRBuilder, count: int, kind: ir.Type) -> list[ir.Value]:
-    make = cast(Callable[[ir.IRBuilder, ir.Value], ir.Value], cgutils.alloca_once_value)
-    zero = ir.Constant(kind, None)
-    slots = [make(builder, zero) for _ in range(count)]
-    for slot in slots:
-        builder.store(zero, slot)
-    return slots
+    return [make_slot(builder, ir.Constant(kind, None)) for _ in range(count)]
 
 
 def _add_to(builder: ir.IRBuilder, slot: ir.Value, value: ir.Value) -> None:
@@ -91,11 +94,6 @@ def _store(builder: ir.IRBuilder, slots: Sequence[ir.Value], target: ir.Value, k
     for number, slot in enumerate(slots):
         place = builder.gep(target, [_number(number * lanes)])
         builder.store(builder.load(slot), builder.bitcast(place, kind.as_pointer()), align=4)
-
-
-def _emit_broadcast(builder: ir.IRBuilder, word: ir.Value) -> ir.Value:
-    single = builder.insert_element(ir.Constant(_SUMS, ir.Undefined), word, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(single, single, ir.Constant(_SUMS, [0] * LANES))
 
 
 def _emit_stripe(builder: ir.IRBuilder, pointers: list[ir.Value], places: list[ir.Value]) -> None:
@@ -115,7 +113,7 @@ def _emit_stripe(builder: ir.IRBuilder, pointers: list[ir.Value], places: list[i
         below = builder.gep(top, [stride])
         at = builder.mul(builder.add(first, loop.index), _number(2 * HALVES))
         broadcasts = [
-            _emit_broadcast(builder, _load(builder, words, builder.add(at, _number(2 * half)), _I32))
+            emit_broadcast(builder, _load(builder, words, builder.add(at, _number(2 * half)), _I32))
             for half in range(HALVES)
         ]
         factors = [builder.bitcast(word, _PAIRS) for word in broadcasts]
@@ -155,7 +153,7 @@ def _emit_products(builder: ir.IRBuilder, pointers: list[ir.Value], places: list
     source, words, target = pointers
     start, stride, first, length, count, bound = places
     slots, highest = _make_slots(builder, 2 * ROWS_AT_ONCE, _LONGS), _make_slots(builder, 1, _SUMS)[0]
-    offset = _emit_broadcast(builder, builder.trunc(bound, _I32))
+    offset = emit_broadcast(builder, builder.trunc(bound, _I32))
     rows = _list_rows(builder, source, start, stride)
     with cgutils.for_range(builder, count) as loop:
         at = builder.mul(loop.index, _number(LANES))

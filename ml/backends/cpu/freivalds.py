@@ -7,10 +7,10 @@ halves of 16 bits; every sum is flushed before its lane could overflow. It draws
 import numpy as np
 
 from ml.arithmetic import I8, I32, I64
+from ml.backends.cpu.emit import LANES
 from ml.backends.cpu.folds import HALVES, I16, LONGS, ROWS_AT_ONCE, STRIPE, WIDE, add_stripe, fold_rows, sum_rows
 from ml.backends.cpu.kernel import kernel
 from ml.backends.cpu.scalar import widen
-from ml.backends.cpu.vector import LANES
 from ml.backends.reference_freivalds import MODULUS, OUT_OF_RANGE, VECTORS, Product
 
 PAIRS_AT_ONCE = 4

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from ml.arithmetic import I8, I32
 from ml.backends.cpu.elementwise import rescale, rescale_scalar
+from ml.backends.cpu.emit import LANES
 from ml.backends.cpu.kernel import kernel
 from ml.backends.cpu.pairs import COLUMNS_AT_ONCE, ROWS_AT_ONCE, fill_sums, pack_block
 from ml.backends.cpu.scalar import widen
-from ml.backends.cpu.vector import LANES
 
 LARGE_MACS = 1 << 23
 """Multiply-accumulates from which a call into torch pays for itself."""

@@ -1,12 +1,13 @@
 """The mined matmul in kernels: bands of both operands, tiles with their folds, digests, and the noise taken out.
 
 The second operand is laid out once; bands of the first are laid out, multiplied, cleaned and hashed a few at a time,
-while they are in the cache. Ranges of bands are independent. It knows neither seeds nor targets.
+while they are in the cache. It knows neither seeds nor targets.
 """
 
 import numpy as np
 
 from ml.backends.cpu.blake3 import KEYED, U32Array, hash_chunks
+from ml.backends.cpu.emit import LANES
 from ml.backends.cpu.kernel import kernel
 from ml.backends.cpu.moves import copy_block
 from ml.backends.cpu.operands import (
@@ -20,9 +21,8 @@ from ml.backends.cpu.operands import (
     make_band,
     turn_bands,
 )
-from ml.backends.cpu.tile import BLOCK_COLUMNS, ROW_BYTES, STATE, TILE
-from ml.backends.cpu.tiles import U8, compute_offsets, configure, make_aligned, make_scratch, release, run_tile
-from ml.backends.cpu.vector import LANES
+from ml.backends.cpu.tile import BLOCK_COLUMNS, ROW_BYTES, STATE, TILE, U8
+from ml.backends.cpu.tiles import compute_offsets, configure, make_aligned, make_scratch, release, run_tile
 from ml.noise import I8, I32, ROLE_A, ROLE_B, WINDOW
 
 TICKET_BYTES = 76
@@ -165,11 +165,15 @@ def put_tiles(tiles_i32: I32, tiles: int, row: int, column: int, product_i32: I3
 
 
 @kernel
-def hash_tickets(key_u32: U32Array, row: int, words_u32: U32Array, digests_u8: U8) -> None:
-    """Write the digests (tile columns, windows, 32) of one tile row, whose states stand in words (..., 3 to 19)."""
+def hash_tickets(key_u32: U32Array, first: tuple[int, int, int], words_u32: U32Array, digests_u8: U8) -> None:
+    """Write the digests (tile columns, windows, 32) of one tile row; states stand in words (..., 3 to 19).
+
+    `first` is the place of the first ticket: tile row, tile column, window.
+    """
     for j in range(words_u32.shape[0]):
         for window in range(words_u32.shape[1]):
-            words_u32[j, window, 0], words_u32[j, window, 1], words_u32[j, window, 2] = row, j, window
+            words_u32[j, window, 0] = first[0]
+            words_u32[j, window, 1], words_u32[j, window, 2] = first[1] + j, first[2] + window
     starts_i64 = np.arange(digests_u8.size // 32) * TICKET_BYTES
     tickets_u8 = words_u32.reshape(-1).view(np.uint8)
     hash_chunks(key_u32, KEYED, tickets_u8, starts_i64, TICKET_BYTES, digests_u8.reshape(-1, 32))
@@ -222,7 +226,7 @@ def mine_kernel(
             for i in range(stop - first if product_i32.size > 0 else 0):
                 put_tiles(stage_i32[i], end - start, (first + i) * TILE, start * TILE, product_i32)
         for i in range(first, min(stop, digests_u8.shape[0])):
-            hash_tickets(key_u32, i, words_u32[i - first, : digests_u8.shape[1]], digests_u8[i])
+            hash_tickets(key_u32, (i, 0, 0), words_u32[i - first, : digests_u8.shape[1]], digests_u8[i])
     release(unit)
 
 
@@ -230,7 +234,7 @@ def mine_kernel(
 def digest_kernel(
     machine: Machine, key_u32: U32Array, plan: Plan, place: tuple[int, int, int], rows: tuple[I8, I8], digest_u8: U8
 ) -> None:
-    """Write the (1, 32) uint8 digest at `place` from the raw rows of its tile, (32, columns of the window) int8."""
+    """Write the (1, 1, 32) uint8 digest at `place` from the raw rows of its tile, (32, columns of the window) int8."""
     (unit, config_u8), (rank, noised, _) = machine, plan
     groups = place[2] * WINDOW // rank, noised // rank
     noise_a = make_noise(key_u32, plan, _ROLES_A, (place[0] * TILE, TILE), groups, False)
@@ -241,6 +245,4 @@ def digest_kernel(
     configure(unit, config_u8)
     run_group(unit, plan, left, right, (words_u32, np.empty((0, 0, 0), np.int32)), (0, 1))
     release(unit)
-    words_u32[0, 0, 0, 0], words_u32[0, 0, 0, 1], words_u32[0, 0, 0, 2] = place
-    tickets_u8 = words_u32.reshape(-1).view(np.uint8)
-    hash_chunks(key_u32, KEYED, tickets_u8, np.zeros(1, np.int64), TICKET_BYTES, digest_u8)
+    hash_tickets(key_u32, place, words_u32[0], digest_u8)

@@ -16,6 +16,7 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from ml.backends.cpu.emit import LANES, WORDS, TypedIntrinsic, call_llvm, get_nothing, get_pointer, get_tuple_type
 from ml.backends.cpu.tile import (
     BLOCK_COLUMNS,
     I8_TYPE,
@@ -23,17 +24,13 @@ from ml.backends.cpu.tile import (
     POINTER,
     ROW_BYTES,
     TILE,
-    WORDS,
-    call_llvm,
-    get_tuple_type,
+    U8,
     load_words,
     shift_pointer,
 )
 from ml.backends.cpu.units import has_features
-from ml.backends.cpu.vector import LANES, TypedIntrinsic, get_nothing, get_pointer
 
 _BYTES = ir.VectorType(I8_TYPE, BLOCK_COLUMNS)
-U8 = NDArray[np.uint8]
 
 
 def _load(builder: ir.IRBuilder, pointer: ir.Value) -> ir.Value:

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.backends.cpu.blake3 import U32Array, fill_streams
+from ml.backends.cpu.emit import LANES
 from ml.backends.cpu.kernel import kernel
 from ml.backends.cpu.moves import add_noise, copy_block, copy_half, put_limbs
-from ml.backends.cpu.tile import BLOCK_BYTES, BLOCK_COLUMNS, HALF_BYTES, TILE
-from ml.backends.cpu.tiles import U8, compute_offsets, make_scratch, run_tile
-from ml.backends.cpu.vector import LANES, load_blocks
+from ml.backends.cpu.tile import BLOCK_BYTES, BLOCK_COLUMNS, HALF_BYTES, TILE, U8
+from ml.backends.cpu.tiles import compute_offsets, make_scratch, run_tile
+from ml.backends.cpu.vector import load_blocks
 from ml.noise import I8, I32
 
 Plan = tuple[int, int, int]

@@ -16,7 +16,16 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from ml.backends.cpu.vector import LANES, TypedIntrinsic, emit_transposition, get_nothing, get_pointer
+from ml.backends.cpu.emit import (
+    LANES,
+    TypedIntrinsic,
+    emit_broadcast,
+    emit_transposition,
+    get_nothing,
+    get_pointer,
+    get_tuple_type,
+    make_slot,
+)
 
 ROWS_AT_ONCE = 8
 """Rows whose accumulators stay in registers: 16 vectors, with room for the operands in 32 registers."""
@@ -26,11 +35,6 @@ _I16, _I32, _I64 = (ir.IntType(bits) for bits in (16, 32, 64))
 _PAIRS = ir.VectorType(_I16, 2 * LANES)
 _WIDE = ir.VectorType(_I32, 2 * LANES)
 _SUMS = ir.VectorType(_I32, LANES)
-
-
-def _emit_broadcast(builder: ir.IRBuilder, word: ir.Value) -> ir.Value:
-    single = builder.insert_element(ir.Constant(_SUMS, ir.Undefined), word, ir.Constant(_I32, 0))
-    return builder.bitcast(builder.shuffle_vector(single, single, ir.Constant(_SUMS, [0] * LANES)), _PAIRS)
 
 
 def emit_pair_product(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
@@ -48,8 +52,7 @@ def _type_fill_sums(
     typing: object, a: types.Array, b: types.Array, places: types.UniTuple, sums: types.Array
 ) -> TypedIntrinsic:
     del typing, places
-    seven = cast(Callable[[types.Type, int], types.Type], types.UniTuple)(types.int64, 7)
-    make_slot = cast(Callable[[ir.IRBuilder, ir.Value], ir.Value], cgutils.alloca_once_value)
+    seven = get_tuple_type(7)
 
     def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
         left, right, target = (get_pointer(context, builder, sig.args[i], values[i]) for i in (0, 1, 3))
@@ -61,14 +64,12 @@ def _type_fill_sums(
         ]
         zero = ir.Constant(_SUMS, [0] * LANES)
         slots = [[make_slot(builder, zero) for _ in range(2)] for _ in rows]
-        for slot in (slot for pair in slots for slot in pair):
-            builder.store(zero, slot)
         with cgutils.for_range(builder, pairs) as loop:
             at = builder.add(b_start, builder.mul(loop.index, b_stride))
             columns = [_load(builder, right, builder.add(at, ir.Constant(_I64, h * 2 * LANES)), _PAIRS) for h in (0, 1)]
             step = builder.mul(loop.index, ir.Constant(_I64, 2))
             for row, pair in zip(rows, slots, strict=True):
-                word = _emit_broadcast(builder, _load(builder, row, step, _I32))
+                word = builder.bitcast(emit_broadcast(builder, _load(builder, row, step, _I32)), _PAIRS)
                 for slot, column in zip(pair, columns, strict=True):
                     builder.store(builder.add(builder.load(slot), emit_pair_product(builder, word, column)), slot)
         for number, pair in enumerate(slots):
@@ -83,7 +84,7 @@ def _type_fill_sums(
 
 def _type_pack_block(typing: object, b: types.Array, places: types.UniTuple, packed: types.Array) -> TypedIntrinsic:
     del typing, places
-    four = cast(Callable[[types.Type, int], types.Type], types.UniTuple)(types.int64, 4)
+    four = get_tuple_type(4)
     bytes_of_row = ir.VectorType(ir.IntType(8), 2 * LANES)
 
     def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:

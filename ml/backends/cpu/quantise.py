@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.arithmetic import DELTA_BITS, DELTA_MAX, I8, I32, MANTISSA_BITS, MANTISSA_MAX
+from ml.backends.cpu.emit import LANES
 from ml.backends.cpu.kernel import kernel
 from ml.backends.cpu.scalar import (
     compute_bit_length_scalar,
@@ -19,7 +20,6 @@ from ml.backends.cpu.scalar import (
     widen,
 )
 from ml.backends.cpu.turn import BLOCK_ROWS, FOLD_VECTORS, fold_magnitudes, turn_nearest, turn_stochastic
-from ml.backends.cpu.vector import LANES
 from ml.prf import COLUMN_GAMMA
 
 STRIPE = 64

@@ -15,8 +15,8 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 
 from ml.arithmetic import INT32_MAX
+from ml.backends.cpu.emit import TypedIntrinsic
 from ml.backends.cpu.kernel import kernel
-from ml.backends.cpu.vector import TypedIntrinsic
 from ml.prf import COLUMN_GAMMA, COLUMN_MIX_1, COLUMN_MIX_2, GAMMA, MIX_1, MIX_2
 
 _GAMMA, _MIX_1, _MIX_2 = np.uint64(GAMMA), np.uint64(MIX_1), np.uint64(MIX_2)

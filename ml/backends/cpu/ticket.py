@@ -11,8 +11,7 @@ import numpy as np
 from chain.primitives import Hash
 from ml.backends.cpu.blake3 import get_key_words
 from ml.backends.cpu.mining import Machine, digest_kernel, mine_kernel
-from ml.backends.cpu.tile import BLOCK_COLUMNS
-from ml.backends.cpu.tiles import U8
+from ml.backends.cpu.tile import BLOCK_COLUMNS, U8
 from ml.backends.cpu.units import get_units, make_tile_config
 from ml.noise import I8, I32, FoundTicket, MatmulShape, Place
 
@@ -35,7 +34,7 @@ def find_tickets(seed: Hash, a: I8, bt: I8, thresholds: Sequence[int]) -> tuple[
 
 def compute_ticket_digest(seed: Hash, shape: MatmulShape, place: Place, rows_a: I8, rows_b: I8) -> Hash:
     """Return the digest of one tile and window from its raw operand rows, (32, columns of the window) int8 each."""
-    digest_u8, columns = np.empty((1, 32), np.uint8), rows_a.shape[1]
+    digest_u8, columns = np.empty((1, 1, 32), np.uint8), rows_a.shape[1]
     plan, where = (shape.rank, columns, _round(columns)), (place.tile_row, place.tile_column, place.window)
     rows = np.ascontiguousarray(rows_a), np.ascontiguousarray(rows_b)
     digest_kernel(_make_machine(get_units()[0], shape.rank), get_key_words(seed), plan, where, rows, digest_u8)

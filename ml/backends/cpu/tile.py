@@ -11,10 +11,22 @@ from typing import cast
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core.base import BaseContext
+from numba.core.typing.templates import Signature
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from ml.backends.cpu.vector import LANES
+from ml.backends.cpu.emit import (
+    LANES,
+    WORDS,
+    TypedIntrinsic,
+    emit_broadcast,
+    emit_rotation,
+    get_nothing,
+    get_pointer,
+    get_tuple_type,
+)
+from ml.backends.cpu.units import can_emit
 
 TILE = 32
 BLOCK_COLUMNS = 64
@@ -27,7 +39,7 @@ ROW_BYTES = 4 * TILE
 
 I8_TYPE, I32_TYPE, I64_TYPE = (ir.IntType(bits) for bits in (8, 32, 64))
 POINTER = I8_TYPE.as_pointer()
-WORDS = ir.VectorType(I32_TYPE, LANES)
+U8 = NDArray[np.uint8]
 ZEROS = ir.Constant(WORDS, [0] * LANES)
 
 Run = tuple[int, int, int, int, int, int]
@@ -37,30 +49,11 @@ Tile = Callable[[NDArray[np.uint8], NDArray[np.uint8], Run, NDArray[np.int32], N
 the state of its folds in the 16 words from STATE on. `offsets`, one int32 for each 32 bytes of the bands of A, are
 read by `tile_vnni` alone. Columns of a run are whole folds, or 0 columns lie between folds and there are none; a fold
 is whole steps, a step is 32 or 64 columns."""
+OFFSET_COLUMNS = 32
+"""Columns of a row of A that share one of the offsets: the least that lie between two folds."""
 STATE = 3 * TILE * TILE
 SCRATCH = STATE + LANES
 """Elements of a scratch, which begins at a multiple of 64 bytes."""
-
-_make_slot = cast(Callable[[ir.IRBuilder, ir.Value], ir.Value], cgutils.alloca_once_value)
-
-
-def call_llvm(builder: ir.IRBuilder, name: str, result: ir.Type, values: Sequence[ir.Value]) -> ir.Value:
-    """Emit a call of one of LLVM's own functions."""
-    find = cast(Callable[[ir.Module, ir.FunctionType, str], ir.Function], cgutils.get_or_insert_function)
-    kind = ir.FunctionType(result, [value.type for value in values])
-    return builder.call(find(builder.module, kind, f"llvm.{name}"), values)
-
-
-def make_slot(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    """Return a variable of the function that holds `value` from here on."""
-    slot = _make_slot(builder, value)
-    builder.store(value, slot)
-    return slot
-
-
-def get_tuple_type(length: int) -> types.Type:
-    """Return the type of a tuple of int64."""
-    return cast(Callable[[types.Type, int], types.Type], types.UniTuple)(types.int64, length)
 
 
 def shift_pointer(builder: ir.IRBuilder, pointer: ir.Value, offset: ir.Value | int) -> ir.Value:
@@ -78,9 +71,7 @@ def locate_column(builder: ir.IRBuilder, band: ir.Value, column: ir.Value, scale
 
 def broadcast_word(builder: ir.IRBuilder, pointer: ir.Value) -> ir.Value:
     """Return the word at an address in every lane."""
-    word = builder.load(builder.bitcast(pointer, I32_TYPE.as_pointer()), align=4)
-    single = builder.insert_element(ir.Constant(WORDS, ir.Undefined), word, ir.Constant(I32_TYPE, 0))
-    return builder.shuffle_vector(single, single, ZEROS)
+    return emit_broadcast(builder, builder.load(builder.bitcast(pointer, I32_TYPE.as_pointer()), align=4))
 
 
 def load_words(builder: ir.IRBuilder, pointer: ir.Value, align: int = 4) -> ir.Value:
@@ -88,17 +79,14 @@ def load_words(builder: ir.IRBuilder, pointer: ir.Value, align: int = 4) -> ir.V
     return builder.load(builder.bitcast(pointer, WORDS.as_pointer()), align=align)
 
 
-def store_words(builder: ir.IRBuilder, value: ir.Value, pointer: ir.Value, align: int = 4) -> None:
+def store_words(builder: ir.IRBuilder, value: ir.Value, pointer: ir.Value) -> None:
     """Write a vector of LANES words to an address."""
-    builder.store(value, builder.bitcast(pointer, WORDS.as_pointer()), align=align)
+    builder.store(value, builder.bitcast(pointer, WORDS.as_pointer()), align=4)
 
 
 def rotate_left(builder: ir.IRBuilder, value: ir.Value, bits: int) -> ir.Value:
-    """Return every word rotated by `bits`."""
-    if bits % 32 == 0:
-        return value
-    left, right = (ir.Constant(WORDS, [n] * LANES) for n in (bits % 32, 32 - bits % 32))
-    return builder.or_(builder.shl(value, left), builder.lshr(value, right))
+    """Return every word rotated left by `bits`, 0 to 31."""
+    return emit_rotation(builder, value, 32 - bits) if bits else value
 
 
 def emit_rows_fold(builder: ir.IRBuilder, first: int, rows: Sequence[tuple[ir.Value, ir.Value]]) -> ir.Value:
@@ -118,9 +106,9 @@ def get_fold(builder: ir.IRBuilder, columns: ir.Value, fold: ir.Value) -> ir.Val
     return builder.select(builder.icmp_signed("==", fold, ir.Constant(I64_TYPE, 0)), columns, fold)
 
 
-def load_sums(builder: ir.IRBuilder, sums: ir.Value, row: int, align: int = 64) -> tuple[ir.Value, ir.Value]:
-    """Return both halves of one row of (32, 32) int32 sums."""
-    left, right = (load_words(builder, shift_pointer(builder, sums, row * ROW_BYTES + at), align) for at in (0, 64))
+def load_sums(builder: ir.IRBuilder, sums: ir.Value, row: int) -> tuple[ir.Value, ir.Value]:
+    """Return both halves of one row of a scratch's sums."""
+    left, right = (load_words(builder, shift_pointer(builder, sums, row * ROW_BYTES + at), 64) for at in (0, 64))
     return left, right
 
 
@@ -130,3 +118,37 @@ def emit_state(builder: ir.IRBuilder, state: ir.Value, folded: Sequence[ir.Value
     for part in folded:
         value = builder.xor(value, part)
     builder.store(value, state)
+
+
+Emit = Callable[[ir.IRBuilder, list[ir.Value], list[ir.Value]], None]
+"""Emits a run from the addresses of a band of A, a band of B, the offsets of the first and a scratch, and from the
+run's numbers: first column, columns, columns between folds, columns a step."""
+
+
+def make_tile(unit: int, emit: Emit) -> Tile:
+    """Return `emit` as a `Tile` of kernels; on machines without the unit it does nothing and must not be called."""
+
+    def type_tile(
+        typing: object, a: types.Array, b: types.Array, run: types.UniTuple, offsets: types.Array, scratch: types.Array
+    ) -> TypedIntrinsic:
+        del typing
+
+        def generate(
+            context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]
+        ) -> ir.Value:
+            if can_emit(unit):
+                bases = [
+                    builder.bitcast(get_pointer(context, builder, sig.args[i], values[i]), POINTER)
+                    for i in (0, 1, 3, 4)
+                ]
+                a_start, b_start, *numbers = (builder.extract_value(values[2], i) for i in range(6))
+                offsets_start = builder.sdiv(a_start, ir.Constant(I64_TYPE, OFFSET_COLUMNS // 4))
+                starts = a_start, b_start, offsets_start, ir.Constant(I64_TYPE, 0)
+                pointers = [shift_pointer(builder, base, start) for base, start in zip(bases, starts, strict=True)]
+                emit(builder, pointers, numbers)
+            return get_nothing(context)
+
+        assert run == get_tuple_type(6)
+        return types.void(a, b, run, offsets, scratch), generate
+
+    return cast(Tile, intrinsic(type_tile))

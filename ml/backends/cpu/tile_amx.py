@@ -17,6 +17,7 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from ml.backends.cpu.emit import TypedIntrinsic, call_llvm, get_nothing, get_pointer, make_slot
 from ml.backends.cpu.tile import (
     B_COLUMN_BYTES,
     BLOCK_COLUMNS,
@@ -28,19 +29,15 @@ from ml.backends.cpu.tile import (
     STATE,
     TILE,
     ZEROS,
-    Tile,
-    call_llvm,
     emit_rows_fold,
     emit_state,
-    get_tuple_type,
     load_sums,
     locate_column,
-    make_slot,
+    make_tile,
     shift_pointer,
     store_words,
 )
 from ml.backends.cpu.units import AMX, can_emit
-from ml.backends.cpu.vector import TypedIntrinsic, get_nothing, get_pointer
 
 _HALF = TILE // 2
 _A, _B = (4, 5), (6, 7)
@@ -127,8 +124,9 @@ def _emit_folds(operands: _Operands, run: Sequence[ir.Value], scratch: ir.Value)
     store_words(builder, builder.load(state), shift_pointer(builder, scratch, 4 * STATE))
 
 
-def _emit_tile(builder: ir.IRBuilder, bands: tuple[ir.Value, ir.Value], run: list[ir.Value], scratch: ir.Value) -> None:
-    operands = _Operands(builder, *bands)
+def _emit_tile(builder: ir.IRBuilder, pointers: list[ir.Value], run: list[ir.Value]) -> None:
+    a, b, _, scratch = pointers
+    operands = _Operands(builder, a, b)
     for register in range(4):
         _call(builder, "tilezero", register)
     has_folds = builder.icmp_signed("!=", run[2], ir.Constant(I64_TYPE, 0))
@@ -139,25 +137,6 @@ def _emit_tile(builder: ir.IRBuilder, bands: tuple[ir.Value, ir.Value], run: lis
             operands.emit_steps(run[0], run[1], run[3])
             for register in range(4):
                 _store(builder, register, scratch)
-
-
-def _type_tile(
-    typing: object, a: types.Array, b: types.Array, run: types.UniTuple, offsets: types.Array, scratch: types.Array
-) -> TypedIntrinsic:
-    del typing
-
-    def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
-        if can_emit(AMX):
-            pointers = [
-                builder.bitcast(get_pointer(context, builder, sig.args[i], values[i]), POINTER) for i in (0, 1, 4)
-            ]
-            a_start, b_start, *numbers = (builder.extract_value(values[2], i) for i in range(6))
-            bands = shift_pointer(builder, pointers[0], a_start), shift_pointer(builder, pointers[1], b_start)
-            _emit_tile(builder, bands, numbers, pointers[2])
-        return get_nothing(context)
-
-    assert run == get_tuple_type(6)
-    return types.void(a, b, run, offsets, scratch), generate
 
 
 def _type_configure(typing: object, config: types.Array) -> TypedIntrinsic:
@@ -182,7 +161,7 @@ def _type_release(typing: object) -> TypedIntrinsic:
     return types.void(), generate
 
 
-run_tile_amx = cast(Tile, intrinsic(_type_tile))
+run_tile_amx = make_tile(AMX, _emit_tile)
 """`Tile` by AMX; the thread's tiles must be configured for the run's step."""
 
 configure_tiles = cast(Callable[[NDArray[np.uint8]], None], intrinsic(_type_configure))

@@ -5,15 +5,11 @@ does), LLVM finds it. As in `tile_vnni`, rows that are computed together keep a 
 """
 
 from collections.abc import Sequence
-from typing import cast
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.core.base import BaseContext
-from numba.core.typing.templates import Signature
-from numba.extending import intrinsic
 
+from ml.backends.cpu.emit import LANES, WORDS, make_slot
 from ml.backends.cpu.pairs import emit_pair_product
 from ml.backends.cpu.tile import (
     B_COLUMN_BYTES,
@@ -22,24 +18,19 @@ from ml.backends.cpu.tile import (
     I8_TYPE,
     I32_TYPE,
     I64_TYPE,
-    POINTER,
     ROW_BYTES,
     STATE,
     TILE,
-    WORDS,
     ZEROS,
-    Tile,
     emit_rows_fold,
     emit_state,
     get_fold,
-    get_tuple_type,
-    load_words,
     locate_column,
-    make_slot,
+    make_tile,
     shift_pointer,
     store_words,
 )
-from ml.backends.cpu.vector import LANES, TypedIntrinsic, get_nothing, get_pointer
+from ml.backends.cpu.units import PORTABLE
 
 ROWS_AT_ONCE = 2
 """Rows of 16 sums in pairs: eight registers of 256 bits."""
@@ -84,7 +75,7 @@ def _emit_rows(
     builder: ir.IRBuilder, place: tuple[int, int], pointers: Sequence[ir.Value], run: Sequence[ir.Value]
 ) -> ir.Value:
     """Emit the rows at `place` = (first row of A, half of B); return the variable with their part of the state."""
-    (first_row, half), (a, b, scratch), (first, columns, fold) = place, pointers, run
+    (first_row, half), (a, b, scratch), (first, columns, fold, _) = place, pointers, run
     fold = get_fold(builder, columns, fold)
     slots = [[make_slot(builder, ZEROS) for _ in range(2)] for _ in range(ROWS_AT_ONCE)]
     state = make_slot(builder, ZEROS)
@@ -103,29 +94,16 @@ def _emit_rows(
     return state
 
 
-def _type_tile(
-    typing: object, a: types.Array, b: types.Array, run: types.UniTuple, offsets: types.Array, scratch: types.Array
-) -> TypedIntrinsic:
-    del typing
-
-    def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
-        a_start, b_start, *numbers, _ = (builder.extract_value(values[2], i) for i in range(6))
-        left, right, sums = (
-            builder.bitcast(get_pointer(context, builder, sig.args[i], values[i]), POINTER) for i in (0, 1, 4)
-        )
-        pointers = shift_pointer(builder, left, a_start), shift_pointer(builder, right, b_start), sums
-        target = shift_pointer(builder, sums, 4 * STATE)
-        store_words(builder, ZEROS, target)
-        # A loop over the rows would be less code, but a rotation by a row's number is fastest where it is a constant.
-        for first_row in range(0, TILE, ROWS_AT_ONCE):
-            for half in range(2):
-                part = _emit_rows(builder, (first_row, half), pointers, numbers)
-                store_words(builder, builder.xor(load_words(builder, target), builder.load(part)), target)
-        return get_nothing(context)
-
-    assert run == get_tuple_type(6)
-    return types.void(a, b, run, offsets, scratch), generate
+def _emit_tile(builder: ir.IRBuilder, pointers: list[ir.Value], run: list[ir.Value]) -> None:
+    a, b, _, scratch = pointers
+    total = make_slot(builder, ZEROS)
+    # A loop over the rows would be less code, but a rotation by a row's number is fastest where it is a constant.
+    for first_row in range(0, TILE, ROWS_AT_ONCE):
+        for half in range(2):
+            part = _emit_rows(builder, (first_row, half), (a, b, scratch), run)
+            builder.store(builder.xor(builder.load(total), builder.load(part)), total)
+    store_words(builder, builder.load(total), shift_pointer(builder, scratch, 4 * STATE))
 
 
-run_tile_portable = cast(Tile, intrinsic(_type_tile))
+run_tile_portable = make_tile(PORTABLE, _emit_tile)
 """`Tile` by vectors that every machine has."""

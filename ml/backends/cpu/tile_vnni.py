@@ -6,45 +6,39 @@ states are xored at the end. Source: Intel SDM volume 2 (VPDPBUSD).
 """
 
 from collections.abc import Sequence
-from typing import cast
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.core.base import BaseContext
-from numba.core.typing.templates import Signature
-from numba.extending import intrinsic
 
+from ml.backends.cpu.emit import (
+    LANES,
+    WORDS,
+    call_llvm,
+    make_slot,
+)
 from ml.backends.cpu.tile import (
     B_COLUMN_BYTES,
     BLOCK_COLUMNS,
     HALF_BYTES,
     I64_TYPE,
-    POINTER,
+    OFFSET_COLUMNS,
     ROW_BYTES,
     STATE,
     TILE,
-    WORDS,
     ZEROS,
-    Tile,
     broadcast_word,
-    call_llvm,
     emit_rows_fold,
     emit_state,
     get_fold,
-    get_tuple_type,
     load_words,
     locate_column,
-    make_slot,
+    make_tile,
     shift_pointer,
     store_words,
 )
-from ml.backends.cpu.units import VNNI, can_emit
-from ml.backends.cpu.vector import LANES, TypedIntrinsic, get_nothing, get_pointer
+from ml.backends.cpu.units import VNNI
 
 ROWS_AT_ONCE = 8
-UNIT_COLUMNS = 32
-"""Columns after which `offsets` are added: the least that lies between two folds."""
 
 _BYTES = ir.VectorType(ir.IntType(8), 4 * LANES)
 _SIGNS = ir.Constant(_BYTES, [-128] * (4 * LANES))
@@ -94,8 +88,8 @@ def _emit_rows(
                 locate_column(builder, b, column, B_COLUMN_BYTES),
                 slots,
             )
-        with cgutils.for_range(builder, builder.sdiv(fold, ir.Constant(I64_TYPE, UNIT_COLUMNS))) as unit:
-            column = builder.add(start, builder.mul(unit.index, ir.Constant(I64_TYPE, UNIT_COLUMNS)))
+        with cgutils.for_range(builder, builder.sdiv(fold, ir.Constant(I64_TYPE, OFFSET_COLUMNS))) as unit:
+            column = builder.add(start, builder.mul(unit.index, ir.Constant(I64_TYPE, OFFSET_COLUMNS)))
             at = builder.add(builder.mul(column, ir.Constant(I64_TYPE, 4)), ir.Constant(I64_TYPE, 4 * first_row))
             _emit_offsets(builder, shift_pointer(builder, offsets, at), slots)
         sums = [(builder.load(left), builder.load(right)) for left, right in slots]
@@ -107,28 +101,12 @@ def _emit_rows(
             store_words(builder, builder.load(slot), place)
 
 
-def _type_tile(
-    typing: object, a: types.Array, b: types.Array, run: types.UniTuple, offsets: types.Array, scratch: types.Array
-) -> TypedIntrinsic:
-    del typing
-
-    def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
-        if can_emit(VNNI):
-            a_start, b_start, *numbers, _ = (builder.extract_value(values[2], i) for i in range(6))
-            left, right, added, sums = (
-                builder.bitcast(get_pointer(context, builder, sig.args[i], values[i]), POINTER) for i in (0, 1, 3, 4)
-            )
-            total = make_slot(builder, ZEROS)
-            bands = shift_pointer(builder, left, a_start), shift_pointer(builder, right, b_start)
-            added = shift_pointer(builder, added, builder.sdiv(a_start, ir.Constant(I64_TYPE, UNIT_COLUMNS // 4)))
-            for first_row in range(0, TILE, ROWS_AT_ONCE):
-                _emit_rows(builder, first_row, (*bands, added, sums), numbers, total)
-            store_words(builder, builder.load(total), shift_pointer(builder, sums, 4 * STATE))
-        return get_nothing(context)
-
-    assert run == get_tuple_type(6)
-    return types.void(a, b, run, offsets, scratch), generate
+def _emit_tile(builder: ir.IRBuilder, pointers: list[ir.Value], run: list[ir.Value]) -> None:
+    total = make_slot(builder, ZEROS)
+    for first_row in range(0, TILE, ROWS_AT_ONCE):
+        _emit_rows(builder, first_row, pointers, run, total)
+    store_words(builder, builder.load(total), shift_pointer(builder, pointers[-1], 4 * STATE))
 
 
-run_tile_vnni = cast(Tile, intrinsic(_type_tile))
+run_tile_vnni = make_tile(VNNI, _emit_tile)
 """`Tile` by AVX-512 VNNI; `offsets` hold -128 times the sum of each 32 columns of A, (columns / 32, 32) a band."""

@@ -4,17 +4,14 @@
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ml.backends.cpu.kernel import kernel
-from ml.backends.cpu.tile import BLOCK_BYTES, BLOCK_COLUMNS, SCRATCH, TILE, Run
+from ml.backends.cpu.tile import BLOCK_BYTES, BLOCK_COLUMNS, OFFSET_COLUMNS, SCRATCH, TILE, U8, Run
 from ml.backends.cpu.tile_amx import configure_tiles, release_tiles, run_tile_amx
 from ml.backends.cpu.tile_portable import run_tile_portable
 from ml.backends.cpu.tile_vnni import run_tile_vnni
 from ml.backends.cpu.units import AMX, VNNI
 from ml.noise import I32
-
-U8 = NDArray[np.uint8]
 
 
 @kernel
@@ -34,8 +31,8 @@ def compute_offsets(unit: int, band_u8: U8, offsets_i32: I32) -> None:
     for block in range(band_u8.size // BLOCK_BYTES):
         for half in range(2):
             for row in range(TILE):
-                at, total = block * BLOCK_BYTES + row * BLOCK_COLUMNS + half * TILE, np.int32(0)
-                for column in range(TILE):
+                at, total = block * BLOCK_BYTES + row * BLOCK_COLUMNS + half * OFFSET_COLUMNS, np.int32(0)
+                for column in range(OFFSET_COLUMNS):
                     total += np.int32(band_i8[at + column])
                 offsets_i32[(2 * block + half) * TILE + row] = -128 * total
 

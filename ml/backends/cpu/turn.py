@@ -18,7 +18,15 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from ml.arithmetic import MANTISSA_MAX
-from ml.backends.cpu.vector import LANES, TypedIntrinsic, emit_transposition, get_nothing, get_pointer
+from ml.backends.cpu.emit import (
+    LANES,
+    TypedIntrinsic,
+    emit_transposition,
+    get_nothing,
+    get_pointer,
+    get_tuple_type,
+    make_slot,
+)
 from ml.prf import COLUMN_GAMMA, COLUMN_MIX_1, COLUMN_MIX_2
 
 BLOCK_ROWS = 64
@@ -30,11 +38,6 @@ _VECTOR = ir.VectorType(_I32, LANES)
 
 def _make(value: int) -> ir.Constant:
     return ir.Constant(_VECTOR, [value] * LANES)
-
-
-def _emit_broadcast(builder: ir.IRBuilder, word: ir.Value) -> ir.Value:
-    single = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), word, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(single, single, _make(0))
 
 
 def _emit_word(builder: ir.IRBuilder, start: ir.Value, high: ir.Value) -> ir.Value:
@@ -60,7 +63,7 @@ def _make_turn(is_stochastic: bool) -> Callable[..., TypedIntrinsic]:
         typing: object, x: types.Array, places: types.UniTuple, stripe: types.Array, mantissas: types.Array
     ) -> TypedIntrinsic:
         del typing, places
-        six = cast(Callable[[types.Type, int], types.Type], types.UniTuple)(types.int64, 6)
+        six = get_tuple_type(6)
 
         def generate(
             context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]
@@ -99,15 +102,12 @@ def _make_turn(is_stochastic: bool) -> Callable[..., TypedIntrinsic]:
 
 def _type_fold(typing: object, x: types.Array, places: types.UniTuple, tallest: types.Array) -> TypedIntrinsic:
     del typing, places
-    three = cast(Callable[[types.Type, int], types.Type], types.UniTuple)(types.int64, 3)
-    make_slot = cast(Callable[[ir.IRBuilder, ir.Value], ir.Value], cgutils.alloca_once_value)
+    three = get_tuple_type(3)
 
     def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
         source, target = (get_pointer(context, builder, sig.args[i], values[i]) for i in (0, 2))
         start, stride, rows = (builder.extract_value(values[1], i) for i in range(3))
         slots = [make_slot(builder, _make(0)) for _ in range(FOLD_VECTORS)]
-        for slot in slots:
-            builder.store(_make(0), slot)
         with cgutils.for_range(builder, rows) as loop:
             row = builder.gep(source, [builder.add(start, builder.mul(stride, loop.index))])
             for number, slot in enumerate(slots):

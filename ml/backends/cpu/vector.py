@@ -18,9 +18,19 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-assert sys.byteorder == "little", "the kernels read words in place"
+from ml.backends.cpu.emit import (
+    LANES,
+    WORDS,
+    TypedIntrinsic,
+    call_llvm,
+    emit_broadcast,
+    emit_rotation,
+    emit_transposition,
+    get_nothing,
+    get_pointer,
+)
 
-LANES = 16
+assert sys.byteorder == "little", "the kernels read words in place"
 
 _PERMUTATION = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
 _COLUMNS_AND_DIAGONALS = (
@@ -32,26 +42,18 @@ BLOCK_BYTES = 64
 START, END, ROOT = 1, 2, 8
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-_VECTOR = ir.VectorType(_I32, LANES)
 _BYTES = ir.IntType(8).as_pointer()
 
 _Words = list[ir.Value]
-_Generator = Callable[[BaseContext, ir.IRBuilder, Signature, Sequence[ir.Value]], ir.Value]
-TypedIntrinsic = tuple[Signature, _Generator]
-
-
-def _emit_rotation(builder: ir.IRBuilder, value: ir.Value, bits: int) -> ir.Value:
-    right, left = (ir.Constant(_VECTOR, [n] * LANES) for n in (bits, 32 - bits))
-    return builder.or_(builder.lshr(value, right), builder.shl(value, left))
 
 
 def _emit_mix(builder: ir.IRBuilder, v: _Words, place: tuple[int, ...], words: tuple[ir.Value, ir.Value]) -> None:
     a, b, c, d = place
     for word, first, second in zip(words, (16, 8), (12, 7), strict=True):
         v[a] = builder.add(builder.add(v[a], v[b]), word)
-        v[d] = _emit_rotation(builder, builder.xor(v[d], v[a]), first)
+        v[d] = emit_rotation(builder, builder.xor(v[d], v[a]), first)
         v[c] = builder.add(v[c], v[d])
-        v[b] = _emit_rotation(builder, builder.xor(v[b], v[c]), second)
+        v[b] = emit_rotation(builder, builder.xor(v[b], v[c]), second)
 
 
 def _emit_rounds(builder: ir.IRBuilder, state: _Words, message: _Words) -> _Words:
@@ -70,17 +72,10 @@ def _emit_compression(builder: ir.IRBuilder, state: _Words, message: _Words) -> 
 
 def _emit_chaining(builder: ir.IRBuilder, chaining: _Words, message: _Words, numbers: _Words) -> _Words:
     """Return the chaining values after a block with int64 (size, flags): half of what `compress` would make."""
-    constants = [ir.Constant(_VECTOR, [word] * LANES) for word in (*IV[:4], 0, 0)]
-    rest = [_emit_everywhere(builder, builder.trunc(number, _I32)) for number in numbers]
+    constants = [ir.Constant(WORDS, [word] * LANES) for word in (*IV[:4], 0, 0)]
+    rest = [emit_broadcast(builder, builder.trunc(number, _I32)) for number in numbers]
     v = _emit_rounds(builder, [*chaining, *constants, *rest], message)
     return [builder.xor(v[i], v[i + 8]) for i in range(8)]
-
-
-def _emit_everywhere(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    """Return a word in every lane."""
-    nothing = ir.Constant(_VECTOR, ir.Undefined)
-    first = builder.insert_element(nothing, value, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(first, nothing, ir.Constant(_VECTOR, [0] * LANES))
 
 
 def _emit_addresses(builder: ir.IRBuilder, data: ir.Value, places: ir.Value, first: int) -> list[ir.Value]:
@@ -91,7 +86,7 @@ def _emit_addresses(builder: ir.IRBuilder, data: ir.Value, places: ir.Value, fir
 
 def _emit_message(builder: ir.IRBuilder, addresses: list[ir.Value], offset: ir.Value) -> _Words:
     """Return the 16 message words of the block at `offset` bytes behind each of LANES addresses."""
-    starts = [builder.bitcast(builder.gep(address, [offset]), _VECTOR.as_pointer()) for address in addresses]
+    starts = [builder.bitcast(builder.gep(address, [offset]), WORDS.as_pointer()) for address in addresses]
     return emit_transposition(builder, [builder.load(start, align=1) for start in starts])
 
 
@@ -105,47 +100,19 @@ def _emit_masks(builder: ir.IRBuilder, size: ir.Value) -> _Words:
     places = [builder.add(first, ir.Constant(_I64, 4 * word)) for word in range(16)]
     bytes_ = builder.bitcast(table, _BYTES)
     words = [builder.bitcast(builder.gep(bytes_, [place]), _I32.as_pointer()) for place in places]
-    return [_emit_everywhere(builder, builder.load(word, align=1)) for word in words]
+    return [emit_broadcast(builder, builder.load(word, align=1)) for word in words]
 
 
 def _emit_prefetch(builder: ir.IRBuilder, address: ir.Value) -> None:
-    kind = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
-    find = cast(Callable[..., ir.Value], cgutils.get_or_insert_function)
-    read_to_keep_data = (ir.Constant(_I32, option) for option in (0, 3, 1))
-    builder.call(find(builder.module, kind, "llvm.prefetch.p0i8"), [address, *read_to_keep_data])
-
-
-def emit_transposition(builder: ir.IRBuilder, rows: _Words) -> _Words:
-    """Transpose 16 x 16 words by swapping blocks of 1, 2, 4 and 8; of 8 rows, the left and the right half each."""
-    rows = list(rows)
-    for size in (1, 2, 4, 8)[: len(rows).bit_length() - 1]:
-        low = [i if not i & size else LANES + i - size for i in range(LANES)]
-        high = [i + size if not i & size else LANES + i for i in range(LANES)]
-        masks = [ir.Constant(_VECTOR, mask) for mask in (low, high)]
-        for i in range(len(rows)):
-            if not i & size:
-                pair = rows[i], rows[i + size]
-                rows[i], rows[i + size] = (builder.shuffle_vector(*pair, mask) for mask in masks)
-    return rows
-
-
-def get_pointer(context: BaseContext, builder: ir.IRBuilder, kind: types.Type, value: ir.Value) -> ir.Value:
-    """Return the address of an array's first element."""
-    make = cast(Callable[[types.Type], Callable[..., ir.Value]], cgutils.create_struct_proxy)
-    return make(kind)(context, builder, value=value).data
-
-
-def get_nothing(context: BaseContext) -> ir.Value:
-    """Return what an intrinsic without a result returns."""
-    make: Callable[[], ir.Value] = context.get_dummy_value
-    return make()
+    read_to_keep_data = [ir.Constant(_I32, option) for option in (0, 3, 1)]
+    call_llvm(builder, "prefetch.p0i8", ir.VoidType(), [address, *read_to_keep_data])
 
 
 def _get_places(builder: ir.IRBuilder, pointer: ir.Value) -> list[ir.Value]:
     """Return the addresses of 16 rows of 16 words."""
     pointer = builder.bitcast(pointer, _I32.as_pointer())
     rows = [builder.gep(pointer, [ir.Constant(_I64, row * LANES)]) for row in range(16)]
-    return [builder.bitcast(row, _VECTOR.as_pointer()) for row in rows]
+    return [builder.bitcast(row, WORDS.as_pointer()) for row in rows]
 
 
 def _store(builder: ir.IRBuilder, places: list[ir.Value], words: _Words) -> None:
@@ -212,7 +179,7 @@ def _emit_block_loop(
     before, body, after = builder.block, builder.append_basic_block("block"), builder.append_basic_block("done")
     builder.branch(body)
     builder.position_at_end(body)
-    block, chaining = builder.phi(_I64), [builder.phi(_VECTOR) for _ in words]
+    block, chaining = builder.phi(_I64), [builder.phi(WORDS) for _ in words]
     offset, following = builder.mul(block, ir.Constant(_I64, BLOCK_BYTES)), builder.add(block, one)
     for address in addresses[1]:
         _emit_prefetch(builder, builder.gep(address, [offset]))
@@ -262,7 +229,7 @@ def _type_store_digests(typing: object, state: types.Array, digests: types.Array
         for lane in range(0, 8, 2):
             for half in (0, 8):
                 order = [half + word for word in range(8)] + [LANES + half + word for word in range(8)]
-                pair = builder.shuffle_vector(*halves[lane : lane + 2], ir.Constant(_VECTOR, order))
+                pair = builder.shuffle_vector(*halves[lane : lane + 2], ir.Constant(WORDS, order))
                 builder.store(pair, pairs[(lane + half) // 2], align=1)
         return get_nothing(context)
 
