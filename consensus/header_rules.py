@@ -138,13 +138,19 @@ def validate_header(context: HeaderContext, header: Header, parent: ChainEntry, 
 def validate_headers(
     context: HeaderContext, headers: Sequence[Header], parent: ChainEntry, now_ms: int, spread: Spread
 ) -> ChainEntry:
-    """Check a run of headers on `parent` and return the last one's entry; raises what `validate_header` does.
+    """Check a run of headers on `parent` and return the last one's entry; raises InvalidBlock.
 
-    Signatures are verified in ranges, because threads can do so side by side; the clock comes last, as ever.
+    The rule is that of the first header at fault, as if each were checked by itself; the clock comes last, as ever.
+    Signatures are verified in ranges, because threads can do so side by side.
     """
-    messages = []
+    messages, fault = [], None
     for header in headers:
-        validate_unsigned(context, header, parent)
+        try:
+            validate_unsigned(context, header, parent)
+        except InvalidBlock as error:
+            # What is wrong may follow from a header before, whose signature alone shows that it was altered.
+            fault = error
+            break
         parent = make_entry(header, parent)
         messages.append(compute_signing_hash(context.chain_id, header.foliage))
 
@@ -152,7 +158,10 @@ def validate_headers(
         for header, message in zip(headers[start:stop], messages[start:stop], strict=True):
             _validate_signature(header, message)
 
-    spread(validate_signatures, len(headers))
+    if messages:
+        spread(validate_signatures, len(messages))
+    if fault is not None:
+        raise fault
     for header in headers:
         validate_time(context, header, now_ms)
     return parent
