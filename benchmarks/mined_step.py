@@ -5,8 +5,6 @@ and steps of decoders of one layer with and without mining. All on one thread, s
 tables, with the machine they were measured on, to benchmarks/results/mined_step.md.
 """
 
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.lab.tables import describe_run, format_table
 from chain.primitives import Hash
 from consensus.ticket import Draw, Operands, compute_thresholds, compute_ticket_seed
 from ml.arithmetic import IntArray
@@ -25,7 +24,8 @@ from ml.backends.cpu.kernel import kernel
 from ml.backends.cpu.mining import Bands, Group, run_group
 from ml.backends.cpu.operands import Operand
 from ml.backends.cpu.tensor_hash import compute_tensor_roots
-from ml.backends.cpu.tiles import U8, configure, make_aligned, release
+from ml.backends.cpu.tile import U8
+from ml.backends.cpu.tiles import configure, make_aligned, release
 from ml.backends.cpu.units import UNIT_NAMES, get_units, make_tile_config
 from ml.checkpoint import compute_initial_checkpoint
 from ml.dataset import Text, load_digits
@@ -203,23 +203,9 @@ def time_tiles(unit: int, config_u8: U8, plan: tuple[int, int, int], left: Bands
     release(unit)
 
 
-def format_table(header: Row, rows: list[Row]) -> str:
-    """Return a Markdown table."""
-    lines = [header, tuple("---" for _ in header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def _describe_machine() -> str:
-    names = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    load = os.getloadavg()[0]
-    return f"{len(names)} x {names[0]}, Python {platform.python_version()}, load average {load:.1f} at the start\n"
-
-
 def main() -> None:
     """Print the tables and write them beside this module."""
-    machine = _describe_machine()
+    machine = describe_run() + "\n"
     text = "\n".join(
         [
             "# Mining beside plain products and plain training\n",

@@ -26,9 +26,10 @@ from chain.hashing import tagged_hash
 from chain.primitives import Hash
 from ml.backends import get_backend
 from ml.backends.cpu.blake3 import KEYED, U32Array, get_key_words, hash_chunks
+from ml.backends.cpu.emit import LANES
 from ml.backends.cpu.kernel import kernel
 from ml.backends.cpu.tensor_hash import compute_tensor_roots
-from ml.backends.cpu.vector import LANES, compress
+from ml.backends.cpu.vector import compress
 from ml.checkpoint import compute_initial_checkpoint
 from ml.dataset import Dataset, Text, load_digits
 from ml.models import build_program

@@ -40,7 +40,8 @@ class Parameters:
     places_drawn: U16 = 8
     """q: places opened per contribution, half drawn by MACs and half by op."""
     deposit: U64 = 5 * ATOMS_PER_COIN
-    """Atoms locked by a commit, burned when it expires or is slashed; at p = 1 more than a segment can earn."""
+    """Atoms locked by a commit, burned when it expires or is slashed. A segment may earn more; every forged one
+    is found, because settlement runs each again (p = 1)."""
     bond: U64 = 50 * ATOMS_PER_COIN
     """Atoms that a miner has locked while its key may mine; with the locked reward, what two headers for one ticket
     burn. The rewards of eleven blocks: a ticket whose reward is lost anyway must not be free to equivocate with."""

@@ -126,14 +126,17 @@ class MinerLoop:
             return None
         if not is_live(plan, work.parent.height, self._tools.genesis.parameters.anchor_window):
             return None
-        draw = Draw(self._chain_id, get_parent_hash(work), seed, int(work.target, 16))
-        thresholds = compute_thresholds(draw.target, matmul.place.shape)
-        ticket_seed = compute_ticket_seed(draw, matmul.place)
+        ticket_seed, thresholds = self._make_draw(work, seed, matmul)
         found, product_i32 = self._tools.lottery.mine_matmul(ticket_seed, matmul.a, matmul.bt, thresholds)
         self._note_draw(work, plan, matmul)
         if found:
             self._submit(work, plan, matmul, found[0])
         return product_i32
+
+    def _make_draw(self, work: WorkView, segment_seed: Hash, matmul: MatmulOperands) -> tuple[Hash, tuple[int, ...]]:
+        """Return the seed and the thresholds of a matmul's tickets under the work's parent."""
+        draw = Draw(self._chain_id, get_parent_hash(work), segment_seed, int(work.target, 16))
+        return compute_ticket_seed(draw, matmul.place), compute_thresholds(draw.target, matmul.place.shape)
 
     def _note_draw(self, work: WorkView, plan: SegmentPlan, matmul: MatmulOperands) -> None:
         """Count a draw, and remember a first one, so that no lap repeats it under the same parent."""
@@ -180,15 +183,12 @@ class MinerLoop:
         """Look for a ticket under the work's parent, lap after lap; False when no segment is live."""
         window = self._tools.genesis.parameters.anchor_window
         live = [s for s in self._segments.values() if is_live(s.plan, work.parent.height, window)]
-        parent_hash = get_parent_hash(work)
         for segment, matmul in _iter_laps(live):
             if self._link.is_stopping or self._has_news(work):
                 return True
             if self._was_drawn(work, segment.plan, matmul):
                 continue
-            draw = Draw(self._chain_id, parent_hash, segment.seed, int(work.target, 16))
-            thresholds = compute_thresholds(draw.target, matmul.place.shape)
-            seed = compute_ticket_seed(draw, matmul.place)
+            seed, thresholds = self._make_draw(work, segment.seed, matmul)
             found = self._tools.lottery.find_tickets(seed, matmul.a, matmul.bt, thresholds)
             self._note_draw(work, segment.plan, matmul)
             if found:

@@ -38,15 +38,6 @@ class Cycle:
     """Whether they cancel: then one row is a sum of the others."""
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """A fold that is computed from an earlier one: from `sign` times its product."""
-
-    fold: int
-    source: int | None
-    sign: int
-
-
 def list_relations(noise: Noise, rank: int) -> tuple[Relation, ...]:
     """Return R_g of every group: E_g x F_g = dense_a x R_g x dense_b transposed."""
     found = []
