@@ -29,6 +29,9 @@ from tests.support.tampering import Answer, Tamper, serve_tampered
 
 BLOCKS = 44
 POLICY = Policy(whole_blocks_max=0, security_bits=10, stretch_blocks=8, tickets_last=2, tickets_drawn=6)
+DEEP = replace(POLICY, security_bits=60, tickets_drawn=40)
+"""Draws enough that some hit the early blocks whose anchors have to be asked for: the first has half the deep work."""
+
 CHAIN, SINGLE = "light_proveChain", "light_proveHeaders"
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -67,9 +70,7 @@ async def test_an_honest_node_is_verified_from_few_headers(live: LiveNode) -> No
 
 
 async def test_deep_tickets_are_opened_with_proven_anchors(live: LiveNode) -> None:
-    """Seeds that are small numbers reach the sampled part; the anchors there are asked for by height."""
-    policy = replace(POLICY, tickets_drawn=40)
-    report = await verify(live.url, live.genesis_hash, policy)
+    report = await verify(live.url, live.genesis_hash, DEEP)
     assert min(ticket.height for ticket in report.tickets) < report.tip.first_height
 
 
@@ -162,12 +163,11 @@ LIES: list[tuple[str, str, Tamper]] = [
 
 @pytest.mark.parametrize(("rule", "method", "tamper"), LIES, ids=[f"{i}-{r}-{m}" for i, (r, m, _) in enumerate(LIES)])
 async def test_any_altered_proof_is_refused(live: LiveNode, rule: str, method: str, tamper: Tamper) -> None:
-    policy = replace(POLICY, tickets_drawn=40)
     async with serve_tampered(live.url, {method: tamper}) as server:
         # A head that another node never had is not known to the honest one behind the liar.
         expected = (*REFUSALS, RemoteError)
         with pytest.raises(expected, match=f"{rule}|unknown-header"):
-            await verify(server.url, live.genesis_hash, policy)
+            await verify(server.url, live.genesis_hash, DEEP)
         assert server.altered
 
 
