@@ -1,13 +1,14 @@
-"""The RPC over HTTP: POST to `/`, on loopback unless told otherwise.
+"""The RPC over HTTP: POST to `/`, on loopback unless told otherwise; beside it, pages for those who watch a node.
 
 A page of another site must not reach a node through its owner's browser: Host and Origin have allow-lists and the body
 has to be declared as JSON. Admin methods need the token of a cookie file that only the owner can read.
-It knows no method. Source: DNS rebinding and CSRF defences as in Bitcoin Core and go-ethereum.
+It knows no method and no page. Source: DNS rebinding and CSRF defences as in Bitcoin Core and go-ethereum.
 """
 
 import asyncio
 import errno
 import secrets
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -23,6 +24,21 @@ LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 REQUEST_TIMEOUT_S = 30
 CALLS_AT_ONCE_MAX = 64
 """Requests being answered together; later ones wait their turn or time out."""
+
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a page shows at this moment."""
+
+    body: bytes
+    content_type: str = "application/json"
+    is_good: bool = True
+    """Whether the status is 200; otherwise it is 503."""
+
+
+ReadPage = Callable[[], Page]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +60,10 @@ def make_token() -> str:
 class RpcServer:
     """One HTTP server in front of a dispatcher."""
 
-    def __init__(self, dispatcher: Dispatcher, options: ServerOptions) -> None:
-        """Prepare to answer; `start` listens."""
+    def __init__(
+        self, dispatcher: Dispatcher, options: ServerOptions, pages: Mapping[str, ReadPage] | None = None
+    ) -> None:
+        """Prepare to answer, and to show `pages` by their paths; `start` listens."""
         self._dispatcher = dispatcher
         self.endpoint = options.endpoint
         """Where it listens; its port is the system's choice after `start` when 0 was asked for."""
@@ -54,6 +72,8 @@ class RpcServer:
         self._slots = asyncio.Semaphore(CALLS_AT_ONCE_MAX)
         application = web.Application(client_max_size=BODY_BYTES_MAX)
         application.router.add_route("*", "/", self._on_request)
+        for path, read in (pages or {}).items():
+            application.router.add_get(path, self._make_handler(read))
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
 
     async def start(self) -> None:
@@ -73,6 +93,20 @@ class RpcServer:
         """Stop listening and let requests in progress end, for at most a second."""
         await self._runner.cleanup()
 
+    def _make_handler(self, read: ReadPage) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def show(request: web.Request) -> web.Response:
+            refusal = self._refuse_stranger(request)
+            if refusal is not None:
+                return refusal
+            page = read()
+            return web.Response(
+                status=200 if page.is_good else 503,
+                body=page.body,
+                headers=_HEADERS | {"Content-Type": page.content_type},
+            )
+
+        return show
+
     async def _on_request(self, request: web.Request) -> web.Response:
         refusal = self._refuse_stranger(request) or _refuse_form(request)
         if refusal is not None:
@@ -90,10 +124,10 @@ class RpcServer:
         return self._answer(request, response)
 
     def _answer(self, request: web.Request, response: bytes) -> web.Response:
-        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        headers = _HEADERS
         origin = request.headers.get("Origin")
         if origin is not None:
-            headers |= {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+            headers = headers | {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
         return web.Response(body=response, content_type="application/json", headers=headers)
 
     def _refuse_stranger(self, request: web.Request) -> web.Response | None:
