@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 
-from node.transport import Wire
+from node.surroundings import WirePort
 from p2p.connection import Connection, Established
 from p2p.handshake import Role, Session
 from p2p.limits import Limits, TokenBucket
@@ -20,7 +20,7 @@ from p2p.view import ChainView
 class Link:
     """A connection with its queues. It ends when `receive` ends."""
 
-    def __init__(self, wire: Wire, session: Session, limits: Limits) -> None:
+    def __init__(self, wire: WirePort, session: Session, limits: Limits) -> None:
         """Take a fresh wire."""
         self.wire = wire
         self.role = session.role

@@ -7,7 +7,6 @@ it ends the judging and comes out of `wait_failed`.
 
 import asyncio
 import logging
-import os
 from collections.abc import Coroutine
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from chain.signature import SigningKey
 from node.doorman import Doorman, Visit
 from node.link import Link
 from node.ports import ChainPort, Outcome, SubmitResult
-from node.transport import Dialler, Listener, Wire
+from node.surroundings import Surroundings, WirePort, make_surroundings
 from p2p.actions import Action, Charge, DeliverBlock, DeliverHeaders, DeliverTransaction, Delivery, Send
 from p2p.errors import HandshakeRefused, RemoteProtocolError
 from p2p.handshake import NetworkId, Role, make_session
@@ -59,8 +58,15 @@ class PeerInfo:
 class Network:
     """All of a node's peers."""
 
-    def __init__(self, chain: ChainPort, key: SigningKey, network_id: NetworkId, limits: Limits | None = None) -> None:
-        """Connect nobody yet."""
+    def __init__(
+        self,
+        chain: ChainPort,
+        key: SigningKey,
+        network_id: NetworkId,
+        limits: Limits | None = None,
+        surroundings: Surroundings | None = None,
+    ) -> None:
+        """Connect nobody yet; over this machine's sockets unless other `surroundings` are given."""
         self._chain = chain
         self._key = key
         self._network_id = network_id
@@ -68,10 +74,11 @@ class Network:
         self._relay = Relay(chain, self._limits)
         self._doorman = Doorman(self._limits)
         self._links: dict[PublicKey, Link] = {}
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._tasks: dict[asyncio.Task[object], None] = {}
         self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
-        self._listener = Listener(self._limits.handshake_ms / 1000)
-        self._dialler = Dialler()
+        surroundings = surroundings or make_surroundings(self._limits)
+        self._listener, self._dialler = surroundings.listener, surroundings.dialler
+        self._get_random_bytes = surroundings.get_random_bytes
         self._failed: asyncio.Future[None] | None = None
         self._port = 0
 
@@ -126,12 +133,12 @@ class Network:
 
     def _spawn(self, work: Coroutine[object, object, object]) -> asyncio.Task[object]:
         task = asyncio.create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._on_done)
         return task
 
     def _on_done(self, task: asyncio.Task[object]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             # An error that says what is wrong needs no trace; any other is a fault of ours.
             log.error(
@@ -143,7 +150,7 @@ class Network:
         if not task.cancelled() and (error := task.exception()) is not None and not self._failed.done():
             self._failed.set_exception(error)
 
-    async def _on_inbound(self, wire: Wire) -> None:
+    async def _on_inbound(self, wire: WirePort) -> None:
         visit = self._doorman.admit(wire.address, _now_ms())
         if visit is None:
             log.info("refused a connection from %s: no room, or banned", wire.address)
@@ -173,9 +180,10 @@ class Network:
             return None
         return await self._run_wire(wire, Role.INITIATOR, None)
 
-    async def _run_wire(self, wire: Wire, role: Role, visit: Visit | None) -> PublicKey | None:
+    async def _run_wire(self, wire: WirePort, role: Role, visit: Visit | None) -> PublicKey | None:
         """Run a connection from handshake to end; return the peer's key when the handshake succeeded."""
-        session = make_session(role, self._key, self._network_id, wire.certificate_hash, os.urandom(32), self._port)
+        nonce = self._get_random_bytes(32)
+        session = make_session(role, self._key, self._network_id, wire.certificate_hash, nonce, self._port)
         link = Link(wire, session, self._limits)
         key: PublicKey | None = None
         try:

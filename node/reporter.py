@@ -7,8 +7,8 @@ no peer: whoever brought the second header, the importer tells of it.
 
 import asyncio
 import logging
-import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 
 from chain.errors import InvalidTransaction
 from chain.header import Header
@@ -29,11 +29,14 @@ EVIDENCE_MAX = 64
 class Reporter:
     """Keeps evidence and offers it to the pool while something is at stake."""
 
-    def __init__(self, chain: Chain, gate: TransactionGate, key: SigningKey) -> None:
+    def __init__(
+        self, chain: Chain, gate: TransactionGate, key: SigningKey, get_random_bytes: Callable[[int], bytes]
+    ) -> None:
         """Report to `gate` in favour of `key`."""
         self._chain = chain
         self._gate = gate
         self._key = key
+        self._get_random_bytes = get_random_bytes
         self._evidence: OrderedDict[Hash, tuple[Header, Header]] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         for first, second in chain.contents.iter_evidence():
@@ -70,7 +73,7 @@ class Reporter:
         for first, second in tuple(self._evidence.values()):
             if first.height > self._chain.head.height or get_stake(self._chain.view(), first) == Stake(0, 0):
                 continue
-            account = SigningKey(secrets.token_bytes(32))
+            account = SigningKey(self._get_random_bytes(32))
             body = TransactionBody(account.public_key, 0, 0, make_report(first, second, self._key.public_key))
             signature = account.sign(compute_signing_hash(self._chain.ledger_context.chain_id, body))
             try:

@@ -10,84 +10,64 @@ import json
 import logging
 import signal
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from chain.block import Block
 from chain.codec import decode
 from chain.errors import DecodeError, StorageError
 from chain.genesis import GENESIS_BYTES_MAX, Genesis
 from chain.signature import SigningKey
 from chain.storage.blob_store import BlobStore
 from chain.storage.block_store import CorruptDatabase, open_block_store
-from consensus.header_chain import ChainEntry
-from consensus.header_rules import HeaderContext, get_segment_seed, make_header_context
-from consensus.ticket import Draw, compute_ticket_macs, compute_ticket_shape, verify_ticket
-from ml.backends import get_backend
-from ml.lottery import get_lottery
+from consensus.header_rules import make_header_context
+from consensus.ticket import compute_ticket_macs
 from node.api import Api
-from node.auditor import Auditor
 from node.chain import Chain
-from node.chain_port import NodeChainPort
 from node.data_directory import DataDirectory, DirectoryLock, write_private
 from node.exit_codes import CommandError, ExitCode
-from node.gate import TransactionGate
-from node.importer import HeadChange, Importer, VerifyTicket
 from node.keystore import load_key
-from node.learning import Learning, Task, load_task
-from node.mempool import Mempool
+from node.learning import load_task
 from node.network import Endpoint, Network
 from node.options import NodeOptions
 from node.parts import Parts
 from node.queries import NodeQueries
-from node.reporter import Reporter
 from node.rpc.api import PeerInfo
 from node.rpc.dispatch import Dispatcher
 from node.rpc.methods import make_registry
 from node.rpc.server import RpcServer, ServerOptions, make_token
 from node.signing_record import SigningRecord
 from node.submissions import NodeSubmissions
-from p2p.handshake import NetworkId
+from node.surroundings import make_surroundings
+from node.validator import Identity, Validator, make_ticket_verifier, make_validator
+from p2p.limits import Limits
 
 log = logging.getLogger("mathesis.node")
 
 
-def get_time_ms() -> int:
-    """Return Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
-def make_ticket_verifier(context: HeaderContext, task: Task) -> VerifyTicket:
-    """Return the check of a block's ticket under its parent."""
-    lottery = get_lottery("cpu")
-
-    def verify(block: Block, parent: ChainEntry) -> None:
-        ticket, miner = block.header.trunk.ticket, block.header.foliage.miner
-        seed = get_segment_seed(context, parent, ticket, miner)
-        draw = Draw(context.chain_id, parent.hash, seed, block.header.foliage.target)
-        verify_ticket(ticket, block.opening, compute_ticket_shape(task.program, ticket.step, ticket.op), draw, lottery)
-
-    return verify
-
-
 @dataclass(slots=True)
 class Node:
-    """A node's parts and the services around them."""
+    """A validator with its callers served."""
 
     options: NodeOptions
-    parts: Parts
-    auditor: Auditor
-    reporter: Reporter
-    network: Network
+    validator: Validator
     rpc: RpcServer
+
+    @property
+    def parts(self) -> Parts:
+        """The validator's parts."""
+        return self.validator.parts
+
+    @property
+    def network(self) -> Network:
+        """The validator's peers."""
+        return self.validator.network
 
     async def start(self) -> None:
         """Listen to peers and callers; raises CommandError."""
-        self.parts.importer.start()
         p2p = self.options.p2p
+        seeds = tuple(Endpoint(seed.host, seed.port) for seed in self.options.seeds)
         try:
-            await self.network.start(p2p.host, p2p.port, tuple(Endpoint(s.host, s.port) for s in self.options.seeds))
+            await self.validator.start(Endpoint(p2p.host, p2p.port), seeds)
         except OSError as error:
             code = ExitCode.PORT_BUSY if error.errno == errno.EADDRINUSE else ExitCode.FAILURE
             raise CommandError(code, f"cannot listen to peers on {p2p.text}: {error.strerror}") from None
@@ -96,12 +76,7 @@ class Node:
     async def stop(self) -> None:
         """Stop listening, finish the import under way, close the database."""
         await self.rpc.stop()
-        await self.network.stop()
-        await self.parts.importer.stop()
-        await self.parts.gate.stop()
-        await self.auditor.stop()
-        await self.reporter.stop()
-        self.parts.chain.store.close()
+        await self.validator.stop()
 
 
 def make_node(options: NodeOptions, directory: DataDirectory, key: SigningKey) -> Node:
@@ -109,45 +84,22 @@ def make_node(options: NodeOptions, directory: DataDirectory, key: SigningKey) -
     genesis = directory.read_genesis()
     task = load_task(genesis.task)
     context = make_header_context(genesis, lambda ticket: compute_ticket_macs(task.program, ticket))
+    identity, verify = Identity(key, SigningRecord(directory.signed_path)), make_ticket_verifier(context, task)
     store, blobs = open_block_store(directory.database_path), BlobStore(directory.blobs_path)
     try:
-        parts = make_parts(Chain(store, blobs, context), task, key, SigningRecord(directory.signed_path))
+        chain = Chain(store, blobs, context)
+        validator = make_validator(chain, task, identity, make_surroundings(Limits()), verify)
     except BaseException:
         store.close()
         raise
-    chain_id, genesis_hash = context.chain_id, parts.chain.headers.genesis.hash
-    port = NodeChainPort(parts.chain, parts.importer, parts.mempool, parts.gate)
-    network = Network(port, key, NetworkId(chain_id, genesis_hash))
-    auditor = Auditor(parts.chain, parts.learning)
-    reporter = Reporter(parts.chain, parts.gate, key)
-
-    def on_head(change: HeadChange) -> None:
-        parts.gate.on_head(change)
-        auditor.on_head(change)
-        reporter.on_head(change)
-        network.announce_block(parts.chain.head.hash)
-
-    parts.importer.listeners.append(on_head)
-    parts.importer.equivocation_listeners.append(reporter.on_equivocation)
-    parts.gate.on_admitted.append(network.announce_transaction)
-    queries = NodeQueries(parts, lambda: _describe_peers(network), blobs.get)
+    queries = NodeQueries(validator.parts, lambda: _describe_peers(validator.network), blobs.get)
     token = make_token()
     write_private(directory.cookie_path, token.encode("ascii"))
     server = RpcServer(
-        Dispatcher(make_registry(), Api(queries, NodeSubmissions(parts, queries))),
+        Dispatcher(make_registry(), Api(queries, NodeSubmissions(validator.parts, queries))),
         ServerOptions(options.rpc, options.rpc_hosts, options.rpc_origins, token),
     )
-    return Node(options, parts, auditor, reporter, network, server)
-
-
-def make_parts(chain: Chain, task: Task, key: SigningKey, signed: SigningRecord) -> Parts:
-    """Return the parts around an open chain."""
-    learning = Learning(task, get_backend("cpu"), chain.blobs, chain.parameters.places_drawn)
-    verify = make_ticket_verifier(chain.header_context, task)
-    mempool = Mempool()
-    gate = TransactionGate(chain, mempool, learning)
-    importer = Importer(chain, learning, verify, get_time_ms)
-    return Parts(chain, learning, mempool, gate, importer, key, signed, get_time_ms)
+    return Node(options, validator, server)
 
 
 def _describe_peers(network: Network) -> tuple[PeerInfo, ...]:

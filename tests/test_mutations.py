@@ -31,7 +31,7 @@ from consensus.equivocation import Contents
 from node.chain import Chain
 from node.importer import Importer, ImportResult
 from node.learning import load_task
-from node.run import make_ticket_verifier
+from node.validator import make_ticket_verifier
 from tests.support.live_node import HOLDER, MINER, LiveNode, run_live_node
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
