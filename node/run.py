@@ -18,7 +18,8 @@ from chain.errors import DecodeError, StorageError
 from chain.genesis import GENESIS_BYTES_MAX, Genesis
 from chain.signature import SigningKey
 from chain.storage.blob_store import BlobStore
-from chain.storage.block_store import CorruptDatabase, open_block_store
+from chain.storage.block_store import open_block_store
+from chain.storage.engine import CorruptDatabase
 from consensus.header_rules import make_header_context
 from consensus.ticket import compute_ticket_macs
 from node.api import Api

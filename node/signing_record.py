@@ -13,7 +13,7 @@ from chain.codec import decode, encode
 from chain.errors import DecodeError, InvalidBlock, StorageError
 from chain.header import compute_trunk_hash
 from chain.primitives import Hash
-from chain.storage.blob_store import sync_directory
+from chain.storage.files import sync_directory
 from node.data_directory import write_private
 
 KEPT_HEIGHTS = 64

@@ -4,14 +4,14 @@ A blob's name is a BLAKE3 digest of its bytes; whoever stores one may file it un
 hash, a checkpoint's root), which its reader verifies by decoding. It knows no record.
 """
 
-import os
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
 from blake3 import blake3
 
 from chain.errors import StorageError
 from chain.primitives import Hash
+from chain.storage.files import DiskFiles, Files
 
 BLOB_BYTES_MAX = 256 * 1024 * 1024
 """No file larger than this is written or read into memory."""
@@ -22,27 +22,24 @@ _DIGEST_BYTES = 32
 class BlobStore:
     """Immutable files in one directory, fanned out by the first byte of their name."""
 
-    def __init__(self, root: Path) -> None:
-        """Keep blobs under `root`; raises StorageError when it cannot be made."""
+    def __init__(self, root: Path, files: Files | None = None) -> None:
+        """Keep blobs under `root` of this machine's file system, or of `files`; raises StorageError."""
         self._root = root
+        self._files = files or DiskFiles()
         try:
-            root.mkdir(parents=True, exist_ok=True)
-            # What a crash left half written was never named, and nobody waits for it.
-            for leftover in root.glob("*/.*"):
-                leftover.unlink()
+            self._files.make_folder(root)
         except OSError as error:
             raise StorageError(f"cannot make {root}: {error.strerror}") from None
 
     def has(self, name: Hash) -> bool:
         """Say whether a blob of that name is held."""
-        return self._path(name).exists()
+        return self._files.exists(self._path(name))
 
     def get(self, name: Hash) -> bytes | None:
         """Return a blob's bytes, or None when it is not held; raises StorageError when the file is damaged."""
         path = self._path(name)
         try:
-            with path.open("rb") as file:
-                data = file.read(_DIGEST_BYTES + BLOB_BYTES_MAX + 1)
+            data = self._files.read(path, _DIGEST_BYTES + BLOB_BYTES_MAX + 1)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -55,33 +52,32 @@ class BlobStore:
         """Keep `data` under `name`, on disk before this returns; raises StorageError."""
         assert len(data) <= BLOB_BYTES_MAX
         path = self._path(name)
-        if path.exists():
+        if self._files.exists(path):
             return
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            if not path.parent.exists():
-                path.parent.mkdir(exist_ok=True)
-                sync_directory(self._root)
-            with temporary.open("wb") as file:
-                file.write(blake3(data).digest() + data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            sync_directory(path.parent)
+            self._files.write(path, blake3(data).digest() + data)
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink()
             raise StorageError(f"cannot write {path}: {error.strerror}") from None
+
+    def delete(self, name: Hash) -> None:
+        """Forget a blob if it is held; raises StorageError."""
+        path = self._path(name)
+        try:
+            self._files.delete(path)
+        except OSError as error:
+            raise StorageError(f"cannot delete {path}: {error.strerror}") from None
+
+    def iter_names(self) -> Iterator[Hash]:
+        """Yield the names of all blobs in order; raises StorageError where a file lies that is none."""
+        for path in self._files.iter_paths(self._root):
+            try:
+                name = Hash(bytes.fromhex(f"{path.parent.name}{path.name}"))
+            except ValueError:
+                name = Hash(b"")
+            if self._path(name) != path:
+                raise StorageError(f"{path} is no blob")
+            yield name
 
     def _path(self, name: Hash) -> Path:
         text = name.hex()
         return self._root.joinpath(text[:2], text[2:])
-
-
-def sync_directory(path: Path) -> None:
-    """Bring the names in a folder to disk; raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from chain.storage.blob_store import sync_directory
+from chain.storage.files import sync_directory
 from node.models.errors import ModelError
 
 _TEMPORARY = ".writing-"

@@ -77,7 +77,7 @@ async def test_a_thousand_contents_of_one_ticket_leave_two(live: LiveNode) -> No
     tracemalloc.stop()
     assert results == [ImportResult.EVIDENCE] + [ImportResult.SURPLUS] * (EQUIVOCATIONS - 1)
     assert len(parts.chain.headers) == 3, "genesis and two contents"
-    assert len(list(parts.chain.store._iter_rows(b"b"))) == 2
+    assert len(list(parts.chain.store._rows.iter_rows(b"b"))) == 2
     assert held - before < 64 * 1024
     assert peak - before < 1024 * 1024
     assert parts.chain.head.hash == compute_header_hash(block.header), "the first seen stays the head"

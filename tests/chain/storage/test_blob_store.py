@@ -59,7 +59,7 @@ def test_leftovers_of_a_crash_vanish(tmp_path: Path) -> None:
     store = BlobStore(tmp_path)
     store.put(NAME, b"content")
     (path,) = files(tmp_path)
-    path.with_name(f".{path.name}.1234").write_bytes(b"half")
+    path.with_name(f".{path.name}.1234.tmp").write_bytes(b"half")
     store = BlobStore(tmp_path)
     assert files(tmp_path) == [path]
     assert store.get(NAME) == b"content"
