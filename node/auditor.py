@@ -16,20 +16,20 @@ from chain.ledger.records import ContributionKey
 from chain.ledger.transition import ContributionStatus
 from node.chain import Chain
 from node.importer import HeadChange
+from node.observability.tally import Tally
 
 log = logging.getLogger("mathesis.auditor")
 
 
 class Auditor:
-    """Watches commits and counts what it found."""
+    """Watches commits and counts what it finds."""
 
     def __init__(self, chain: Chain, learning: LearningEngine) -> None:
         """Audit the head's branch of `chain`."""
         self._chain = chain
         self._learning = learning
         self._tasks: set[asyncio.Task[None]] = set()
-        self.audited = 0
-        self.mismatches = 0
+        self.audits = Tally(("honest", "mismatch"))
 
     def on_head(self, change: HeadChange) -> None:
         """Audit what the joined blocks have committed."""
@@ -62,9 +62,8 @@ class Auditor:
             except MathesisError as error:
                 log.warning("segment %d of %s could not be audited: %s", key.index, key.miner.hex()[:16], error)
                 continue
-            self.audited += 1
+            self.audits.add("honest" if is_honest else "mismatch")
             if not is_honest:
-                self.mismatches += 1
                 log.warning(
                     "segment %d of %s in round %d is not what its seed gives: it will not settle",
                     key.index, key.miner.hex()[:16], round_number,

@@ -30,6 +30,7 @@ from chain.transaction import (
 from node.chain import Chain
 from node.importer import HeadChange
 from node.mempool import AddResult, Mempool
+from node.observability.tally import Tally
 
 LATER_MAX = 64
 """Transactions kept to be tried on the next head: openings often arrive before the block that asks for them."""
@@ -56,6 +57,7 @@ class TransactionGate:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_stopping = False
         self.on_admitted: list[Callable[[Hash], None]] = []
+        self.admissions = Tally((*(result.name.lower() for result in AddResult), "refused", "missing_data"))
 
     def get_account_nonce(self, account: PublicKey) -> int:
         """Return the nonce of an account on the head."""
@@ -77,9 +79,14 @@ class TransactionGate:
             await asyncio.to_thread(self._validate, transaction, sidecar)
             result = self._mempool.add(transaction, self.get_account_nonce(transaction.body.sender))
         except InvalidTransaction as error:
+            self.admissions.add("refused")
             if error.rule not in UNKEPT_RULES:
                 self._keep_for_later(transaction_hash, transaction)
             raise
+        except MissingData:
+            self.admissions.add("missing_data")
+            raise
+        self.admissions.add(result.name.lower())
         if result is not AddResult.ALREADY_KNOWN:
             for listener in self.on_admitted:
                 listener(transaction_hash)

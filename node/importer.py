@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from itertools import zip_longest
@@ -26,6 +27,7 @@ from consensus.fork_choice import Path, choose_path
 from consensus.header_chain import ChainEntry, make_entry
 from consensus.header_rules import validate_header
 from node.chain import Chain, OverlayNodes
+from node.observability.tally import Durations, Tally
 
 log = logging.getLogger("mathesis.importer")
 
@@ -90,7 +92,10 @@ class Importer:
         self._jobs: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(QUEUE_LENGTH_MAX)
         self._worker: asyncio.Task[None] | None = None
         self._job_under_way: asyncio.Future[None] | None = None
+        self._job_started_s = 0.0
         self.listeners: list[Callable[[HeadChange], None]] = []
+        self.results = Tally(tuple(result.name.lower() for result in ImportResult))
+        self.phases = {phase: Durations() for phase in ("ticket", "execution", "commit")}
         self.equivocation_listeners: list[EquivocationListener] = []
 
     def start(self) -> None:
@@ -113,6 +118,7 @@ class Importer:
         async def job() -> None:
             try:
                 outcome = await self._import_block(block, sidecars)
+                self.results.add(outcome.result.name.lower())
             except Exception as error:
                 # Who asked may have left meanwhile, a peer that hung up for instance; the next job must not suffer.
                 if not done.done():
@@ -123,6 +129,23 @@ class Importer:
 
         await self._jobs.put(job)
         return await done
+
+    @property
+    def queue_length(self) -> int:
+        """How many jobs wait."""
+        return self._jobs.qsize()
+
+    @property
+    def busy_ms(self) -> int:
+        """How long the job under way has taken; 0 when there is none."""
+        if self._job_under_way is None or self._job_under_way.done():
+            return 0
+        return int((asyncio.get_running_loop().time() - self._job_started_s) * 1000)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether jobs are taken."""
+        return self._worker is not None and not self._worker.done()
 
     def import_headers(self, headers: tuple[Header, ...]) -> ImportOutcome:
         """Keep headers whose rules hold, up to the first that does not; oldest first."""
@@ -142,6 +165,7 @@ class Importer:
             job = await self._jobs.get()
             # A job under way is finished even when the node stops: the database must not close beneath it.
             self._job_under_way = asyncio.ensure_future(job())
+            self._job_started_s = asyncio.get_running_loop().time()
             await asyncio.shield(self._job_under_way)
 
     async def _import_block(self, block: Block, sidecars: tuple[Sidecar, ...]) -> ImportOutcome:
@@ -156,7 +180,8 @@ class Importer:
         assert entry.parent is not None
         block = replace(block, header=entry.header)
         try:
-            await asyncio.to_thread(self._verify_ticket, block, entry.parent)
+            with self._measure("ticket"):
+                await asyncio.to_thread(self._verify_ticket, block, entry.parent)
         except InvalidProof as error:
             # The opening is not bound by the block's hash: another copy may still be good, so nothing is marked.
             return ImportOutcome(ImportResult.INVALID, block_hash, error.rule, str(error))
@@ -215,17 +240,22 @@ class Importer:
             is_evidence = self._chain.contents.get_first(entry) is not None
             return ImportOutcome(ImportResult.EVIDENCE if is_evidence else ImportResult.SIDE_BRANCH, entry.hash)
         blocks = {entry.hash: block}
-        change, failure = await asyncio.to_thread(self._compute_change, path, blocks)
+        with self._measure("execution"):
+            change, failure = await asyncio.to_thread(self._compute_change, path, blocks)
         if failure is not None:
             failed, error = failure
             self._chain.mark_invalid(failed)
             log.warning("block %s at height %d is invalid: %s", failed.hash.hex()[:16], failed.height, error)
             return ImportOutcome(ImportResult.INVALID, entry.hash, error.rule, str(error))
         assert change is not None
-        self._chain.commit(path, change.connected)
+        with self._measure("commit"):
+            self._chain.commit(path, change.connected)
         for listener in self.listeners:
             listener(change)
         return ImportOutcome(ImportResult.REORGED if path.disconnect else ImportResult.EXTENDED, entry.hash)
+
+    def _measure(self, phase: str) -> AbstractContextManager[None]:
+        return self.phases[phase].measure(asyncio.get_running_loop())
 
     def _compute_change(
         self, path: Path, blocks: dict[Hash, Block]

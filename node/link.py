@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 
+from node.observability.tally import Tally
 from node.surroundings import WirePort
 from p2p.connection import Connection, Established
 from p2p.handshake import Role, Session
@@ -20,8 +21,8 @@ from p2p.view import ChainView
 class Link:
     """A connection with its queues. It ends when `receive` ends."""
 
-    def __init__(self, wire: WirePort, session: Session, limits: Limits) -> None:
-        """Take a fresh wire."""
+    def __init__(self, wire: WirePort, session: Session, limits: Limits, traffic_bytes: Tally) -> None:
+        """Take a fresh wire; `traffic_bytes` counts what is received and sent."""
         self.wire = wire
         self.role = session.role
         self.status = Status(0, 0)
@@ -31,6 +32,7 @@ class Link:
         self.is_muted = False
         self._connection = Connection(session)
         self._limits = limits
+        self._traffic_bytes = traffic_bytes
         self._bucket = TokenBucket(limits.receive_bytes_per_s, limits.receive_burst_bytes)
         self._queue: deque[bytes] = deque()
         self._queue_bytes = 0
@@ -62,6 +64,7 @@ class Link:
         loop = asyncio.get_running_loop()
         while not self._is_closing and (data := await self.wire.receive()) is not None:
             self.heard_ms = int(loop.time() * 1000)
+            self._traffic_bytes.add("received", len(data))
             wait_ms = self._bucket.take(len(data), self.heard_ms)
             if wait_ms:
                 await asyncio.sleep(wait_ms / 1000)
@@ -94,6 +97,7 @@ class Link:
                 self._answer(chain)
             frame = self._queue.popleft()
             await self.wire.send(frame)
+            self._traffic_bytes.add("sent", len(frame))
             self._queue_bytes -= len(frame)
 
     async def close(self) -> None:

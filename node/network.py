@@ -15,6 +15,7 @@ from chain.primitives import Hash, PublicKey
 from chain.signature import SigningKey
 from node.doorman import Doorman, Visit
 from node.link import Link
+from node.observability.tally import Tally
 from node.ports import ChainPort, Outcome, SubmitResult
 from node.surroundings import Surroundings, WirePort, make_surroundings
 from p2p.actions import Action, Charge, DeliverBlock, DeliverHeaders, DeliverTransaction, Delivery, Send
@@ -81,6 +82,8 @@ class Network:
         self._get_random_bytes = surroundings.get_random_bytes
         self._failed: asyncio.Future[None] | None = None
         self._port = 0
+        self.charges = Tally(tuple(fault.name.lower() for fault in Fault))
+        self.traffic_bytes = Tally(("received", "sent"))
 
     async def start(self, host: str, port: int, seeds: tuple[Endpoint, ...]) -> int:
         """Listen, keep dialling the seeds, and return the port; raises OSError when it is taken."""
@@ -124,6 +127,11 @@ class Network:
     def get_peers(self) -> list[PeerInfo]:
         """Return the connected peers, oldest connection first."""
         return [self._describe(key, link) for key, link in self._links.items()]
+
+    @property
+    def deliveries_waiting(self) -> int:
+        """How many pieces of content wait to be judged."""
+        return self._deliveries.qsize()
 
     def _describe(self, key: PublicKey, link: Link) -> PeerInfo:
         listen_port = link.established.listen_port if link.established else 0
@@ -184,7 +192,7 @@ class Network:
         """Run a connection from handshake to end; return the peer's key when the handshake succeeded."""
         nonce = self._get_random_bytes(32)
         session = make_session(role, self._key, self._network_id, wire.certificate_hash, nonce, self._port)
-        link = Link(wire, session, self._limits)
+        link = Link(wire, session, self._limits, self.traffic_bytes)
         key: PublicKey | None = None
         try:
             key = (await link.shake_hands()).key
@@ -196,6 +204,7 @@ class Network:
             log.warning("no handshake with %s: %s", wire.address, error)
         except RemoteProtocolError as error:
             log.warning("peer %s at %s: %s", key.hex()[:16] if key else "unknown", wire.address, error)
+            self.charges.add(Fault.PROTOCOL.name.lower())
             self._doorman.charge(key, wire.address, Fault.PROTOCOL, _now_ms())
         except OSError as error:
             log.debug("connection with %s ended: %s", wire.address, error)
@@ -271,6 +280,7 @@ class Network:
             self._end(action.peer, link)
 
     def _charge(self, charge: Charge, link: Link) -> None:
+        self.charges.add(charge.fault.name.lower())
         standing = self._doorman.charge(charge.peer, link.wire.address, charge.fault, _now_ms())
         log.warning("peer %s: %s (%s): %s", charge.peer.hex()[:16], charge.fault.name, standing.name, charge.reason)
         if standing is Standing.BANNED or charge.fault is Fault.PROTOCOL:

@@ -15,6 +15,7 @@ from chain.signature import SigningKey
 from chain.transaction import Sidecar
 from node.link import Link
 from node.network import Endpoint, Network
+from node.observability.tally import Tally
 from node.transport import Dialler
 from p2p.errors import RemoteProtocolError
 from p2p.handshake import NetworkId, Role, make_session
@@ -64,9 +65,8 @@ async def open_link(port: int, secret: int, limits: Limits | None = None) -> tup
     dialler = Dialler()
     wire = await dialler.dial("127.0.0.1", port, 5)
     key = SigningKey(bytes([secret]) * 32)
-    link = Link(
-        wire, make_session(Role.INITIATOR, key, NETWORK, wire.certificate_hash, bytes(32), 0), limits or Limits()
-    )
+    session = make_session(Role.INITIATOR, key, NETWORK, wire.certificate_hash, bytes(32), 0)
+    link = Link(wire, session, limits or Limits(), Tally())
     await link.shake_hands()
     return dialler, link
 
