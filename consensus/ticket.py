@@ -18,7 +18,7 @@ from ml.backends import reference_ticket
 from ml.lottery import Lottery
 from ml.noise import I8, OPERAND_MAX, TILE, WINDOW, MatmulShape, Place
 from ml.program import Dtype, Program
-from ml.tensor_tree import TensorShape, TensorTree, build_tree, open_strip, verify_strip
+from ml.tensor_tree import HashStripRows, TensorShape, TensorTree, build_tree, open_strip, verify_strip
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +122,10 @@ def verify_ticket(
     if not len(opening.strips_a) == len(opening.strips_b) == pieces:
         found = f"{len(opening.strips_a)} and {len(opening.strips_b)}"
         raise InvalidProof("ticket-strips", f"found {found} strips, expected {pieces} of each operand")
-    rows_a = _verify_rows(ticket.root_a, (shape.M, shape), (place.tile_row, place.window), opening.strips_a)
-    rows_b = _verify_rows(ticket.root_b, (shape.N, shape), (place.tile_column, place.window), opening.strips_b)
+    hash_rows, strip_a = lottery.hash_strip_rows, (place.tile_row, place.window)
+    rows_a = _verify_rows(ticket.root_a, (shape.M, shape), strip_a, opening.strips_a, hash_rows)
+    strip_b = (place.tile_column, place.window)
+    rows_b = _verify_rows(ticket.root_b, (shape.N, shape), strip_b, opening.strips_b, hash_rows)
     operands = Operands(ticket.step, ticket.op, ticket.lap, shape, ticket.root_a, ticket.root_b)
     digest = lottery.compute_ticket_digest(compute_ticket_seed(draw, operands), shape, place, rows_a, rows_b)
     if digest != ticket.digest:
@@ -142,13 +144,17 @@ def _open_piece(tree: TensorTree, tile: int, piece: int) -> StripOpening:
 
 
 def _verify_rows(
-    root: Hash, operand: tuple[int, MatmulShape], strip: tuple[int, int], openings: tuple[StripOpening, ...]
+    root: Hash,
+    operand: tuple[int, MatmulShape],
+    strip: tuple[int, int],
+    openings: tuple[StripOpening, ...],
+    hash_rows: HashStripRows,
 ) -> I8:
     """Return the (32, columns of the window) int8 rows that `openings` show under `root`; raises InvalidProof."""
     (rows, shape), (tile, window) = operand, strip
     tensor = TensorShape(rows, shape.K, Dtype.INT8)
     parts = [
-        verify_strip(root, tensor, (tile, piece), opening.rows, opening.path)
+        verify_strip(root, tensor, (tile, piece), opening.rows, opening.path, hash_rows)
         for piece, opening in zip(_get_pieces(shape, window), openings, strict=True)
     ]
     values = np.concatenate(parts, axis=1).view(np.int8)[:, : shape.get_window_columns(window)]

@@ -23,6 +23,9 @@ class Lottery(Protocol):
     def compute_ticket_digest(self, seed: Hash, shape: MatmulShape, place: Place, rows_a: I8, rows_b: I8) -> Hash:
         """Return the digest at `place` from the raw rows of its tile, (32, columns of the window) int8 each."""
 
+    def hash_strip_rows(self, rows: bytes, piece_bytes: int, /) -> bytes:
+        """Return the digest of a strip of a tensor's tree, as `ml.tensor_tree.hash_strip_rows` does."""
+
 
 def get_lottery(name: str) -> Lottery:
     """Return the implementation called "reference", "cpu" or "cuda".

@@ -5,7 +5,7 @@ strips are the leaves of an RFC 6962 tree. An opening costs what one row costs, 
 the authority and the verifier: it needs NumPy and BLAKE3 only, and knows nothing of ops or models.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -25,6 +25,8 @@ STRIP_ROWS = 32
 DIGEST_BYTES = 32
 PATH_LENGTH_MAX = 40
 
+HashStripRows = Callable[[bytes, int], bytes]
+"""Returns the digest of a strip from its raw rows and the bytes of one piece: `hash_strip_rows` or a compiled twin."""
 IntArray = npt.NDArray[np.int8] | npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
 _PIECE_KEY = tagged_key("piece")
@@ -137,6 +139,11 @@ def hash_strip(piece_digests: Sequence[bytes]) -> bytes:
     return blake3(b"".join(piece_digests), key=_STRIP_KEY).digest()
 
 
+def hash_strip_rows(rows: bytes, piece_bytes: int) -> bytes:
+    """Return the digest of a strip from its raw rows, pieces of `piece_bytes` (1 to 1,024) bytes each, at most 32."""
+    return hash_strip([hash_piece(rows[start : start + piece_bytes]) for start in range(0, len(rows), piece_bytes)])
+
+
 def bind_root(shape: TensorShape, tree_root: Hash) -> Hash:
     """Return the tensor root: the tree's root bound to dtype, rows and columns."""
     rows, columns = shape.rows.to_bytes(4, "little"), shape.columns.to_bytes(4, "little")
@@ -175,7 +182,12 @@ def verify_piece(root: Hash, shape: TensorShape, row: int, window: int, opening:
 
 
 def verify_strip(
-    root: Hash, shape: TensorShape, place: tuple[int, int], rows: bytes, path: Sequence[Hash]
+    root: Hash,
+    shape: TensorShape,
+    place: tuple[int, int],
+    rows: bytes,
+    path: Sequence[Hash],
+    hash_rows: HashStripRows = hash_strip_rows,
 ) -> npt.NDArray[np.uint8]:
     """Check the raw rows of the strip at `place` = (row block, column window); raises InvalidProof.
 
@@ -185,8 +197,7 @@ def verify_strip(
     _validate_place(shape, block, window)
     size_bytes = shape.piece_bytes(window)
     _validate_size("strip-size", rows, shape.strip_rows(block) * size_bytes)
-    digests = [hash_piece(rows[start : start + size_bytes]) for start in range(0, len(rows), size_bytes)]
-    _verify_strip_digest(root, shape, block * shape.windows + window, hash_strip(digests), path)
+    _verify_strip_digest(root, shape, block * shape.windows + window, hash_rows(rows, size_bytes), path)
     return np.frombuffer(rows, np.uint8).reshape(shape.strip_rows(block), size_bytes)
 
 

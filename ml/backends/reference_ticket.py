@@ -27,11 +27,15 @@ from ml.noise import (
     compute_noise,
     compute_operand_noise,
 )
+from ml.tensor_tree import HashStripRows
+from ml.tensor_tree import hash_strip_rows as hash_rows
 
 U32 = NDArray[np.uint32]
 
 LANES = 16
 """Words that a fold reduces a tile to."""
+
+hash_strip_rows: HashStripRows = hash_rows
 
 
 def fold_window(a: I8, b: I8, rank: int) -> U32:

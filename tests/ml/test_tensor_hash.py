@@ -1,11 +1,13 @@
-"""The compiled tensor root equals the authority's on every shape."""
+"""The compiled tensor root and strip digest equal the authority's on every shape."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml.tensor_tree import compute_tensor_root
+from chain.errors import InvalidProof
+from ml.lottery import get_lottery
+from ml.tensor_tree import PIECE_BYTES, STRIP_ROWS, build_tree, compute_tensor_root, open_strip, verify_strip
 
 pytest.importorskip("numba")
 
@@ -48,3 +50,28 @@ def test_roots_do_not_depend_on_how_rows_are_cut(pieces: int, monkeypatch: pytes
     rng = np.random.default_rng(pieces)
     arrays = [rng.integers(-128, 128, shape).astype(np.int32) for shape in SHAPES]
     assert tensor_hash.compute_tensor_roots(arrays) == tuple(compute_tensor_root(array) for array in arrays)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 1300), st.sampled_from(["i1", "<i4"]), st.data())
+def test_compiled_strips_lead_to_the_authoritys_root(rows: int, columns: int, code: str, data: st.DataObject) -> None:
+    from ml.backends.cpu.tensor_hash import hash_strip_rows
+
+    array = np.random.default_rng(rows * columns).integers(-128, 128, (rows, columns)).astype(code)
+    tree = build_tree(array)
+    place = data.draw(st.integers(0, (rows - 1) // STRIP_ROWS)), data.draw(st.integers(0, tree.shape.windows - 1))
+    shown, path = open_strip(tree, *place)
+    seen_u8 = verify_strip(tree.root, tree.shape, place, shown, path, hash_strip_rows)
+    assert seen_u8.tobytes() == shown
+    flipped = bytearray(shown)
+    flipped[data.draw(st.integers(0, len(shown) - 1))] ^= 1
+    with pytest.raises(InvalidProof, match="tensor-root"):
+        verify_strip(tree.root, tree.shape, place, bytes(flipped), path, hash_strip_rows)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, STRIP_ROWS), st.integers(1, PIECE_BYTES), st.integers(0, 2**32 - 1))
+def test_a_strip_of_any_size_has_one_digest(rows: int, piece_bytes: int, seed: int) -> None:
+    shown = np.random.default_rng(seed).bytes(rows * piece_bytes)
+    digests = {get_lottery(name).hash_strip_rows(shown, piece_bytes) for name in ("reference", "cpu")}
+    assert len(digests) == 1

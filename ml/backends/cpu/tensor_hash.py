@@ -1,8 +1,8 @@
 """Tensor roots in compiled kernels: pieces a span of rows at a time, then strips, trees and bindings of many tensors.
 
 The twin of `ml.tensor_tree.compute_tensor_root`, for the trace of every mined step. Sixteen inputs are hashed side by
-side; a step has hundreds of small trees, and only together do they fill the lanes. It makes roots only; trees that are
-to be opened are built by the authority. Source: `ml.tensor_tree`.
+side; a step has hundreds of small trees, and only together do they fill the lanes. Beside roots it hashes the one strip
+that a ticket's verifier is shown; trees that are to be opened are built by the authority. Source: `ml.tensor_tree`.
 """
 
 from collections.abc import Sequence
@@ -62,6 +62,13 @@ def compute_tensor_roots(arrays: Sequence[IntArray]) -> tuple[Hash, ...]:
     _hash_trees(strips_u8, np.array(shapes, np.int64), _KEYS_U32[_TENSOR], roots_u8)
     data = roots_u8.tobytes()
     return tuple(Hash(data[start : start + DIGEST_BYTES]) for start in range(0, len(data), DIGEST_BYTES))
+
+
+def hash_strip_rows(rows: bytes, piece_bytes: int) -> bytes:
+    """Return the digest of a strip from its raw rows, pieces of `piece_bytes` (1 to 1,024) bytes each, at most 32."""
+    digest_u8 = np.empty((1, DIGEST_BYTES), np.uint8)
+    _hash_strip(np.frombuffer(rows, np.uint8), piece_bytes, _KEYS_U32[_PIECE], _KEYS_U32[_STRIP], digest_u8)
+    return digest_u8.tobytes()
 
 
 @lru_cache(64)
@@ -127,6 +134,17 @@ def _hash_pieces(data_u8: U8Array, rows: int, row_bytes: int, key_u32: U32Array,
     if rest > 0:
         starts_i64 = np.arange(rows) * row_bytes + whole * PIECE_BYTES
         hash_chunks(key_u32, KEYED, data_u8, starts_i64, rest, digests_u8[rows * whole * DIGEST_BYTES :])
+
+
+@kernel
+def _hash_strip(
+    rows_u8: U8Array, piece_bytes: int, piece_key_u32: U32Array, strip_key_u32: U32Array, digest_u8: U8Array
+) -> None:
+    """Write the (1, 32) digest of the strip whose rows lie one after the other in `rows_u8` (flat)."""
+    starts_i64 = np.arange(rows_u8.size // piece_bytes) * piece_bytes
+    pieces_u8 = np.empty(starts_i64.size * DIGEST_BYTES, np.uint8)
+    hash_chunks(piece_key_u32, KEYED, rows_u8, starts_i64, piece_bytes, pieces_u8)
+    hash_chunks(strip_key_u32, KEYED, pieces_u8, starts_i64[:1], pieces_u8.size, digest_u8)
 
 
 @kernel

@@ -11,9 +11,13 @@ import numpy as np
 from chain.primitives import Hash
 from ml.backends.cpu.blake3 import get_key_words
 from ml.backends.cpu.mining import Machine, digest_kernel, mine_kernel
+from ml.backends.cpu.tensor_hash import hash_strip_rows as hash_rows
 from ml.backends.cpu.tile import BLOCK_COLUMNS, U8
 from ml.backends.cpu.units import get_units, make_tile_config
 from ml.noise import I8, I32, FoundTicket, MatmulShape, Place
+from ml.tensor_tree import HashStripRows
+
+hash_strip_rows: HashStripRows = hash_rows
 
 _NO_PRODUCT = np.empty((0, 0), np.int32)
 

@@ -15,7 +15,11 @@ from ml.backends.cuda.device import new, upload
 from ml.backends.cuda.lottery_product import LIMIT_WORDS, Tickets, hash_states, multiply
 from ml.backends.cuda.noise import Layout, Span, draw_factors, get_layout, lay_out
 from ml.noise import I8, I32, TILE, WINDOW, FoundTicket, MatmulShape, Place
-from ml.tensor_tree import DIGEST_BYTES
+from ml.tensor_tree import DIGEST_BYTES, HashStripRows
+from ml.tensor_tree import hash_strip_rows as hash_rows
+
+hash_strip_rows: HashStripRows = hash_rows
+"""A single strip is not worth a launch."""
 
 _ORIGIN = Place(0, 0, 0)
 
