@@ -13,8 +13,7 @@ from chain.codec import decode, encode
 from chain.errors import DecodeError, InvalidBlock, StorageError
 from chain.header import compute_trunk_hash
 from chain.primitives import Hash
-from chain.storage.files import sync_directory
-from node.data_directory import write_private
+from chain.storage.files import DiskFiles, Files
 
 KEPT_HEIGHTS = 64
 """Heights below the highest signed one at which a reorganisation may still have us sign."""
@@ -23,12 +22,14 @@ KEPT_HEIGHTS = 64
 class SigningRecord:
     """One key's signed blocks on one network, by height and trunk."""
 
-    def __init__(self, root: Path) -> None:
-        """Keep one file a block under `root`; raises StorageError."""
+    def __init__(self, root: Path, files: Files | None = None) -> None:
+        """Keep one file a block under `root` of this machine's file system, or of `files`; raises StorageError."""
         self._root = root
+        self._files = files or DiskFiles()
         try:
-            root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._heights = {path: int(path.name[:16], 16) for path in root.glob("*.block")}
+            self._files.make_folder(root)
+            paths = [path for path in self._files.iter_paths(root) if path.suffix == ".block"]
+            self._heights = {path: int(path.name[:16], 16) for path in paths}
         except (OSError, ValueError) as error:
             raise StorageError(f"cannot read the signing record {root}: {error}") from None
 
@@ -44,7 +45,7 @@ class SigningRecord:
         if path not in self._heights:
             return None
         try:
-            return decode(Block, path.read_bytes(), BLOCK_BYTES_MAX)
+            return decode(Block, self._files.read(path, BLOCK_BYTES_MAX + 1), BLOCK_BYTES_MAX)
         except (OSError, DecodeError) as error:
             raise StorageError(f"the signing record {path} cannot be read: {error}") from None
 
@@ -58,16 +59,18 @@ class SigningRecord:
             return before
         block, path = sign(), self._path(height, trunk_hash)
         assert (block.header.height, compute_trunk_hash(block.header.trunk)) == (height, trunk_hash)
-        write_private(path, encode(block))
+        try:
+            self._files.write(path, encode(block))
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror}") from None
         self._heights[path] = height
         self._forget(max(self._heights.values()) - KEPT_HEIGHTS)
         return block
 
     def _forget(self, oldest: int) -> None:
         try:
-            sync_directory(self._root)
             for path in [path for path, height in self._heights.items() if height < oldest]:
-                path.unlink(missing_ok=True)
+                self._files.delete(path)
                 del self._heights[path]
         except OSError as error:
             raise StorageError(f"cannot write the signing record {self._root}: {error.strerror}") from None

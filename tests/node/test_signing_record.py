@@ -86,6 +86,7 @@ def test_a_record_that_cannot_be_read_or_written_stops_the_signing(tmp_path: Pat
     with pytest.raises(StorageError, match="cannot be read"):
         sign(record, make_block(1, time_ms=2))
     shutil.rmtree(tmp_path / "signed")
+    (tmp_path / "signed").write_text("no folder")
     with pytest.raises(StorageError, match="cannot write"):
         sign(record, make_block(2))
     (tmp_path / "other").write_text("no folder")
