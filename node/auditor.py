@@ -5,7 +5,6 @@ ready. For now every validator settles by re-execution; an auditor that disputes
 """
 
 import asyncio
-import logging
 from collections.abc import Iterable
 
 from chain.errors import MathesisError
@@ -16,9 +15,10 @@ from chain.ledger.records import ContributionKey
 from chain.ledger.transition import ContributionStatus
 from node.chain import Chain
 from node.importer import HeadChange
+from node.observability.journal import get_log
 from node.observability.tally import Tally
 
-log = logging.getLogger("mathesis.auditor")
+log = get_log("auditor")
 
 
 class Auditor:
@@ -60,11 +60,11 @@ class Auditor:
                 segment = get_segment_context(contribution, state)
                 is_honest = self._learning.is_segment_honest(context.task, segment, sidecar)
             except MathesisError as error:
-                log.warning("segment %d of %s could not be audited: %s", key.index, key.miner.hex()[:16], error)
+                log.warning("segment could not be audited", miner=key.miner, index=key.index, error=str(error))
                 continue
             self.audits.add("honest" if is_honest else "mismatch")
             if not is_honest:
+                reason = "it is not what its seed gives"
                 log.warning(
-                    "segment %d of %s in round %d is not what its seed gives: it will not settle",
-                    key.index, key.miner.hex()[:16], round_number,
-                )  # fmt: skip
+                    "segment will not settle", round=round_number, miner=key.miner, index=key.index, reason=reason
+                )

@@ -7,7 +7,6 @@ bounded queue, so no lock is needed. `InvalidBlock` is caught in one place. It k
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -27,9 +26,10 @@ from consensus.fork_choice import Path, choose_path
 from consensus.header_chain import ChainEntry, make_entry
 from consensus.header_rules import validate_header
 from node.chain import Chain, OverlayNodes
+from node.observability.journal import get_log
 from node.observability.tally import Durations, Tally
 
-log = logging.getLogger("mathesis.importer")
+log = get_log("importer")
 
 QUEUE_LENGTH_MAX = 64
 
@@ -245,7 +245,7 @@ class Importer:
         if failure is not None:
             failed, error = failure
             self._chain.mark_invalid(failed)
-            log.warning("block %s at height %d is invalid: %s", failed.hash.hex()[:16], failed.height, error)
+            log.warning("block is invalid", block=failed.hash, height=failed.height, error=str(error))
             return ImportOutcome(ImportResult.INVALID, entry.hash, error.rule, str(error))
         assert change is not None
         with self._measure("commit"):

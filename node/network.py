@@ -6,7 +6,6 @@ it ends the judging and comes out of `wait_failed`.
 """
 
 import asyncio
-import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from chain.primitives import Hash, PublicKey
 from chain.signature import SigningKey
 from node.doorman import Doorman, Visit
 from node.link import Link
+from node.observability.journal import get_log
 from node.observability.tally import Tally
 from node.ports import ChainPort, Outcome, SubmitResult
 from node.surroundings import Surroundings, WirePort, make_surroundings
@@ -26,7 +26,7 @@ from p2p.messages import Message, Ping, Status
 from p2p.relay import Relay
 from p2p.score import Fault, Standing
 
-log = logging.getLogger(__name__)
+log = get_log("network")
 
 TICK_S = 0.2
 REDIAL_S_MIN = 0.5
@@ -149,9 +149,8 @@ class Network:
         self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             # An error that says what is wrong needs no trace; any other is a fault of ours.
-            log.error(
-                "a task of the network failed: %s", error, exc_info=not isinstance(error, MathesisError) and error
-            )
+            trace = None if isinstance(error, MathesisError) else error
+            log.error("task failed", error=str(error), exc_info=trace)
 
     def _on_vital_done(self, task: asyncio.Task[object]) -> None:
         assert self._failed is not None
@@ -161,7 +160,7 @@ class Network:
     async def _on_inbound(self, wire: WirePort) -> None:
         visit = self._doorman.admit(wire.address, _now_ms())
         if visit is None:
-            log.info("refused a connection from %s: no room, or banned", wire.address)
+            log.info("connection refused", address=wire.address, reason="no room, or banned")
             await wire.close()
             return
         try:
@@ -184,7 +183,7 @@ class Network:
         try:
             wire = await self._dialler.dial(seed.host, seed.port, self._limits.handshake_ms / 1000)
         except OSError as error:
-            log.debug("cannot reach %s:%d: %s", seed.host, seed.port, error)
+            log.debug("cannot reach", host=seed.host, port=seed.port, error=str(error))
             return None
         return await self._run_wire(wire, Role.INITIATOR, None)
 
@@ -201,13 +200,13 @@ class Network:
             if self._take_link(key, link):
                 await self._run_link(key, link)
         except HandshakeRefused as error:
-            log.warning("no handshake with %s: %s", wire.address, error)
+            log.warning("no handshake", address=wire.address, error=str(error))
         except RemoteProtocolError as error:
-            log.warning("peer %s at %s: %s", key.hex()[:16] if key else "unknown", wire.address, error)
+            log.warning("peer broke the protocol", peer=key, address=wire.address, error=str(error))
             self.charges.add(Fault.PROTOCOL.name.lower())
             self._doorman.charge(key, wire.address, Fault.PROTOCOL, _now_ms())
         except OSError as error:
-            log.debug("connection with %s ended: %s", wire.address, error)
+            log.debug("connection ended", address=wire.address, error=str(error))
         finally:
             self._drop_link(key, link)
             await link.close()
@@ -276,13 +275,14 @@ class Network:
         if isinstance(action, Charge):
             self._charge(action, link)
         elif not (link.send(action.message) if isinstance(action, Send) else link.serve(action.question)):
-            log.warning("peer %s reads too slowly and is dropped", action.peer.hex()[:16])
+            log.warning("peer dropped", peer=action.peer, reason="it reads too slowly")
             self._end(action.peer, link)
 
     def _charge(self, charge: Charge, link: Link) -> None:
         self.charges.add(charge.fault.name.lower())
         standing = self._doorman.charge(charge.peer, link.wire.address, charge.fault, _now_ms())
-        log.warning("peer %s: %s (%s): %s", charge.peer.hex()[:16], charge.fault.name, standing.name, charge.reason)
+        fault = charge.fault.name.lower()
+        log.warning("peer charged", peer=charge.peer, fault=fault, standing=standing.name.lower(), reason=charge.reason)
         if standing is Standing.BANNED or charge.fault is Fault.PROTOCOL:
             self._end(charge.peer, link)
         elif standing is Standing.IGNORED and not link.is_muted:
@@ -327,7 +327,7 @@ class Network:
         now_ms = _now_ms()
         silent_ms = now_ms - link.heard_ms
         if silent_ms > 3 * self._limits.ping_ms:
-            log.info("peer %s is silent and is dropped", key.hex()[:16])
+            log.info("peer dropped", peer=key, reason="it is silent")
             self._end(key, link)
         elif silent_ms > self._limits.ping_ms and now_ms - link.pinged_ms > self._limits.ping_ms:
             link.pinged_ms = now_ms

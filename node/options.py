@@ -57,6 +57,8 @@ class NodeOptions:
     passphrase: str = field(default="", repr=False)
     """Opens the keystore; the empty one belongs to keys made for development."""
     output: OutputOptions = OutputOptions()
+    log_level: str = "info"
+    """The least level of events that the journal shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class MineOptions:
     is_sabotaging: bool = False
     """Forge every segment's delta and mine no tickets: for networks that show what becomes of forgers."""
     output: OutputOptions = OutputOptions()
+    log_level: str = "info"
+    """The least level of events that the journal shows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,6 +187,15 @@ class NodeQueries:
         """Return the connected peers."""
         return self._read_peers()
 
+    @property
+    def rates(self) -> MinerRates | None:
+        """What the node's miner reported last."""
+        return self._rates
+
+    def is_syncing(self) -> bool:
+        """Say whether heavier headers are known than blocks."""
+        return self._chain.get_heaviest_header().total_work > self._chain.head.total_work
+
     def get_status(self) -> StatusInfo:
         """Return the node at a glance."""
         chain, mempool = self._chain, self._parts.mempool
@@ -194,7 +203,7 @@ class NodeQueries:
             version=version("mathesis"),
             network=chain.header_context.genesis.network,
             node=self._parts.key.public_key,
-            is_syncing=chain.get_heaviest_header().total_work > chain.head.total_work,
+            is_syncing=self.is_syncing(),
             peers=len(self._read_peers()),
             pool_transactions=len(mempool),
             pool_size_bytes=mempool.size_bytes,

@@ -6,21 +6,21 @@ no peer: whoever brought the second header, the importer tells of it.
 """
 
 import asyncio
-import logging
 from collections import OrderedDict
 from collections.abc import Callable
 
 from chain.errors import InvalidTransaction
 from chain.header import Header
-from chain.ledger.bonds import Stake, get_stake, make_report
+from chain.ledger.bonds import NOTHING, get_stake, make_report
 from chain.primitives import Hash
 from chain.signature import SigningKey
 from chain.transaction import Transaction, TransactionBody, compute_signing_hash
 from node.chain import Chain
 from node.gate import TransactionGate
 from node.importer import HeadChange
+from node.observability.journal import get_log
 
-log = logging.getLogger("mathesis.reporter")
+log = get_log("reporter")
 
 EVIDENCE_MAX = 64
 """Pairs remembered, oldest dropped first; a bond is gone after the first, what remains are single rewards."""
@@ -45,7 +45,7 @@ class Reporter:
     def on_equivocation(self, first: Header, second: Header) -> None:
         """Take two headers of one ticket."""
         foliage = first.foliage
-        log.warning("%s signed two headers for one ticket at height %d", foliage.miner.hex()[:16], foliage.height)
+        log.warning("two headers for one ticket", miner=foliage.miner, height=foliage.height)
         self._remember(first, second)
         self._report_soon()
 
@@ -71,7 +71,8 @@ class Reporter:
 
     async def _report(self) -> None:
         for first, second in tuple(self._evidence.values()):
-            if first.height > self._chain.head.height or get_stake(self._chain.view(), first) == Stake(0, 0):
+            height, parameters = self._chain.head.height, self._chain.parameters
+            if first.height > height or get_stake(parameters, self._chain.view(), first, height + 1) == NOTHING:
                 continue
             account = SigningKey(self._get_random_bytes(32))
             body = TransactionBody(account.public_key, 0, 0, make_report(first, second, self._key.public_key))
@@ -79,4 +80,4 @@ class Reporter:
             try:
                 await self._gate.admit(Transaction(body, signature))
             except InvalidTransaction as error:
-                log.info("the report of height %d waits: %s", first.height, error)
+                log.info("report waits", height=first.height, error=str(error))

@@ -7,9 +7,7 @@ code of `node.exit_codes`.
 import asyncio
 import errno
 import json
-import logging
 import signal
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +27,8 @@ from node.exit_codes import CommandError, ExitCode
 from node.keystore import load_key
 from node.learning import load_task
 from node.network import Endpoint, Network
+from node.observability.journal import get_log, start_journal
+from node.observability.watch import Watch
 from node.options import NodeOptions
 from node.parts import Parts
 from node.queries import NodeQueries
@@ -42,7 +42,7 @@ from node.surroundings import make_surroundings
 from node.validator import Identity, Validator, make_ticket_verifier, make_validator
 from p2p.limits import Limits
 
-log = logging.getLogger("mathesis.node")
+log = get_log("node")
 
 
 @dataclass(slots=True)
@@ -51,6 +51,7 @@ class Node:
 
     options: NodeOptions
     validator: Validator
+    watch: Watch
     rpc: RpcServer
 
     @property
@@ -72,11 +73,13 @@ class Node:
         except OSError as error:
             code = ExitCode.PORT_BUSY if error.errno == errno.EADDRINUSE else ExitCode.FAILURE
             raise CommandError(code, f"cannot listen to peers on {p2p.text}: {error.strerror}") from None
+        self.watch.heartbeat.start()
         await self.rpc.start()
 
     async def stop(self) -> None:
         """Stop listening, finish the import under way, close the database."""
         await self.rpc.stop()
+        await self.watch.heartbeat.stop()
         await self.validator.stop()
 
 
@@ -94,13 +97,15 @@ def make_node(options: NodeOptions, directory: DataDirectory, key: SigningKey) -
         store.close()
         raise
     queries = NodeQueries(validator.parts, lambda: _describe_peers(validator.network), blobs.get)
+    watch = Watch(validator, queries, directory.database_path, is_alone=not options.seeds)
     token = make_token()
     write_private(directory.cookie_path, token.encode("ascii"))
     server = RpcServer(
         Dispatcher(make_registry(), Api(queries, NodeSubmissions(validator.parts, queries))),
         ServerOptions(options.rpc, options.rpc_hosts, options.rpc_origins, token),
+        watch.pages,
     )
-    return Node(options, validator, server)
+    return Node(options, validator, watch, server)
 
 
 def _describe_peers(network: Network) -> tuple[PeerInfo, ...]:
@@ -116,7 +121,7 @@ async def _serve(node: Node) -> None:
         loop.add_signal_handler(number, stopping.set)
     try:
         await node.start()
-        log.info("listening to peers on %s, to callers on %s", node.options.p2p.text, node.options.rpc.text)
+        log.info("listening", p2p=node.options.p2p.text, rpc=node.options.rpc.text)
         _say(node)
         failed = asyncio.create_task(node.network.wait_failed())
         stopped = asyncio.create_task(stopping.wait())
@@ -160,7 +165,7 @@ def _take_genesis(directory: DataDirectory, path: Path) -> None:
 
 def run(options: NodeOptions) -> int:
     """Run a node until a signal; returns an exit code."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+    start_journal(options.log_level, is_json=options.output.json)
     directory = DataDirectory(options.directory)
     directory.create()
     try:

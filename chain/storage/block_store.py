@@ -69,6 +69,11 @@ class BlockStore:
         """Release the database."""
         self._rows.close()
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether no write has failed; nothing is written behind one that has."""
+        return self._rows.is_writable
+
     def get_tip(self) -> Tip:
         """Return the committed head; raises StorageError."""
         data = self._rows.get(_TIP)

@@ -47,6 +47,11 @@ class SealedRows:
             self._is_torn = True
             raise
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether no write has failed."""
+        return not self._is_torn
+
     def close(self) -> None:
         """Release the engine."""
         self._engine.close()

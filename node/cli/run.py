@@ -12,6 +12,14 @@ from node.options import LOOPBACK, P2P_PORT, RPC_PORT, DevnetOptions, Endpoint, 
 
 _ENDPOINT = EndpointType()
 
+_log_level_option = click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="Least level of events on standard error; with --json they are lines of JSON.",
+)
+
 
 @click.command()
 @click.option(
@@ -70,6 +78,7 @@ def devnet(directory: Path, blocks: int | None, is_json: bool, *, plain: bool, *
 @click.option(
     "--passphrase", envvar="MATHESIS_PASSPHRASE", default="", help="Opens the node's key (or MATHESIS_PASSPHRASE)."
 )
+@_log_level_option
 @json_option
 def node(
     directory: Path,
@@ -80,6 +89,7 @@ def node(
     rpc_hosts: tuple[str, ...],
     rpc_origins: tuple[str, ...],
     passphrase: str,
+    log_level: str,
     is_json: bool,
 ) -> int:
     """Run a validator node."""
@@ -95,6 +105,7 @@ def node(
         rpc_origins=rpc_origins,
         passphrase=passphrase,
         output=make_output(is_json),
+        log_level=log_level,
     )
     return run(options)
 
@@ -104,8 +115,9 @@ def node(
 @rpc_option
 @click.option("--backend", type=click.Choice(["cpu", "reference"]), default="cpu", show_default=True, help="Kernels.")
 @click.option("--sabotage", is_flag=True, hidden=True, help="Forge every segment, to show what becomes of it.")
+@_log_level_option
 @json_option
-def mine(directory: Path, url: str, backend: str, *, sabotage: bool, is_json: bool) -> int:
+def mine(directory: Path, url: str, backend: str, log_level: str, *, sabotage: bool, is_json: bool) -> int:
     """Train and mine for a running node."""
     from node.miner.run import run
 
@@ -115,5 +127,6 @@ def mine(directory: Path, url: str, backend: str, *, sabotage: bool, is_json: bo
         backend=backend,
         is_sabotaging=sabotage,
         output=make_output(is_json),
+        log_level=log_level,
     )
     return run(options)

@@ -3,7 +3,6 @@
 Mining must not wait for the network, so work is polled beside it; a node that is away for a while is waited for.
 """
 
-import logging
 import threading
 from collections.abc import Callable
 
@@ -12,12 +11,13 @@ from chain.errors import MathesisError
 from chain.genesis import GENESIS_BYTES_MAX, Genesis
 from chain.primitives import Hash
 from chain.ticket import Ticket, TicketOpening
+from node.observability.journal import get_log
 from node.rpc import methods
 from node.rpc.client import NodeUnreachable, RemoteError, RpcClient
 from node.rpc.registry import Params
 from node.rpc.views import WorkView, from_hex, to_hex
 
-log = logging.getLogger("mathesis.miner")
+log = get_log("miner")
 
 POLL_S = 0.1
 
@@ -87,7 +87,7 @@ class NodeLink:
         try:
             return call()
         except (RemoteError, NodeUnreachable) as error:
-            log.warning("the node did not take it: %s", error)
+            log.warning("the node did not take it", error=str(error))
             return ""
 
     def _poll(self) -> None:
@@ -96,7 +96,7 @@ class NodeLink:
             try:
                 self._work = client.call(methods.GET_WORK, Params())
             except MathesisError as error:
-                log.info("waiting for the node: %s", error)
+                log.info("waiting for the node", error=str(error))
                 self._work = None
                 self._stopping.wait(1.0)
                 # A restarted node has a new cookie.

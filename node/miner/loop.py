@@ -4,7 +4,6 @@ One thread computes; the link polls beside it and every matmul looks whether the
 nothing. A sabotaging miner forges the delta of each segment: networks for tests show with it that forgery does not pay.
 """
 
-import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -26,11 +25,12 @@ from node.miner.link import NodeLink, get_parent_hash
 from node.miner.plan import RoundPosition, SegmentPlan, is_commit_open, is_live, plan_segments
 from node.miner.sabotage import forge_delta
 from node.miner.segment import MatmulOperands, TrainedSegment, open_segment, train_segment
+from node.observability.journal import get_log
 from node.rpc.client import NodeUnreachable, RemoteError
 from node.rpc.methods import OpeningsParams, SegmentParams
 from node.rpc.views import ContributionView, WorkView, from_hex, to_hex
 
-log = logging.getLogger("mathesis.miner")
+log = get_log("miner")
 
 RATE_SPAN_S = 2.0
 
@@ -83,7 +83,7 @@ class MinerLoop:
                 self._prepare(work)
             except (RemoteError, NodeUnreachable) as error:
                 # The node has gone, or the round has ended between its answers: the newest work says which.
-                log.info("starting over: %s", error)
+                log.info("starting over", error=str(error))
                 self._link.wait(0.2)
                 continue
             if self._tools.is_sabotaging or not self._mine(work):
@@ -161,7 +161,7 @@ class MinerLoop:
             sidecar=encode(segment.sidecar),
         )
         if self._link.submit_segment(params):
-            log.info("round %d: committed segment %d", segment.plan.round, segment.plan.index)
+            log.info("segment committed", round=segment.plan.round, index=segment.plan.index)
 
     def _open(self, work: WorkView, info: ContributionView) -> None:
         segment = self._segments.get(info.index)
@@ -173,11 +173,11 @@ class MinerLoop:
         try:
             openings = open_segment(tools.task, tools.backend, segment, drawn)
         except InvalidProof as error:
-            log.warning("round %d: segment %d cannot be opened: %s", info.round, info.index, error)
+            log.warning("segment cannot be opened", round=info.round, index=info.index, error=str(error))
             return
         params = OpeningsParams(task=work.task.task, round=info.round, index=info.index, openings=list(openings))
         if self._link.submit_openings(params):
-            log.info("round %d: opened %d places of segment %d", info.round, len(openings), info.index)
+            log.info("segment opened", round=info.round, index=info.index, places=len(openings))
 
     def _mine(self, work: WorkView) -> bool:
         """Look for a ticket under the work's parent, lap after lap; False when no segment is live."""
@@ -223,7 +223,7 @@ class MinerLoop:
         )
         outcome = self._link.submit_ticket(get_parent_hash(work), ticket, open_ticket(ticket, matmul.a, matmul.bt))
         self._won = work.parent.hash if outcome else self._won
-        log.info("ticket under height %d in lap %d: %s", work.parent.height, place.lap, outcome or "refused")
+        log.info("ticket found", parent=work.parent.height, lap=place.lap, outcome=outcome or "refused")
 
     def _wait_for_news(self, work: WorkView) -> None:
         """Give the node a moment to show its new head, so that no work goes into the old one."""

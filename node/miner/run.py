@@ -3,9 +3,7 @@
 It refuses to know a key, a database and a peer: all of that is its node's, which it asks over RPC on loopback.
 """
 
-import logging
 import signal
-import sys
 
 from chain.errors import DecodeError
 from ml.backends import get_backend
@@ -15,15 +13,16 @@ from node.exit_codes import CommandError, ExitCode
 from node.learning import load_task
 from node.miner.link import NodeLink
 from node.miner.loop import MinerLoop, Tools
+from node.observability.journal import get_log, start_journal
 from node.options import MineOptions
 from node.rpc.client import NodeUnreachable, read_token
 
-log = logging.getLogger("mathesis.miner")
+log = get_log("miner")
 
 
 def run(options: MineOptions) -> int:
     """Mine for the node of a data directory until a signal; returns an exit code."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+    start_journal(options.log_level, is_json=options.output.json)
     cookie_path = DataDirectory(options.directory).cookie_path
     try:
         link = NodeLink(options.rpc_url, lambda: read_token(cookie_path))
@@ -37,6 +36,6 @@ def run(options: MineOptions) -> int:
         signal.signal(number, lambda *_: link.stop())
     link.start()
     tools = Tools(genesis, task, get_backend(options.backend), get_lottery(options.backend), options.is_sabotaging)
-    log.info("mining %s for %s", genesis.network, options.rpc_url)
+    log.info("mining", network=genesis.network, rpc=options.rpc_url)
     MinerLoop(link, tools).run()
     return int(ExitCode.OK)

@@ -4,12 +4,12 @@ Batches, notifications and error objects follow the specification; a batch is bo
 weigh. It knows no HTTP. Source: JSON-RPC 2.0 specification (2013-01-04).
 """
 
-import logging
 from dataclasses import dataclass
 
 import msgspec
 
 from chain.errors import DecodeError, MathesisError
+from node.observability.journal import get_log
 from node.rpc.api import NodeApi
 from node.rpc.errors import ErrorCode, ErrorData, ErrorObject, RpcError, from_chain_error
 from node.rpc.jsontext import Json, parse_json
@@ -20,7 +20,7 @@ RESPONSE_BYTES_MAX = 16 * 1024 * 1024
 """What the answers of one batch may weigh together; later calls of it get a limit error."""
 
 RequestId = str | int | None
-_log = logging.getLogger(__name__)
+_log = get_log("rpc")
 
 
 class _Success(msgspec.Struct, frozen=True):
@@ -100,11 +100,11 @@ class Dispatcher:
         except MathesisError as error:
             remote = from_chain_error(error)
             if remote.code is ErrorCode.INTERNAL:
-                _log.exception("%s failed", request.method)
+                _log.exception("call failed", method=request.method)
             raise remote from None
         except Exception:
             # The last line of defence: a bug must neither end the server nor show its insides.
-            _log.exception("%s failed", request.method)
+            _log.exception("call failed", method=request.method)
             raise RpcError(ErrorCode.INTERNAL, ErrorData("internal")) from None
 
 
