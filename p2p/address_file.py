@@ -1,0 +1,107 @@
+"""What a node keeps of its peers between runs: the address book, the anchors and the bans, as sealed bytes.
+
+A file is the BLAKE3 of a canonical record, then the record, whose first field is its version. Damage raises a typed
+error and nothing is guessed; the seal finds accidents, not forgers, who could write any file. It opens none itself.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+from blake3 import blake3
+
+from chain.codec import U8, U16, U64, Bytes, Many, decode, encode
+from chain.errors import DecodeError
+from p2p.address_book import AddressBook
+from p2p.address_tables import ENTRIES_MAX, Entry
+from p2p.addresses import Draw, PeerAddress, Prefix, Scope
+from p2p.score import NAMES_MAX
+
+VERSION = 1
+SEAL_BYTES = 32
+FILE_BYTES_MAX = 8 * 1024 * 1024
+"""More than a full book takes, at 64 bytes an entry."""
+ANCHORS_MAX = 2
+
+T = TypeVar("T", "BookRecord", "BansRecord")
+
+
+@dataclass(frozen=True, slots=True)
+class EntryRecord:
+    """An address with its history: Unix times in milliseconds, 0 for never; `is_tried` is 0 or 1."""
+
+    address: PeerAddress
+    teller: Annotated[bytes, Bytes(3, 5)]
+    seen_ms: U64
+    attempt_ms: U64
+    success_ms: U64
+    failures: U16
+    is_tried: U8
+
+
+@dataclass(frozen=True, slots=True)
+class BookRecord:
+    """An address book, and the peers that are dialled first at the next start."""
+
+    version: U16
+    salt: Annotated[bytes, Bytes(32, 32)]
+    anchors: Annotated[tuple[PeerAddress, ...], Many(ANCHORS_MAX)]
+    entries: Annotated[tuple[EntryRecord, ...], Many(ENTRIES_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """A key (32 bytes) or an IP address (16 bytes) that is refused, and until when in Unix milliseconds."""
+
+    name: Annotated[bytes, Bytes(1, 64)]
+    until_ms: U64
+
+
+@dataclass(frozen=True, slots=True)
+class BansRecord:
+    """Everybody who is refused."""
+
+    version: U16
+    bans: Annotated[tuple[Ban, ...], Many(NAMES_MAX)]
+
+
+def make_record(book: AddressBook, anchors: tuple[PeerAddress, ...]) -> BookRecord:
+    """Return what a book is kept as; equal books give equal records."""
+    entries = tuple(
+        EntryRecord(
+            entry.address, entry.teller, entry.seen_ms, entry.attempt_ms, entry.success_ms,
+            min(entry.failures, 2**16 - 1), int(entry.is_tried),
+        )
+        for entry in book
+    )  # fmt: skip
+    return BookRecord(VERSION, book.salt, anchors[:ANCHORS_MAX], entries)
+
+
+def make_book(record: BookRecord, draw: Draw, scope: Scope, now_ms: int) -> AddressBook:
+    """Return the book that a record keeps."""
+    book = AddressBook(record.salt, draw, scope)
+    for kept in record.entries:
+        entry = Entry(
+            kept.address, Prefix(kept.teller), kept.seen_ms, kept.attempt_ms, kept.success_ms,
+            kept.failures, bool(kept.is_tried),
+        )  # fmt: skip
+        book.restore(entry, now_ms)
+    return book
+
+
+def seal(record: BookRecord | BansRecord) -> bytes:
+    """Return the bytes of a file."""
+    data = encode(record)
+    return blake3(data).digest() + data
+
+
+def unseal(cls: type[T], data: bytes) -> T:
+    """Return the record in a file's bytes; raises DecodeError when they are damaged or of another version."""
+    if len(data) > FILE_BYTES_MAX:
+        raise DecodeError(f"found {len(data)} bytes, expected at most {FILE_BYTES_MAX}")
+    found, expected = data[:SEAL_BYTES], blake3(data[SEAL_BYTES:]).digest()
+    if found != expected:
+        raise DecodeError(f"found the seal {found.hex()}, expected {expected.hex()}")
+    record = decode(cls, data[SEAL_BYTES:], FILE_BYTES_MAX)
+    if record.version != VERSION:
+        raise DecodeError(f"found version {record.version}, expected {VERSION}")
+    return record
