@@ -11,6 +11,7 @@ from pathlib import Path
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from chain.ledger.transition import ContributionStatus
 from chain.primitives import ATOMS_PER_COIN
 from node.importer import HeadChange
 from node.observability.health import Facts, Verdict, judge_life, judge_readiness
@@ -137,7 +138,7 @@ class Watch:
         return checkpoint.correct / checkpoint.total if checkpoint.total else 0.0
 
     def _count_contributions(self) -> dict[str, float]:
-        counts = Tally()
+        counts = Tally(tuple(status.name.lower() for status in ContributionStatus))
         for contribution in self._queries.get_contributions(None):
             counts.add(contribution.status)
         return {status: float(count) for status, count in sorted(counts.counts.items())}
