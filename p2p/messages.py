@@ -13,6 +13,7 @@ from chain.codec import U8, U16, U64, U256, Bytes, HashField, Many, PublicKeyFie
 from chain.errors import DecodeError
 from chain.header import HEADER_BYTES_MAX
 from chain.transaction import SIDECAR_BYTES_MAX, TRANSACTION_BYTES_MAX
+from p2p.addresses import IpField, SeenAddress
 from p2p.errors import RemoteProtocolError
 
 FRAME_BYTES_MAX = 2 * 1024 * 1024
@@ -20,6 +21,7 @@ CONTROL_BYTES_MAX = 64 * 1024
 HANDSHAKE_BYTES_MAX = 4 * 1024
 HEADERS_MAX = 2_000
 ITEMS_MAX = 1_000
+ADDRESSES_MAX = 1_000
 LOCATOR_MAX = 64
 ENVELOPE_BYTES_MAX = 7
 """What a frame adds to its payload: array header, kind, and a byte string's header."""
@@ -146,6 +148,27 @@ class Pong:
 
 
 @dataclass(frozen=True, slots=True)
+class GetAddresses:
+    """Ask for at most `count` addresses of peers; answered once a connection."""
+
+    count: U16
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Addresses of peers, asked for or not."""
+
+    addresses: Annotated[tuple[SeenAddress, ...], Many(ADDRESSES_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The IP address at which the sender sees the receiver."""
+
+    ip: IpField
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """The envelope of every message."""
 
@@ -167,6 +190,9 @@ Message = (
     | SidecarMessage
     | Ping
     | Pong
+    | GetAddresses
+    | Addresses
+    | Observed
 )
 
 KINDS: tuple[tuple[type[Message], int], ...] = (
@@ -183,6 +209,9 @@ KINDS: tuple[tuple[type[Message], int], ...] = (
     (SidecarMessage, FRAME_BYTES_MAX),
     (Ping, CONTROL_BYTES_MAX),
     (Pong, CONTROL_BYTES_MAX),
+    (GetAddresses, CONTROL_BYTES_MAX),
+    (Addresses, CONTROL_BYTES_MAX),
+    (Observed, CONTROL_BYTES_MAX),
 )
 """Each kind's record, by its number on the wire, with the bytes that a whole frame of it may take."""
 
