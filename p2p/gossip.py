@@ -39,15 +39,19 @@ class Gossip:
         self._fetcher = fetcher
         self._limits = limits
         self._known: dict[Peer, BoundedSet[Item]] = {}
+        self._block_only: dict[Peer, None] = {}
         self._rejected: BoundedSet[Item] = BoundedSet(REJECTED_MAX)
 
-    def add_peer(self, peer: Peer) -> None:
-        """Take `peer` as one that knows nothing yet."""
+    def add_peer(self, peer: Peer, *, is_block_only: bool = False) -> None:
+        """Take `peer` as one that knows nothing yet; with a block-only one no transactions are exchanged."""
         self._known[peer] = BoundedSet(self._limits.known_items_max)
+        if is_block_only:
+            self._block_only[peer] = None
 
     def drop_peer(self, peer: Peer) -> None:
         """Forget `peer`."""
         self._known.pop(peer, None)
+        self._block_only.pop(peer, None)
 
     def reject(self, item: Item) -> None:
         """Do not fetch `item` again."""
@@ -67,7 +71,8 @@ class Gossip:
             validate_kind(item)
             is_held = has_item(self._chain, item) or self._assembly.holds(item)
             self.mark_known(peer, item)
-            if is_held or item in self._rejected or (item.kind == ItemKind.TRANSACTION and is_behind):
+            is_unwelcome = item.kind == ItemKind.TRANSACTION and (is_behind or peer in self._block_only)
+            if is_held or item in self._rejected or is_unwelcome:
                 continue
             if item.kind != ItemKind.SIDECAR or self._fetcher.is_wanted(item):
                 self._fetcher.want(item, peer)
@@ -76,7 +81,8 @@ class Gossip:
         """Return announcements of `item` to every peer that is not known to hold it."""
         actions: list[Action] = []
         for peer, known in self._known.items():
-            if item not in known:
+            is_unwelcome = item.kind == ItemKind.TRANSACTION and peer in self._block_only
+            if item not in known and not is_unwelcome:
                 known.add(item)
                 actions.append(Send(peer, Inventory((item,))))
         return actions

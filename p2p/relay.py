@@ -47,11 +47,12 @@ class Relay:
         self._peers: dict[Peer, None] = {}
         self._actions: list[Action] = []
 
-    def on_established(self, peer: Peer) -> None:
+    def on_established(self, peer: Peer, *, is_block_only: bool = False) -> None:
         """Take a peer whose handshake is over, and tell it where we stand."""
         self._peers[peer] = None
-        for part in (self._fetcher, self._gossip, self._sync):
-            part.add_peer(peer)
+        self._fetcher.add_peer(peer)
+        self._gossip.add_peer(peer, is_block_only=is_block_only)
+        self._sync.add_peer(peer)
         self._actions.append(Send(peer, self._make_status()))
 
     def on_gone(self, peer: Peer) -> None:

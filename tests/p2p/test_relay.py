@@ -210,6 +210,18 @@ def test_a_sidecar_nobody_has_lets_the_block_go() -> None:
     assert relay.poll(3) == [Send(ANN, GetData((item,)))], "it is fetched anew"
 
 
+def test_with_a_block_only_peer_no_transactions_are_exchanged() -> None:
+    chain, relay = make_relay(BEN)
+    relay.on_established(ANN, is_block_only=True)
+    relay.poll(0)
+    item = Item(ItemKind.TRANSACTION, chain.add_transaction(make_transfer(0)))
+    relay.announce_transaction(item.hash)
+    assert relay.poll(0) == [Send(BEN, Inventory((item,)))]
+    theirs = Item(ItemKind.TRANSACTION, ScriptedChain().add_transaction(make_transfer(1)))
+    relay.on_message(ANN, Inventory((theirs, block_item(5))), 1)
+    assert relay.poll(1) == [Send(ANN, GetData((block_item(5),)))]
+
+
 def test_pending_blocks_are_bounded() -> None:
     _, relay = make_relay(ANN)
     blocks = [make_block(Hash(n.to_bytes(32, "big")), 9, salt=n) for n in range(1, 300)]
