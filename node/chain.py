@@ -14,6 +14,7 @@ from chain.header import Header
 from chain.ledger.context import BlockEffects, LedgerContext, make_context
 from chain.ledger.genesis_state import make_genesis_state
 from chain.primitives import Hash
+from chain.state.tree import NodeChanges
 from chain.state.view import StateView
 from chain.storage.blob_store import BlobStore
 from chain.storage.block_store import BlockStore, Connected
@@ -40,9 +41,9 @@ class OverlayNodes:
         self._store = store
         self._nodes: dict[Hash, bytes] = {}
 
-    def add(self, nodes: dict[Hash, bytes]) -> None:
+    def add(self, nodes: NodeChanges) -> None:
         """Put more nodes on top."""
-        self._nodes |= nodes
+        self._nodes |= {node_hash: data for node_hash, data in nodes.items() if data is not None}
 
     def get_state_node(self, node_hash: Hash) -> bytes | None:
         """Return a node's bytes, or None."""

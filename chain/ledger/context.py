@@ -12,6 +12,7 @@ from chain.ledger.learning import ContentSource, LearningEngine, SegmentContext,
 from chain.ledger.records import Contribution, ContributionKey, TaskState
 from chain.ledger.transition import ContributionStatus
 from chain.primitives import Hash, PublicKey
+from chain.state.tree import NodeChanges
 from chain.state.view import StateView
 from chain.ticket import Ticket
 
@@ -107,10 +108,10 @@ Event = ContributionChanged | RewardDecided | RoundEnded | EquivocationPunished
 
 @dataclass(frozen=True, slots=True)
 class BlockEffects:
-    """What a block does: the root after it, the nodes to store for that root, and what happened."""
+    """What a block does: the root after it, the nodes that come and go with it, and what happened."""
 
     state_root: Hash
-    new_nodes: dict[Hash, bytes]
+    new_nodes: NodeChanges
     events: tuple[Event, ...]
 
     @property

@@ -11,7 +11,8 @@ from typing import Generic, TypeVar
 from chain.codec import decode, encode
 from chain.primitives import Hash
 from chain.state.proof import StateProof, prove_key
-from chain.state.tree import NodeSource, get_value, iter_leaves, update_tree
+from chain.state.tree import NodeChanges, NodeSource, get_value, iter_leaves
+from chain.state.update import update_tree
 
 VALUE_BYTES_MAX = 1024 * 1024
 
@@ -65,10 +66,10 @@ class StateView:
         assert fork._base is self
         self._changes.update(fork._changes)
 
-    def commit(self) -> tuple[Hash, dict[Hash, bytes]]:
-        """Return the root after all changes and the nodes to store for it; this view stays as it is."""
+    def commit(self) -> tuple[Hash, NodeChanges]:
+        """Return the root after all changes and the nodes that come and go with it; this view stays as it is."""
         update = update_tree(self._nodes, self.root, self._collect_changes())
-        return update.root, update.new_nodes
+        return update.root, update.nodes
 
     def prove(self, key: StateKey[T]) -> StateProof:
         """Return the proof of what `key` holds under `root`, without uncommitted changes; raises StorageError."""

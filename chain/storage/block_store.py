@@ -1,8 +1,9 @@
 """Headers, blocks, indexes and state nodes of one network as rows, one atomic write for each change of head.
 
-State nodes are named by their content, so an older head needs no undo record: its root is in its header and its nodes
-are still here. Every commit leaves a row with its number, so a write that an engine lost without a word (a cut manifest
-does that) shows as a gap. A damaged or foreign database is refused, never repaired. It decides no rule of the chain.
+State nodes are named by their content, so a recent head needs no undo record: its root is in its header and its nodes
+are still here; older states are pruned. Every commit leaves a row with its number, so a write that an engine lost
+without a word (a cut manifest does that) shows as a gap. A damaged or foreign database is refused, never repaired. It
+decides no rule of the chain.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,48 +16,61 @@ from chain.codec import decode, encode
 from chain.errors import DecodeError, StorageError
 from chain.header import HEADER_BYTES_MAX, Header, compute_header_hash
 from chain.primitives import Hash
-from chain.state.tree import load_node
-from chain.storage.engine import CorruptDatabase, Engine
+from chain.state.tree import NodeChanges, load_node
+from chain.state.update import compute_difference
+from chain.storage.engine import Changes, CorruptDatabase, Engine
 from chain.storage.leveldb import LevelDb
 from chain.storage.rows import SealedRows
+from chain.storage.state_nodes import StateNodes
 from chain.transaction import compute_transaction_hash
 
 CHECKED_BLOCKS = 288
-"""Links that are verified at every start."""
+"""Links that are verified at every start; as many states below the head's are kept, so a fork may lie that deep."""
 
 _TIP, _CHAIN = b"tip", b"chain"
-_HEADER, _BLOCK, _HEIGHT, _TRANSACTION, _NODE, _GENERATION = b"h", b"b", b"n", b"t", b"s", b"g"
+_HEADER, _BLOCK, _HEIGHT, _TRANSACTION, _GENERATION = b"h", b"b", b"n", b"t", b"g"
 
 T = TypeVar("T")
-
-Changes = dict[bytes, bytes | None]
-"""Rows to set or, where None stands, to remove."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tip:
-    """The head that was committed last; `generation` counts commits."""
+    """The head that was committed last; `generation` counts commits, `transitions` changes of the state tree.
+
+    What went with the transitions up to `pruned` is deleted.
+    """
 
     hash: Hash
     height: int
     generation: int
+    transitions: int
+    pruned: int
 
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """A block that joins the head's branch with the state nodes it makes."""
+    """A block that joins the head's branch, with the state nodes that come and go with it."""
 
     hash: Hash
     block: Block
-    new_nodes: dict[Hash, bytes]
+    nodes: NodeChanges
+
+
+class PrunedState(StorageError):
+    """A state is asked for that lies deeper than those that are kept."""
 
 
 class BlockStore:
     """One network's headers, blocks and state nodes on disk."""
 
-    def __init__(self, engine: Engine) -> None:
-        """Keep everything as rows of `engine`, which is closed with the store."""
+    def __init__(self, engine: Engine, kept_states: int | None = CHECKED_BLOCKS) -> None:
+        """Keep everything as rows of `engine`, which is closed with the store.
+
+        States deeper than `kept_states` blocks below the head are pruned, none where that is None.
+        """
         self._rows = SealedRows(engine)
+        self._nodes = StateNodes(self._rows)
+        self._kept_states = kept_states
         self._place = engine.place
 
     def __enter__(self) -> Self:
@@ -77,9 +91,9 @@ class BlockStore:
     def get_tip(self) -> Tip:
         """Return the committed head; raises StorageError."""
         data = self._rows.get(_TIP)
-        if data is None or len(data) != 48:
+        if data is None or len(data) != 64:
             raise CorruptDatabase(f"{self._place}: found no tip")
-        return Tip(Hash(data[:32]), int.from_bytes(data[32:40], "big"), int.from_bytes(data[40:], "big"))
+        return Tip(Hash(data[:32]), *(int.from_bytes(data[place : place + 8], "big") for place in range(32, 64, 8)))
 
     def get_header(self, block_hash: Hash) -> Header | None:
         """Return a header of any branch; raises StorageError."""
@@ -98,7 +112,12 @@ class BlockStore:
     def get_hash_at_height(self, height: int) -> Hash | None:
         """Return the hash of the head's branch at `height`."""
         data = self._rows.get(_height_key(height))
-        return None if data is None else Hash(data)
+        return None if data is None else Hash(data[:32])
+
+    def is_state_kept(self, height: int) -> bool:
+        """Say whether the state after the block at `height` of the head's branch can be read."""
+        row = self._rows.get(_height_key(height))
+        return row is not None and _get_transition(row) >= self.get_tip().pruned
 
     def get_transaction_block(self, transaction_hash: Hash) -> Hash | None:
         """Return the hash of the block on the head's branch that holds a transaction."""
@@ -107,7 +126,7 @@ class BlockStore:
 
     def get_state_node(self, node_hash: Hash) -> bytes | None:
         """Return the bytes of a state node; raises StorageError."""
-        return self._rows.get(_NODE + node_hash)
+        return self._nodes.get(node_hash)
 
     def iter_headers(self) -> Iterator[Header]:
         """Yield every stored header above genesis, each behind its parent; raises StorageError."""
@@ -125,29 +144,58 @@ class BlockStore:
         self._rows.write(_make_block_rows(block_hash, block))
 
     def commit(self, disconnected: Sequence[Block], connected: Sequence[Connected]) -> Tip:
-        """Move the head: off the `disconnected` blocks (tip first), onto the `connected` ones, in one synced write."""
-        previous, last = self.get_tip(), connected[-1]
-        tip = Tip(last.hash, last.block.header.height, previous.generation + 1)
+        """Move the head: off the `disconnected` blocks (tip first), onto the `connected` ones, in one synced write.
+
+        Raises PrunedState when the fork lies deeper than the states that are kept, StorageError.
+        """
+        before, last = self.get_tip(), connected[-1]
+        number, changes = before.transitions, Changes()
+        if disconnected:
+            number += 1
+            changes |= self._make_way_back(number, disconnected, connected[0].block)
+        for entry in connected:
+            number += 1
+            changes |= _make_block_rows(entry.hash, entry.block)
+            changes[_height_key(entry.block.header.height)] = entry.hash + number.to_bytes(8, "big")
+            changes |= {_TRANSACTION + compute_transaction_hash(t): entry.hash for t in entry.block.transactions}
+            changes |= self._nodes.make_rows(number, entry.nodes)
+        height = last.block.header.height
+        pruning, pruned = self._nodes.make_pruning_rows(before.pruned, self._get_prunable(height, changes), changes)
+        tip = Tip(last.hash, height, before.generation + 1, number, pruned)
+        self._rows.write(changes | pruning | _make_tip_rows(tip))
+        for entry in connected:
+            self._nodes.remember(entry.nodes)
+        return tip
+
+    def _make_way_back(self, number: int, disconnected: Sequence[Block], first: Block) -> Changes:
+        """Return the rows that take the head back to the parent of `first`, its state included."""
+        if not self.is_state_kept(first.header.height - 1):
+            raise PrunedState(f"{self._place}: the state at height {first.header.height - 1} is pruned")
         changes: Changes = {}
         for block in disconnected:
             changes[_height_key(block.header.height)] = None
-            changes |= {
-                _TRANSACTION + compute_transaction_hash(transaction): None for transaction in block.transactions
-            }
-        for entry in connected:
-            changes |= _make_block_rows(entry.hash, entry.block)
-            changes[_height_key(entry.block.header.height)] = entry.hash
-            changes |= {_TRANSACTION + compute_transaction_hash(t): entry.hash for t in entry.block.transactions}
-            changes |= _make_node_rows(entry.new_nodes)
-        self._rows.write(changes | _make_tip_rows(tip))
-        return tip
+            changes |= {_TRANSACTION + compute_transaction_hash(t): None for t in block.transactions}
+        fork = self.get_header(first.header.foliage.parent_hash)
+        assert fork is not None
+        left_root, fork_root = disconnected[0].header.foliage.state_root, fork.foliage.state_root
+        return changes | self._nodes.make_rows(number, compute_difference(self, left_root, fork_root).nodes)
 
-    def initialise(self, chain_id: Hash, genesis_header: Header, nodes: dict[Hash, bytes]) -> None:
+    def _get_prunable(self, height: int, changes: Changes) -> int:
+        """Return the last transition that no state within reach of a head at `height` is older than."""
+        if self._kept_states is None or height < self._kept_states:
+            return 0
+        key = _height_key(height - self._kept_states)
+        row = changes[key] if key in changes else self._rows.get(key)
+        if row is None:
+            raise CorruptDatabase(f"{self._place}: the index of height {height - self._kept_states} is lost")
+        return _get_transition(row)
+
+    def initialise(self, chain_id: Hash, genesis_header: Header, nodes: NodeChanges) -> None:
         """Write the genesis state into an empty database; raises StorageError."""
         genesis_hash = compute_header_hash(genesis_header)
         changes: Changes = {_CHAIN: chain_id, _HEADER + genesis_hash: encode(genesis_header)}
-        changes[_height_key(0)] = genesis_hash
-        self._rows.write(changes | _make_node_rows(nodes) | _make_tip_rows(Tip(genesis_hash, 0, 0)))
+        changes[_height_key(0)] = genesis_hash + bytes(8)
+        self._rows.write(changes | self._nodes.make_rows(0, nodes) | _make_tip_rows(Tip(genesis_hash, 0, 0, 0, 0)))
 
     def is_empty(self) -> bool:
         """Say whether nothing was ever written; raises StorageError."""
@@ -182,7 +230,9 @@ class BlockStore:
 
     def _validate_content(self, block_hash: Hash, header: Header) -> None:
         try:
-            load_node(self, header.foliage.state_root)
+            # After a change to a shorter branch the oldest of these states may be gone already.
+            if self.is_state_kept(header.height):
+                load_node(self, header.foliage.state_root)
         except StorageError as error:
             raise CorruptDatabase(f"{self._place}: the state of height {header.height}: {error}") from None
         if header.height == 0:
@@ -205,13 +255,15 @@ def _make_block_rows(block_hash: Hash, block: Block) -> Changes:
     return {_HEADER + block_hash: encode(block.header), _BLOCK + block_hash: encode(block)}
 
 
-def _make_node_rows(nodes: dict[Hash, bytes]) -> Changes:
-    return {_NODE + node_hash: data for node_hash, data in nodes.items()}
-
-
 def _make_tip_rows(tip: Tip) -> Changes:
-    row = tip.hash + tip.height.to_bytes(8, "big") + tip.generation.to_bytes(8, "big")
+    numbers = (tip.height, tip.generation, tip.transitions, tip.pruned)
+    row = tip.hash + b"".join(number.to_bytes(8, "big") for number in numbers)
     return {_generation_key(tip.generation): tip.hash, _TIP: row}
+
+
+def _get_transition(height_row: bytes) -> int:
+    """Return the number of the transition that led to the state at a height."""
+    return int.from_bytes(height_row[32:], "big")
 
 
 def _height_key(height: int) -> bytes:

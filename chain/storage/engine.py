@@ -4,10 +4,13 @@ An engine keeps rows of bytes in the order of their keys. It knows no record and
 the writes behind it is decided above it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Protocol
 
 from chain.errors import StorageError
+
+Changes = dict[bytes, bytes | None]
+"""Rows to set or, where None stands, to remove."""
 
 
 class CorruptDatabase(StorageError):
@@ -27,7 +30,7 @@ class Engine(Protocol):
     def iter_rows(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yield (key, value) of every key that starts with `prefix`, in order; raises CorruptDatabase."""
 
-    def write(self, changes: Mapping[bytes, bytes | None]) -> None:
+    def write(self, changes: Changes) -> None:
         """Set each key, or remove it where the value is None; all of it is on disk at the end, or StorageError."""
 
     def close(self) -> None:

@@ -4,13 +4,13 @@ A database that is damaged, or that lost the file that says where it starts, is 
 knows no row. Source: LevelDB documentation (write batches, paranoid checks).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import plyvel
 
 from chain.errors import StorageError
-from chain.storage.engine import CorruptDatabase
+from chain.storage.engine import Changes, CorruptDatabase
 from chain.storage.lock import PathLock
 
 
@@ -48,7 +48,7 @@ class LevelDb:
         except (plyvel.Error, OSError) as error:
             raise CorruptDatabase(f"{self._path}: cannot be read: {_describe(error)}") from None
 
-    def write(self, changes: Mapping[bytes, bytes | None]) -> None:
+    def write(self, changes: Changes) -> None:
         """Set or remove rows in one synced batch; raises StorageError."""
         batch = self._database.write_batch(sync=True)
         for key, value in changes.items():

@@ -3,11 +3,11 @@
 It stands between the block store and an engine and knows no record.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from chain.errors import StorageError
 from chain.hashing import sha256
-from chain.storage.engine import CorruptDatabase, Engine
+from chain.storage.engine import Changes, CorruptDatabase, Engine
 
 SEAL_BYTES = 4
 
@@ -35,7 +35,7 @@ class SealedRows:
         for key, sealed in self._engine.iter_rows(prefix):
             yield key, self._unseal(key, sealed)
 
-    def write(self, changes: Mapping[bytes, bytes | None]) -> None:
+    def write(self, changes: Changes) -> None:
         """Bring all changes to disk at once, None removing a row; raises StorageError and then refuses all writes."""
         if self._is_torn:
             raise StorageError(f"{self.place}: an earlier write failed; nothing is written until a restart")

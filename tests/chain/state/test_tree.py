@@ -18,7 +18,8 @@ from chain.state.proof import (
     verify_exclusion,
     verify_inclusion,
 )
-from chain.state.tree import EMPTY_ROOT, MemoryNodes, TreeUpdate, get_value, iter_leaves, update_tree
+from chain.state.tree import EMPTY_ROOT, MemoryNodes, get_value, iter_leaves, verify_node
+from chain.state.update import TreeUpdate, compute_difference, update_tree
 
 KEYS = st.binary(max_size=3)
 PAIRS = st.dictionaries(KEYS, st.binary(max_size=40), max_size=24)
@@ -45,11 +46,11 @@ def define_root(pairs: dict[bytes, bytes]) -> bytes:
 
 def build(pairs: dict[bytes, bytes]) -> tuple[Hash, MemoryNodes]:
     update = update_tree(MemoryNodes(), EMPTY_ROOT, pairs)
-    return update.root, MemoryNodes(update.new_nodes)
+    return update.root, MemoryNodes(update.nodes)
 
 
 def apply(nodes: MemoryNodes, update: TreeUpdate) -> Hash:
-    nodes.add(update.new_nodes)
+    nodes.add(update.nodes)
     return update.root
 
 
@@ -78,6 +79,23 @@ def test_old_roots_stay_readable(first: dict[bytes, bytes], second: dict[bytes, 
     apply(nodes, update_tree(nodes, old_root, second))
     for key in {**first, **second}:
         assert get_value(nodes, old_root, key) == first.get(key)
+
+
+@given(PAIRS, st.dictionaries(KEYS, st.none() | st.binary(max_size=8), max_size=12))
+def test_what_comes_and_goes_is_the_difference_of_both_trees(
+    pairs: dict[bytes, bytes], changes: dict[bytes, bytes | None]
+) -> None:
+    root, nodes = build(pairs)
+    update = update_tree(nodes, root, changes)
+    after = pairs | {key: value for key, value in changes.items() if value is not None}
+    after = {key: value for key, value in after.items() if changes.get(key, b"") is not None}
+    before, expected = (update_tree(MemoryNodes(), EMPTY_ROOT, model).nodes for model in (pairs, after))
+    assert update.nodes == {name: expected.get(name) for name in before.keys() ^ expected.keys()}
+    nodes.add(update.nodes)
+    assert compute_difference(nodes, root, update.root) == update
+    assert compute_difference(nodes, update.root, root).nodes == {
+        name: before.get(name) for name in before.keys() ^ expected.keys()
+    }
 
 
 @settings(max_examples=60)
@@ -170,4 +188,4 @@ def test_a_missing_or_altered_node_is_never_read_as_absence() -> None:
         get_value(MemoryNodes(), root, b"\x01")
     for data in (b"\x00\x01\x00kv", b"\x01" + bytes(64), b"\x01" + bytes(63), b"\x02", b""):
         with pytest.raises(StorageError, match="other bytes"):
-            get_value(MemoryNodes({root: data}), root, b"\x01")
+            verify_node(root, data)

@@ -160,6 +160,16 @@ def test_a_lost_state_root_is_seen(filled: tuple[Path, list[StoredBlock]]) -> No
         database.close()
 
 
+def test_a_state_node_swapped_for_another_is_seen(filled: tuple[Path, list[StoredBlock]]) -> None:
+    path, blocks = filled
+    roots = [stored.block.header.foliage.state_root for stored in blocks[:2]]
+    with open_block_store(path) as store:
+        other = store._rows.get(b"s" + roots[1])
+        store._rows.write({b"s" + roots[0]: other})
+    with pytest.raises(CorruptDatabase, match="other bytes"):
+        open_started(path)
+
+
 def test_a_block_swapped_for_another_is_seen(filled: tuple[Path, list[StoredBlock]]) -> None:
     path, blocks = filled
     with open_block_store(path) as store:

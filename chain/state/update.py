@@ -1,0 +1,162 @@
+"""Changes of the state tree: from one root and a batch of changes to another root, and from one root to any other.
+
+Both say which nodes come and which go. A node stands in a tree at one place only, which its leaves decide, so the two
+sets are exact: the new tree's nodes are the old one's without those that went and with those that came. It knows no
+disk; what is done with nodes that went is decided where they are kept.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from chain.primitives import Hash
+from chain.state.tree import (
+    EMPTY_ROOT,
+    INNER,
+    KEY_BYTES_MAX,
+    LEAF,
+    PATH_BITS,
+    NodeChanges,
+    NodeSource,
+    compute_leaf_hash,
+    compute_path,
+    decode_leaf,
+    encode_leaf,
+    load_node_bytes,
+)
+
+_INNER_PREFIX = bytes([INNER])
+
+_Change = tuple[int, Hash]
+"""A path as an integer and the hash of the leaf to stand there; EMPTY_ROOT to have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class TreeUpdate:
+    """Another root, and what its tree has more and less than the tree before."""
+
+    root: Hash
+    nodes: NodeChanges
+
+
+def update_tree(nodes: NodeSource, root: Hash, changes: Mapping[bytes, bytes | None]) -> TreeUpdate:
+    """Return the tree after setting each key of `changes` to its value, or removing it where that is None.
+
+    Costs one new node a level and touched key. Raises StorageError.
+    """
+    writer = _Writer(nodes)
+    ordered = sorted(writer.take_change(key, value) for key, value in sorted(changes.items()))
+    return writer.finish(writer.update(root, 0, ordered) if ordered else root)
+
+
+def compute_difference(nodes: NodeSource, old_root: Hash, new_root: Hash) -> TreeUpdate:
+    """Return what leads from one tree to the other, both of which `nodes` holds; raises StorageError.
+
+    Costs as many reads as nodes differ.
+    """
+    gone, come = dict[Hash, bytes](), dict[Hash, bytes]()
+    pending = [(old_root, new_root)]
+    while pending:
+        old, new = pending.pop()
+        if old != new:
+            pending += zip(_visit(nodes, old, gone), _visit(nodes, new, come), strict=True)
+    return _make_update(new_root, come, list(gone))
+
+
+def _visit(nodes: NodeSource, node_hash: Hash, seen: dict[Hash, bytes]) -> tuple[Hash, Hash]:
+    """Note a node as seen and return its children, none of a leaf or of nothing."""
+    if node_hash == EMPTY_ROOT:
+        return EMPTY_ROOT, EMPTY_ROOT
+    data = seen[node_hash] = load_node_bytes(nodes, node_hash)
+    return (EMPTY_ROOT, EMPTY_ROOT) if data[0] == LEAF else (Hash(data[1:33]), Hash(data[33:]))
+
+
+def _make_update(root: Hash, come: dict[Hash, bytes], gone: Sequence[Hash]) -> TreeUpdate:
+    # A leaf that only moved up or down is in both.
+    left = frozenset(gone)
+    nodes: NodeChanges = {node_hash: None for node_hash in gone if node_hash not in come}
+    nodes |= {node_hash: data for node_hash, data in come.items() if node_hash not in left}
+    return TreeUpdate(root, nodes)
+
+
+class _Writer:
+    """One batch of changes on its way down the tree. Bytes and integers all the way: this is every block's hot path."""
+
+    def __init__(self, nodes: NodeSource) -> None:
+        self._nodes = nodes
+        self._come: dict[Hash, bytes] = {}
+        self._gone: list[Hash] = []
+
+    def take_change(self, key: bytes, value: bytes | None) -> _Change:
+        assert len(key) <= KEY_BYTES_MAX
+        path = compute_path(key)
+        if value is None:
+            return int.from_bytes(path, "big"), EMPTY_ROOT
+        leaf = compute_leaf_hash(path, sha256(value).digest())
+        self._come[leaf] = encode_leaf(key, value)
+        return int.from_bytes(path, "big"), leaf
+
+    def finish(self, root: Hash) -> TreeUpdate:
+        return _make_update(root, self._come, self._gone)
+
+    def update(self, node_hash: Hash, depth: int, changes: Sequence[_Change]) -> Hash:
+        """Return the subtree at `depth` after `changes`, of which there is at least one."""
+        if node_hash == EMPTY_ROOT:
+            return self._build(depth, changes)
+        data = load_node_bytes(self._nodes, node_hash)
+        if data[0] == LEAF:
+            self._gone.append(node_hash)
+            return self._build(depth, self._with_leaf(node_hash, data, changes))
+        left = old_left = Hash(data[1:33])
+        right = old_right = Hash(data[33:])
+        cut = _find_cut(changes, depth)
+        if cut:
+            left = self.update(left, depth + 1, changes[:cut] if cut < len(changes) else changes)
+        if cut < len(changes):
+            right = self.update(right, depth + 1, changes[cut:] if cut else changes)
+        if left == old_left and right == old_right:
+            return node_hash
+        self._gone.append(node_hash)
+        return self._join(left, right)
+
+    def _build(self, depth: int, changes: Sequence[_Change]) -> Hash:
+        """Return the subtree that holds these leaves and nothing else."""
+        if len(changes) == 1:
+            return changes[0][1]
+        kept = [change for change in changes if change[1] != EMPTY_ROOT]
+        if len(kept) < 2:
+            return kept[0][1] if kept else EMPTY_ROOT
+        cut = _find_cut(kept, depth)
+        return self._join(self._build(depth + 1, kept[:cut]), self._build(depth + 1, kept[cut:]))
+
+    def _with_leaf(self, leaf_hash: Hash, data: bytes, changes: Sequence[_Change]) -> Sequence[_Change]:
+        path = int.from_bytes(compute_path(decode_leaf(data).key), "big")
+        place = bisect_left(changes, (path,))
+        if place < len(changes) and changes[place][0] == path:
+            return changes
+        self._come[leaf_hash] = data
+        return [*changes[:place], (path, leaf_hash), *changes[place:]]
+
+    def _join(self, left: Hash, right: Hash) -> Hash:
+        if EMPTY_ROOT in (left, right):
+            lone = right if left == EMPTY_ROOT else left
+            if lone == EMPTY_ROOT or self._is_leaf(lone):
+                return lone
+        data = _INNER_PREFIX + left + right
+        node_hash = Hash(sha256(data).digest())
+        self._come[node_hash] = data
+        return node_hash
+
+    def _is_leaf(self, node_hash: Hash) -> bool:
+        data = self._come.get(node_hash) or load_node_bytes(self._nodes, node_hash)
+        return data[0] == LEAF
+
+
+def _find_cut(changes: Sequence[_Change], depth: int) -> int:
+    """Return how many of the ordered `changes` go left below `depth`."""
+    shift = PATH_BITS - 1 - depth
+    first = changes[0][0] >> shift
+    if len(changes) == 1 or first & 1:
+        return 1 - (first & 1)
+    return bisect_left(changes, ((first + 1) << shift,))
