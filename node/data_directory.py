@@ -46,6 +46,11 @@ class DataDirectory:
         return self.root / "signed"
 
     @property
+    def peers_path(self) -> Path:
+        """Addresses of peers, and who is banned."""
+        return self.root / "peers"
+
+    @property
     def cookie_path(self) -> Path:
         """The token that local programs present to the node's RPC for miner methods."""
         return self.root / "rpc-cookie"

@@ -1,7 +1,8 @@
 """One peer's connection at work: a wire, the protocol state over it, and what waits to be sent.
 
-Reading is slowed to the peer's budget of bytes. Answers to its questions are made only when what was sent before has
-left, so a peer that asks for much and reads little costs a list of hashes, and beyond that its connection.
+Reading is slowed to the peer's budgets of bytes and of messages. Answers to its questions are made only when what was
+sent before has left, so a peer that asks for much and reads little costs a list of hashes, and beyond that its
+connection.
 """
 
 import asyncio
@@ -10,11 +11,13 @@ from collections.abc import AsyncIterator
 
 from node.observability.tally import Tally
 from node.surroundings import WirePort
+from p2p.budgets import MessageBudgets
 from p2p.connection import Connection, Established
 from p2p.handshake import Role, Session
 from p2p.limits import Limits, TokenBucket
-from p2p.messages import GetHeaders, Item, Message, Status
+from p2p.messages import GetHeaders, Item, Message, Ping, Pong, Status
 from p2p.serve import answer
+from p2p.slots import SlotKind
 from p2p.view import ChainView
 
 
@@ -27,12 +30,19 @@ class Link:
         self.role = session.role
         self.status = Status(0, 0)
         self.established: Established | None = None
-        self.heard_ms = int(asyncio.get_running_loop().time() * 1000)
-        self.pinged_ms = 0
+        self.kind = SlotKind.INBOUND
+        self.origin = "inbound"
+        self.since_ms = self.heard_ms = get_now_ms()
+        self.pinged_ms: int | None = None
+        self.latency_ms: int | None = None
+        self.block_ms = self.transaction_ms = 0
+        self.received_bytes = self.sent_bytes = 0
         self.is_muted = False
         self._connection = Connection(session)
         self._limits = limits
         self._traffic_bytes = traffic_bytes
+        self._nonce: int | None = None
+        self._budgets = MessageBudgets()
         self._bucket = TokenBucket(limits.receive_bytes_per_s, limits.receive_burst_bytes)
         self._queue: deque[bytes] = deque()
         self._queue_bytes = 0
@@ -61,9 +71,9 @@ class Link:
 
     async def receive(self) -> AsyncIterator[Message]:
         """Yield messages until the wire closes; raises RemoteProtocolError."""
-        loop = asyncio.get_running_loop()
         while not self._is_closing and (data := await self.wire.receive()) is not None:
-            self.heard_ms = int(loop.time() * 1000)
+            self.heard_ms = get_now_ms()
+            self.received_bytes += len(data)
             self._traffic_bytes.add("received", len(data))
             wait_ms = self._bucket.take(len(data), self.heard_ms)
             if wait_ms:
@@ -71,7 +81,17 @@ class Link:
             self._connection.receive_data(data)
             while (event := self._connection.next_event()) is not None:
                 assert not isinstance(event, Established)
+                if isinstance(event, Pong):
+                    self._on_pong(event)
+                wait_ms = self._budgets.take(event, get_now_ms())
+                if wait_ms:
+                    await asyncio.sleep(wait_ms / 1000)
                 yield event
+
+    def ping(self, nonce: int) -> bool:
+        """Queue a Ping whose answer will tell the latency; False as `send`."""
+        self._nonce, self.pinged_ms = nonce, get_now_ms()
+        return self.send(Ping(nonce))
 
     def send(self, message: Message) -> bool:
         """Queue a message; False when the peer reads too slowly and has to be dropped."""
@@ -94,9 +114,10 @@ class Link:
                 self._wake.clear()
                 await self._wake.wait()
             if not self._queue:
-                self._answer(chain)
+                self.send(answer(chain, self._backlog.popleft()))
             frame = self._queue.popleft()
             await self.wire.send(frame)
+            self.sent_bytes += len(frame)
             self._traffic_bytes.add("sent", len(frame))
             self._queue_bytes -= len(frame)
 
@@ -105,5 +126,14 @@ class Link:
         self._is_closing = True
         await self.wire.close()
 
-    def _answer(self, chain: ChainView) -> None:
-        self.send(answer(chain, self._backlog.popleft()))
+    def _on_pong(self, pong: Pong) -> None:
+        """Take the latency; whoever cannot guess the nonce cannot answer early."""
+        if self.pinged_ms is not None and pong.nonce == self._nonce:
+            latency_ms = get_now_ms() - self.pinged_ms
+            self.latency_ms = latency_ms if self.latency_ms is None else min(self.latency_ms, latency_ms)
+            self._nonce = None
+
+
+def get_now_ms() -> int:
+    """Return the event loop's time in milliseconds."""
+    return int(asyncio.get_running_loop().time() * 1000)

@@ -1,8 +1,8 @@
 """The network of one node: its links, the relay over them, and the door to the chain.
 
-Everything happens on one event loop. What peers send is judged one piece at a time by one task; what the relay wants
-done is done right after every event. It knows no rule of the chain. A failure inside the chain is ours, not a peer's:
-it ends the judging and comes out of `wait_failed`.
+Everything happens on one event loop. What the relay and the peering want done is done right after every event; what
+peers send is judged by one task. It knows no rule of the chain. A failure inside the chain is ours, not a peer's: it
+ends the judging and comes out of `wait_failed`.
 """
 
 import asyncio
@@ -12,48 +12,59 @@ from dataclasses import dataclass
 from chain.errors import MathesisError
 from chain.primitives import Hash, PublicKey
 from chain.signature import SigningKey
-from node.doorman import Doorman, Visit
-from node.link import Link
+from node.doorman import Doorman, Visit, make_visit
+from node.judge import Judge
+from node.link import Link, get_now_ms
 from node.observability.journal import get_log
 from node.observability.tally import Tally
-from node.ports import ChainPort, Outcome, SubmitResult
+from node.peering import Peering, PeeringOptions
+from node.ports import ChainPort
 from node.surroundings import Surroundings, WirePort, make_surroundings
 from p2p.actions import Action, Charge, DeliverBlock, DeliverHeaders, DeliverTransaction, Delivery, Send
+from p2p.address_relay import Contact
+from p2p.addresses import make_address, pack_ip
+from p2p.dialling import Connected, Dial, Endpoint
 from p2p.errors import HandshakeRefused, RemoteProtocolError
 from p2p.handshake import NetworkId, Role, make_session
 from p2p.limits import Limits
-from p2p.messages import Message, Ping, Status
+from p2p.messages import Addresses, GetAddresses, Message, Observed, Status
 from p2p.relay import Relay
 from p2p.score import Fault, Standing
+from p2p.slots import Guest, SlotKind, choose_leaver
+
+__all__ = ["Endpoint", "Network", "PeerInfo"]
 
 log = get_log("network")
 
 TICK_S = 0.2
-REDIAL_S_MIN = 0.5
-REDIAL_S_MAX = 30.0
-TRANSACTIONS_QUEUED_MAX = 256
-"""Transactions waiting to be judged; beyond, new ones are let go."""
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a node listens."""
-
-    host: str
-    port: int
+SEED_VISIT_MS = 10_000
+"""How long a seed may take to answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeerInfo:
-    """What is known of one connected peer; height and work are its claims, points its standing (0 is best)."""
+    """What is known of one connected peer; height and work are its claims, points its standing (0 is best).
+
+    `origin` says how its address was found, `kind` what the connection is for; `latency_ms` is None until measured.
+    """
 
     key: PublicKey
     address: str
     listen_port: int
-    is_inbound: bool
+    kind: SlotKind
+    origin: str
     height: int
     total_work: int
     points: int
+    received_bytes: int
+    sent_bytes: int
+    latency_ms: int | None
+    connected_ms: int
+
+    @property
+    def is_inbound(self) -> bool:
+        """Whether the peer opened the connection."""
+        return self.kind is SlotKind.INBOUND
 
 
 class Network:
@@ -66,6 +77,7 @@ class Network:
         network_id: NetworkId,
         limits: Limits | None = None,
         surroundings: Surroundings | None = None,
+        options: PeeringOptions | None = None,
     ) -> None:
         """Connect nobody yet; over this machine's sockets unless other `surroundings` are given."""
         self._chain = chain
@@ -76,29 +88,32 @@ class Network:
         self._doorman = Doorman(self._limits)
         self._links: dict[PublicKey, Link] = {}
         self._tasks: dict[asyncio.Task[object], None] = {}
-        self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
+        self._judge = Judge(chain, self._relay, get_now_ms, self._on_judged)
         surroundings = surroundings or make_surroundings(self._limits)
         self._listener, self._dialler = surroundings.listener, surroundings.dialler
         self._get_random_bytes = surroundings.get_random_bytes
+        self._peering = Peering(self._limits, surroundings, options or PeeringOptions())
         self._failed: asyncio.Future[None] | None = None
         self._port = 0
         self.charges = Tally(tuple(fault.name.lower() for fault in Fault))
         self.traffic_bytes = Tally(("received", "sent"))
 
-    async def start(self, host: str, port: int, seeds: tuple[Endpoint, ...]) -> int:
-        """Listen, keep dialling the seeds, and return the port; raises OSError when it is taken."""
+    async def start(self, host: str, port: int, peers: tuple[Endpoint, ...]) -> int:
+        """Listen, keep dialling `peers` and whom the address book knows; return the port. Raises OSError when taken."""
+        self._peering.start(host, peers, self._doorman)
         self._port = await self._listener.start(host, port, self._on_inbound)
+        self._peering.addresses.listen_port = self._port
         self._failed = asyncio.get_running_loop().create_future()
-        for vital in (self._run_judge(), self._run_ticks()):
+        for vital in (self._judge.run(), self._run_ticks()):
             self._spawn(vital).add_done_callback(self._on_vital_done)
-        for seed in seeds[: self._limits.outbound_max]:
-            self._spawn(self._run_seed(seed))
         return self._port
 
     async def stop(self) -> None:
-        """Close every connection and end every task."""
-        if self._failed is not None:
-            self._failed.cancel()
+        """Close every connection, end every task and keep what is known of peers."""
+        if self._failed is None:
+            return
+        self._failed.cancel()
+        records = self._peering.make_last_records(self._doorman)
         for task in list(self._tasks):
             task.cancel()
         # Ending links spawns tasks that close them.
@@ -106,6 +121,7 @@ class Network:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._listener.stop()
         await self._dialler.stop()
+        await self._peering.keep(records)
 
     async def wait_failed(self) -> None:
         """Wait for a failure of the chain and raise it; returns after `stop`."""
@@ -131,13 +147,23 @@ class Network:
     @property
     def deliveries_waiting(self) -> int:
         """How many pieces of content wait to be judged."""
-        return self._deliveries.qsize()
+        return self._judge.waiting
 
     def _describe(self, key: PublicKey, link: Link) -> PeerInfo:
-        listen_port = link.established.listen_port if link.established else 0
-        points = self._doorman.get_points(key, _now_ms())
-        status = link.status
-        return PeerInfo(key, link.wire.address, listen_port, link.is_inbound, status.height, status.total_work, points)
+        return PeerInfo(
+            key=key,
+            address=link.wire.address,
+            listen_port=link.established.listen_port if link.established else 0,
+            kind=link.kind,
+            origin=link.origin,
+            height=link.status.height,
+            total_work=link.status.total_work,
+            points=self._doorman.get_points(key, self._peering.get_now_ms()),
+            received_bytes=link.received_bytes,
+            sent_bytes=link.sent_bytes,
+            latency_ms=link.latency_ms,
+            connected_ms=get_now_ms() - link.since_ms,
+        )
 
     def _spawn(self, work: Coroutine[object, object, object]) -> asyncio.Task[object]:
         task = asyncio.create_task(work)
@@ -158,53 +184,46 @@ class Network:
             self._failed.set_exception(error)
 
     async def _on_inbound(self, wire: WirePort) -> None:
-        visit = self._doorman.admit(wire.address, _now_ms())
+        visit = self._doorman.admit(wire.address, self._peering.get_now_ms())
         if visit is None:
             log.info("connection refused", address=wire.address, reason="no room, or banned")
             await wire.close()
             return
         try:
             # A task of ours, so that `stop` can end it.
-            await asyncio.wait([self._spawn(self._run_wire(wire, Role.RESPONDER, visit))])
+            await asyncio.wait([self._spawn(self._run_wire(wire, visit, None))])
         finally:
             self._doorman.leave(visit)
 
-    async def _run_seed(self, seed: Endpoint) -> None:
-        wait_s = REDIAL_S_MIN
+    async def _run_dial(self, dial: Dial) -> None:
         key: PublicKey | None = None
-        while True:
-            if key is None or key not in self._links:
-                key = await self._dial(seed)
-            await asyncio.sleep(wait_s)
-            wait_s = REDIAL_S_MIN if key is not None else min(REDIAL_S_MAX, 2 * wait_s)
-
-    async def _dial(self, seed: Endpoint) -> PublicKey | None:
-        """Return the key of the node that was reached, after its link has ended."""
         try:
-            wire = await self._dialler.dial(seed.host, seed.port, self._limits.handshake_ms / 1000)
+            wire = await self._dialler.dial(dial.target.host, dial.target.port, self._limits.handshake_ms / 1000)
+            key = await self._run_wire(wire, None, dial)
         except OSError as error:
-            log.debug("cannot reach", host=seed.host, port=seed.port, error=str(error))
-            return None
-        return await self._run_wire(wire, Role.INITIATOR, None)
+            log.debug("cannot reach", host=dial.target.host, port=dial.target.port, error=str(error))
+        finally:
+            self._peering.plan.on_end(dial, key, self._peering.get_now_ms())
 
-    async def _run_wire(self, wire: WirePort, role: Role, visit: Visit | None) -> PublicKey | None:
+    async def _run_wire(self, wire: WirePort, visit: Visit | None, dial: Dial | None) -> PublicKey | None:
         """Run a connection from handshake to end; return the peer's key when the handshake succeeded."""
-        nonce = self._get_random_bytes(32)
+        nonce, role = self._get_random_bytes(32), Role.RESPONDER if dial is None else Role.INITIATOR
         session = make_session(role, self._key, self._network_id, wire.certificate_hash, nonce, self._port)
         link = Link(wire, session, self._limits, self.traffic_bytes)
         key: PublicKey | None = None
         try:
             key = (await link.shake_hands()).key
-            if visit is not None:
-                visit.is_half_open = False
-            if self._take_link(key, link):
+            self._on_shaken(link, visit, dial)
+            if link.kind is not SlotKind.FEELER and self._take_link(key, link):
                 await self._run_link(key, link)
         except HandshakeRefused as error:
             log.warning("no handshake", address=wire.address, error=str(error))
+            if dial is not None and error.rule == "self-connection":
+                self._peering.plan.on_self(dial)
         except RemoteProtocolError as error:
             log.warning("peer broke the protocol", peer=key, address=wire.address, error=str(error))
             self.charges.add(Fault.PROTOCOL.name.lower())
-            self._doorman.charge(key, wire.address, Fault.PROTOCOL, _now_ms())
+            self._doorman.charge(key, wire.address, Fault.PROTOCOL, self._peering.get_now_ms())
         except OSError as error:
             log.debug("connection ended", address=wire.address, error=str(error))
         finally:
@@ -212,12 +231,19 @@ class Network:
             await link.close()
         return key
 
+    def _on_shaken(self, link: Link, visit: Visit | None, dial: Dial | None) -> None:
+        if visit is not None:
+            visit.is_half_open = False
+        if dial is not None:
+            link.kind, link.origin = dial.kind, dial.origin
+            self._peering.plan.on_reached(dial, self._peering.get_now_ms())
+
     def _take_link(self, key: PublicKey, link: Link) -> bool:
         """Make `link` the one connection with `key`; False when it is refused.
 
         Two nodes that dial each other at once must drop the same connection: the one that the larger key opened.
         """
-        if self._doorman.get_standing(key, link.wire.address, _now_ms()) is Standing.BANNED:
+        if self._doorman.get_standing(key, link.wire.address, self._peering.get_now_ms()) is Standing.BANNED:
             return False
         old = self._links.get(key)
         if old is not None:
@@ -226,15 +252,42 @@ class Network:
                 return False
             self._drop_link(key, old)
             self._spawn(old.close())
+        if link.is_inbound and not self._make_room():
+            log.info("connection refused", address=link.wire.address, reason="all inbound places are taken")
+            return False
         self._links[key] = link
-        self._relay.on_established(key)
+        self._listen_to(key, link)
+        link.ping(int.from_bytes(self._get_random_bytes(8), "little"))
         self._act()
         return True
+
+    def _make_room(self) -> bool:
+        """Let an inbound peer leave when all places are taken; False when each is protected."""
+        inbound = {key: link for key, link in self._links.items() if link.is_inbound}
+        if len(inbound) < self._limits.inbound_max:
+            return True
+        leaver = choose_leaver((_make_guest(key, link) for key, link in inbound.items()), self._peering.book.salt)
+        if leaver is None:
+            return False
+        log.info("peer dropped", peer=leaver, reason="another one takes its inbound place")
+        self._end(leaver, inbound[leaver])
+        return True
+
+    def _listen_to(self, key: PublicKey, link: Link) -> None:
+        self._relay.on_established(key, is_block_only=link.kind is SlotKind.BLOCK_ONLY)
+        ip = pack_ip(link.wire.address)
+        if ip is not None and link.established is not None:
+            contact = Contact(link.kind, ip, link.established.listen_port)
+            self._peering.addresses.add_peer(key, contact, self._peering.get_now_ms())
+
+    def _ignore(self, key: PublicKey) -> None:
+        self._relay.on_gone(key)
+        self._peering.addresses.drop_peer(key)
 
     def _drop_link(self, key: PublicKey | None, link: Link) -> None:
         if key is not None and self._links.get(key) is link:
             del self._links[key]
-            self._relay.on_gone(key)
+            self._ignore(key)
             self._act()
 
     async def _run_link(self, key: PublicKey, link: Link) -> None:
@@ -257,17 +310,28 @@ class Network:
     def _on_message(self, key: PublicKey, link: Link, message: Message) -> None:
         if isinstance(message, Status):
             link.status = message
-        self._relay.on_message(key, message, _now_ms())
+        if isinstance(message, GetAddresses | Addresses | Observed):
+            self._peering.addresses.on_message(key, message, self._peering.get_now_ms())
+        else:
+            self._relay.on_message(key, message, get_now_ms())
+        self._act()
+
+    def _on_judged(self, delivery: Delivery, is_new: bool) -> None:
+        link = self._links.get(delivery.peer)
+        if link is not None and is_new and isinstance(delivery, DeliverBlock):
+            link.block_ms = get_now_ms()
+        elif link is not None and is_new and isinstance(delivery, DeliverTransaction):
+            link.transaction_ms = get_now_ms()
         self._act()
 
     def _act(self) -> None:
-        while actions := self._relay.poll(_now_ms()):
+        while actions := self._relay.poll(get_now_ms()) + self._peering.addresses.poll(self._peering.get_now_ms()):
             for action in actions:
                 self._perform(action)
 
     def _perform(self, action: Action) -> None:
         if isinstance(action, DeliverHeaders | DeliverBlock | DeliverTransaction):
-            self._deliver(action)
+            self._judge.put(action)
             return
         link = self._links.get(action.peer)
         if link is None:
@@ -280,62 +344,53 @@ class Network:
 
     def _charge(self, charge: Charge, link: Link) -> None:
         self.charges.add(charge.fault.name.lower())
-        standing = self._doorman.charge(charge.peer, link.wire.address, charge.fault, _now_ms())
+        standing = self._doorman.charge(charge.peer, link.wire.address, charge.fault, self._peering.get_now_ms())
         fault = charge.fault.name.lower()
         log.warning("peer charged", peer=charge.peer, fault=fault, standing=standing.name.lower(), reason=charge.reason)
         if standing is Standing.BANNED or charge.fault is Fault.PROTOCOL:
             self._end(charge.peer, link)
         elif standing is Standing.IGNORED and not link.is_muted:
             link.is_muted = True
-            self._relay.on_gone(charge.peer)
+            self._ignore(charge.peer)
 
     def _end(self, peer: PublicKey, link: Link) -> None:
         if self._links.get(peer) is link:
             del self._links[peer]
-            self._relay.on_gone(peer)
+            self._ignore(peer)
             self._spawn(link.close())
-
-    def _deliver(self, delivery: Delivery) -> None:
-        if isinstance(delivery, DeliverTransaction) and self._deliveries.qsize() >= TRANSACTIONS_QUEUED_MAX:
-            result = SubmitResult(Outcome.REFUSED, "busy")
-            self._relay.on_transaction_outcome(delivery.peer, delivery.hash, result)
-        else:
-            self._deliveries.put_nowait(delivery)
-
-    async def _run_judge(self) -> None:
-        while True:
-            delivery = await self._deliveries.get()
-            if isinstance(delivery, DeliverHeaders):
-                result = await self._chain.submit_headers(delivery.headers)
-                self._relay.on_headers_outcome(delivery, result, _now_ms())
-            elif isinstance(delivery, DeliverBlock):
-                result = await self._chain.submit_block(delivery.block, delivery.sidecars)
-                self._relay.on_block_outcome(delivery.peer, delivery.hash, result, _now_ms())
-            else:
-                result = await self._chain.submit_transaction(delivery.transaction, delivery.sidecar)
-                self._relay.on_transaction_outcome(delivery.peer, delivery.hash, result)
-            self._act()
 
     async def _run_ticks(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             for key, link in list(self._links.items()):
                 self._check_life(key, link)
+            for dial in self._peering.plan.poll(self._get_connected(), self._peering.get_now_ms()):
+                self._spawn(self._run_dial(dial))
+            if records := self._peering.make_due_records(self._doorman):
+                self._spawn(self._peering.keep(records))
             self._act()
 
     def _check_life(self, key: PublicKey, link: Link) -> None:
-        now_ms = _now_ms()
-        silent_ms = now_ms - link.heard_ms
-        if silent_ms > 3 * self._limits.ping_ms:
+        now_ms = get_now_ms()
+        if now_ms - link.heard_ms > 3 * self._limits.ping_ms:
             log.info("peer dropped", peer=key, reason="it is silent")
             self._end(key, link)
-        elif silent_ms > self._limits.ping_ms and now_ms - link.pinged_ms > self._limits.ping_ms:
-            link.pinged_ms = now_ms
-            link.send(Ping(0))
-        if link.is_muted and self._doorman.get_standing(key, link.wire.address, now_ms) is Standing.GOOD:
+        elif link.pinged_ms is None or now_ms - link.pinged_ms > self._limits.ping_ms:
+            link.ping(int.from_bytes(self._get_random_bytes(8), "little"))
+        is_answered = self._peering.addresses.has_answered(key) or now_ms - link.since_ms > SEED_VISIT_MS
+        if link.kind is SlotKind.SEED and is_answered:
+            self._end(key, link)
+        standing = self._doorman.get_standing(key, link.wire.address, self._peering.get_now_ms())
+        if link.is_muted and standing is Standing.GOOD:
             link.is_muted = False
-            self._relay.on_established(key)
+            self._listen_to(key, link)
+
+    def _get_connected(self) -> Connected:
+        ports = [(link.wire.address, link.established) for link in self._links.values()]
+        addresses = [make_address(host, found.listen_port) for host, found in ports if found is not None]
+        return Connected(self._links.keys(), {address for address in addresses if address is not None})
 
 
-def _now_ms() -> int:
-    return int(asyncio.get_running_loop().time() * 1000)
+def _make_guest(key: PublicKey, link: Link) -> Guest:
+    prefix = make_visit(link.wire.address).prefix
+    return Guest(key, prefix, link.since_ms, link.latency_ms, link.block_ms, link.transaction_ms)

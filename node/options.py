@@ -47,7 +47,12 @@ class NodeOptions:
     directory: Path
     p2p: Endpoint = Endpoint(LOOPBACK, P2P_PORT)
     rpc: Endpoint = Endpoint(LOOPBACK, RPC_PORT)
+    peers: tuple[Endpoint, ...] = ()
+    """Peers that are always dialled again."""
     seeds: tuple[Endpoint, ...] = ()
+    """Nodes that are asked for addresses of others while few are known."""
+    advertised: Endpoint | None = None
+    """Where others can reach this node, a numeric host; found out from peers when None."""
     genesis_path: Path | None = None
     """A genesis record to copy into an empty data directory; otherwise the directory holds one."""
     rpc_hosts: tuple[str, ...] = ()

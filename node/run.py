@@ -29,8 +29,11 @@ from node.learning import load_task
 from node.network import Endpoint, Network
 from node.observability.journal import get_log, start_journal
 from node.observability.watch import Watch
+from node.options import Endpoint as ListenEndpoint
 from node.options import NodeOptions
 from node.parts import Parts
+from node.peer_files import PeerFiles
+from node.peering import PeeringOptions
 from node.queries import NodeQueries
 from node.rpc.api import PeerInfo
 from node.rpc.dispatch import Dispatcher
@@ -40,6 +43,7 @@ from node.signing_record import SigningRecord
 from node.submissions import NodeSubmissions
 from node.surroundings import make_surroundings
 from node.validator import Identity, Validator, make_ticket_verifier, make_validator
+from p2p.addresses import make_address
 from p2p.limits import Limits
 
 log = get_log("node")
@@ -67,9 +71,8 @@ class Node:
     async def start(self) -> None:
         """Listen to peers and callers; raises CommandError."""
         p2p = self.options.p2p
-        seeds = tuple(Endpoint(seed.host, seed.port) for seed in self.options.seeds)
         try:
-            await self.validator.start(Endpoint(p2p.host, p2p.port), seeds)
+            await self.validator.start(Endpoint(p2p.host, p2p.port), _convert(self.options.peers))
         except OSError as error:
             code = ExitCode.PORT_BUSY if error.errno == errno.EADDRINUSE else ExitCode.FAILURE
             raise CommandError(code, f"cannot listen to peers on {p2p.text}: {error.strerror}") from None
@@ -92,12 +95,14 @@ def make_node(options: NodeOptions, directory: DataDirectory, key: SigningKey) -
     store, blobs = open_block_store(directory.database_path), BlobStore(directory.blobs_path)
     try:
         chain = Chain(store, blobs, context)
-        validator = make_validator(chain, task, identity, make_surroundings(Limits()), verify)
+        validator = make_validator(
+            chain, task, identity, make_surroundings(Limits()), verify, _make_peering(options, directory)
+        )
     except BaseException:
         store.close()
         raise
     queries = NodeQueries(validator.parts, lambda: _describe_peers(validator.network), blobs.get)
-    watch = Watch(validator, queries, directory.database_path, is_alone=not options.seeds)
+    watch = Watch(validator, queries, directory.database_path, is_alone=not (options.peers or options.seeds))
     token = make_token()
     write_private(directory.cookie_path, token.encode("ascii"))
     server = RpcServer(
@@ -108,9 +113,33 @@ def make_node(options: NodeOptions, directory: DataDirectory, key: SigningKey) -
     return Node(options, validator, watch, server)
 
 
+def _make_peering(options: NodeOptions, directory: DataDirectory) -> PeeringOptions:
+    own = options.advertised
+    advertised = make_address(own.host, own.port) if own is not None else None
+    return PeeringOptions(_convert(options.seeds), advertised, PeerFiles(directory.peers_path))
+
+
+def _convert(endpoints: tuple[ListenEndpoint, ...]) -> tuple[Endpoint, ...]:
+    return tuple(Endpoint(endpoint.host, endpoint.port) for endpoint in endpoints)
+
+
 def _describe_peers(network: Network) -> tuple[PeerInfo, ...]:
     return tuple(
-        PeerInfo(peer.key, peer.address, peer.is_inbound, peer.height, peer.points) for peer in network.get_peers()
+        PeerInfo(
+            key=peer.key,
+            address=peer.address,
+            listen_port=peer.listen_port,
+            is_inbound=peer.is_inbound,
+            kind=peer.kind.value,
+            origin=peer.origin,
+            height=peer.height,
+            score=peer.points,
+            received_bytes=peer.received_bytes,
+            sent_bytes=peer.sent_bytes,
+            latency_ms=peer.latency_ms,
+            connected_ms=peer.connected_ms,
+        )
+        for peer in network.get_peers()
     )
 
 

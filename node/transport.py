@@ -142,10 +142,11 @@ class Dialler:
         """Connect; raises OSError (TimeoutError too) when there is no node."""
         if self._session is None:
             self._session = ClientSession()
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             async with asyncio.timeout(timeout_s):
                 socket = await self._session.ws_connect(
-                    f"wss://{host}:{port}{PATH}",
+                    f"wss://{place}{PATH}",
                     ssl=self._context,
                     timeout=ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
                     autoping=False,
@@ -158,8 +159,9 @@ class Dialler:
         certificate = tls.getpeercert(binary_form=True) if tls is not None else None
         if certificate is None:
             await socket.close()
-            raise ConnectionError(f"{host}:{port} shows no certificate")
-        return Wire(socket, host, Hash(sha256(certificate).digest()))
+            raise ConnectionError(f"{place} shows no certificate")
+        remote = socket.get_extra_info("peername")
+        return Wire(socket, remote[0] if remote else host, Hash(sha256(certificate).digest()))
 
     async def stop(self) -> None:
         """Close every connection that was opened."""

@@ -21,6 +21,7 @@ from node.learning import Learning, Task
 from node.mempool import Mempool
 from node.network import Endpoint, Network
 from node.parts import Parts
+from node.peering import PeeringOptions
 from node.reporter import Reporter
 from node.signing_record import SigningRecord
 from node.surroundings import Surroundings
@@ -57,10 +58,10 @@ class Validator:
     reporter: Reporter
     network: Network
 
-    async def start(self, listen: Endpoint, seeds: tuple[Endpoint, ...]) -> int:
+    async def start(self, listen: Endpoint, peers: tuple[Endpoint, ...]) -> int:
         """Take blocks and peers, and return the port; raises OSError when it is taken."""
         self.parts.importer.start()
-        return await self.network.start(listen.host, listen.port, seeds)
+        return await self.network.start(listen.host, listen.port, peers)
 
     async def stop(self) -> None:
         """Leave the peers, finish what is under way, close the database."""
@@ -73,13 +74,18 @@ class Validator:
 
 
 def make_validator(
-    chain: Chain, task: Task, identity: Identity, surroundings: Surroundings, verify: VerifyTicket
+    chain: Chain,
+    task: Task,
+    identity: Identity,
+    surroundings: Surroundings,
+    verify: VerifyTicket,
+    peering: PeeringOptions | None = None,
 ) -> Validator:
     """Wire the parts around an open chain; `verify` checks tickets (see `make_ticket_verifier`)."""
     parts = make_parts(chain, task, identity, surroundings, verify)
     port = NodeChainPort(chain, parts.importer, parts.mempool, parts.gate)
     network_id = NetworkId(chain.header_context.chain_id, chain.headers.genesis.hash)
-    network = Network(port, identity.key, network_id, surroundings=surroundings)
+    network = Network(port, identity.key, network_id, surroundings=surroundings, options=peering)
     auditor = Auditor(chain, parts.learning)
     reporter = Reporter(chain, parts.gate, identity.key, surroundings.get_random_bytes)
 

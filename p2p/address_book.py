@@ -17,9 +17,9 @@ HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 
 REST_MS = MINUTE_MS
-"""How long an address is left alone after a dial."""
+"""How long an address is left alone after a dial in vain or the end of a connection."""
 RECENT_MS = 10 * MINUTE_MS
-"""For this long after a dial it is drawn at a hundredth of its chance."""
+"""For this long after that it is drawn at a hundredth of its chance."""
 HORIZON_MS = 30 * DAY_MS
 """Nobody has seen a node there for so long: the address is stale."""
 FIRST_FAILURES_MAX = 3
@@ -129,7 +129,7 @@ class AddressBook:
         entry = self._entries.get(address)
         if entry is None:
             return
-        entry.seen_ms = entry.attempt_ms = entry.success_ms = now_ms
+        entry.seen_ms = entry.success_ms = now_ms
         entry.failures = 0
         if not entry.is_tried and not self._try_promote(entry) and len(self._claims) < CLAIMS_MAX:
             self._claims.setdefault(address, now_ms)
@@ -138,7 +138,7 @@ class AddressBook:
         """Note that a connection with the node there has ended only now."""
         entry = self._entries.get(address)
         if entry is not None:
-            entry.seen_ms = now_ms
+            entry.seen_ms = entry.left_ms = now_ms
 
     def get_suspect(self, now_ms: int) -> PeerAddress | None:
         """Return a tried address that must be dialled because another one claims its place."""
@@ -237,7 +237,8 @@ def is_stale(entry: Entry, now_ms: int) -> bool:
 
 
 def _compute_chance(entry: Entry, now_ms: int) -> int:
-    silent_ms = now_ms - entry.attempt_ms
+    failed_ms = entry.attempt_ms if entry.attempt_ms > entry.success_ms else 0
+    silent_ms = now_ms - max(failed_ms, entry.left_ms)
     if silent_ms < REST_MS:
         return 0
     failures = min(entry.failures, 8)

@@ -31,6 +31,8 @@ class Entry:
     success_ms: int = 0
     failures: int = 0
     is_tried: bool = False
+    left_ms: int = 0
+    """When a connection with the node there ended; forgotten with the process."""
 
 
 class Place(NamedTuple):

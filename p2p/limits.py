@@ -18,9 +18,13 @@ class Limits:
     handshake_ms: int = 5_000
     """From the TCP connection to the verified handshake."""
     inbound_max: int = 32
-    """Connections that others opened."""
-    outbound_max: int = 10
-    """Connections that we opened."""
+    """Connections that others opened and whose handshake is over."""
+    full_max: int = 8
+    """Connections that we opened to addresses of the book, for all content."""
+    block_only_max: int = 2
+    """Connections that we opened for blocks alone, so that they are hard to find from what else we tell."""
+    static_max: int = 32
+    """Peers that are named by whoever runs the node and always dialled again."""
     half_open_max: int = 16
     """Inbound connections whose handshake is not over."""
     inbound_per_address_max: int = 2
@@ -62,21 +66,33 @@ class Limits:
 
 
 class TokenBucket:
-    """A budget of bytes that refills with time; overdrawing it is paid by waiting."""
+    """A budget that refills with time; overdrawing it is paid by waiting."""
 
-    def __init__(self, rate_per_s: int, burst: int) -> None:
-        """Start full: `burst` tokens, refilled by `rate_per_s` a second."""
+    def __init__(self, rate_per_s: int, burst: int, level: int | None = None) -> None:
+        """Start with `level` tokens, full by default: `burst` of them, refilled by `rate_per_s` a second."""
         self._rate_per_s = rate_per_s
         self._burst_milli = burst * 1000
-        self._level_milli = self._burst_milli
+        self._level_milli = self._burst_milli if level is None else level * 1000
         self._updated_ms: int | None = None
 
     def take(self, tokens: int, now_ms: int) -> int:
         """Take `tokens` and return how many milliseconds to wait before going on."""
+        self._refill(now_ms)
+        self._level_milli -= tokens * 1000
+        return max(0, -(self._level_milli // self._rate_per_s))
+
+    def try_take(self, tokens: int, now_ms: int) -> bool:
+        """Take `tokens` if they are there."""
+        self._refill(now_ms)
+        if self._level_milli < tokens * 1000:
+            return False
+        self._level_milli -= tokens * 1000
+        return True
+
+    def _refill(self, now_ms: int) -> None:
         elapsed_ms = max(0, now_ms - (self._updated_ms if self._updated_ms is not None else now_ms))
         self._updated_ms = now_ms
-        self._level_milli = min(self._burst_milli, self._level_milli + elapsed_ms * self._rate_per_s) - tokens * 1000
-        return max(0, -(self._level_milli // self._rate_per_s))
+        self._level_milli = min(self._burst_milli, self._level_milli + elapsed_ms * self._rate_per_s)
 
 
 class BoundedSet(Generic[T]):

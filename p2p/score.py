@@ -62,11 +62,19 @@ class ScoreBoard:
         if len(self._points) > NAMES_MAX:
             del self._points[next(iter(self._points))]
         if points <= BANNED_AT:
-            self._banned_until_ms.pop(name, None)
-            self._banned_until_ms[name] = now_ms + BAN_MS
-            if len(self._banned_until_ms) > NAMES_MAX:
-                del self._banned_until_ms[next(iter(self._banned_until_ms))]
+            self.ban(name, now_ms + BAN_MS)
         return self.get_standing(name, now_ms)
+
+    def ban(self, name: Hashable, until_ms: int) -> None:
+        """Shut the door to `name` until a time; the longest banned name makes room."""
+        self._banned_until_ms.pop(name, None)
+        self._banned_until_ms[name] = until_ms
+        if len(self._banned_until_ms) > NAMES_MAX:
+            del self._banned_until_ms[next(iter(self._banned_until_ms))]
+
+    def list_bans(self, now_ms: int) -> list[tuple[Hashable, int]]:
+        """Return who is banned and until when."""
+        return [(name, until_ms) for name, until_ms in self._banned_until_ms.items() if until_ms > now_ms]
 
     def get_points(self, name: Hashable, now_ms: int) -> int:
         """Return the points of `name`, at most 0."""

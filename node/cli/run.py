@@ -66,7 +66,9 @@ def devnet(directory: Path, blocks: int | None, is_json: bool, *, plain: bool, *
 @directory_option
 @click.option("--p2p", type=_ENDPOINT, default=f"{LOOPBACK}:{P2P_PORT}", show_default=True, help="Listen for peers.")
 @click.option("--rpc", type=_ENDPOINT, default=f"{LOOPBACK}:{RPC_PORT}", show_default=True, help="Listen for RPC.")
-@click.option("--seed", "seeds", type=_ENDPOINT, multiple=True, help="A peer to connect to; may be repeated.")
+@click.option("--peer", "peers", type=_ENDPOINT, multiple=True, help="A peer to stay connected to; may be repeated.")
+@click.option("--seed", "seeds", type=_ENDPOINT, multiple=True, help="A node to ask for peers; may be repeated.")
+@click.option("--advertise", "advertised", type=_ENDPOINT, help="Where others reach this node; found out by default.")
 @click.option(
     "--genesis",
     "genesis_path",
@@ -84,7 +86,9 @@ def node(
     directory: Path,
     p2p: Endpoint,
     rpc: Endpoint,
+    peers: tuple[Endpoint, ...],
     seeds: tuple[Endpoint, ...],
+    advertised: Endpoint | None,
     genesis_path: Path | None,
     rpc_hosts: tuple[str, ...],
     rpc_origins: tuple[str, ...],
@@ -94,12 +98,17 @@ def node(
 ) -> int:
     """Run a validator node."""
     from node.run import run
+    from p2p.addresses import pack_ip
 
+    if advertised is not None and pack_ip(advertised.host) is None:
+        raise click.UsageError(f"found --advertise {advertised.text}, expected a numeric address")
     options = NodeOptions(
         directory=directory.expanduser(),
         p2p=p2p,
         rpc=rpc,
+        peers=peers,
         seeds=seeds,
+        advertised=advertised,
         genesis_path=genesis_path,
         rpc_hosts=rpc_hosts,
         rpc_origins=rpc_origins,

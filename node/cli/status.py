@@ -4,14 +4,17 @@ It shows what the node says of itself; nothing here is verified.
 """
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from node.cli.output import Fields, format_coins, json_option, print_record, rpc_option
 
 if TYPE_CHECKING:
     from node.rpc.client import RpcClient
+    from node.rpc.views import PeerView
 
 
 @click.command()
@@ -25,10 +28,14 @@ def status(url: str, watch: bool, every_s: float, is_json: bool) -> None:
 
     client = RpcClient(url)
     while True:
-        record = _get_record(client)
+        record, peers = _get_record(client), _get_peers(client)
         if watch and not is_json:
             click.clear()
+        if is_json:
+            record["connections"] = [msgspec.to_builtins(peer) for peer in peers]
         print_record(record, is_json)
+        if peers and not is_json:
+            click.echo(f"\n{_format_peers(peers)}")
         if not watch:
             return
         time.sleep(every_s)
@@ -61,3 +68,24 @@ def _get_record(client: "RpcClient") -> Fields:
         "coins_burned": format_coins(int(found.supply.burned)),
         "coins_in_pot": format_coins(int(found.supply.pot)),
     }
+
+
+def _get_peers(client: "RpcClient") -> "list[PeerView]":
+    from node.rpc.methods import GET_PEERS
+    from node.rpc.registry import Params
+
+    return client.call(GET_PEERS, Params())
+
+
+def _format_peers(peers: "list[PeerView]") -> str:
+    """Return the peers by kind in one line, and a table with a line each."""
+    kinds = Counter(peer.kind for peer in peers)
+    rows = [("peer", "address", "kind", "found by", "height", "score", "ms", "received", "sent", "minutes")]
+    for peer in peers:
+        latency = "-" if peer.latency_ms is None else str(peer.latency_ms)
+        sizes = (f"{peer.received_bytes:,}", f"{peer.sent_bytes:,}")
+        row = (peer.key[:14], peer.address, peer.kind, peer.origin, str(peer.height), str(peer.score), latency)
+        rows.append((*row, *sizes, str(peer.connected_ms // 60_000)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())), *lines])

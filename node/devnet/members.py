@@ -82,11 +82,11 @@ def _share_genesis(options: DevnetOptions, members: tuple[Member, ...]) -> None:
 
 
 async def start_node(member: Member, members: tuple[Member, ...]) -> Child:
-    """Start a member's node, with every other member as a seed."""
+    """Start a member's node, with every other member as a peer."""
     arguments = ["node", "--dir", str(member.directory.root), "--p2p", member.p2p.text, "--rpc", member.rpc.text]
     for other in members:
         if other is not member:
-            arguments += ["--seed", other.p2p.text]
+            arguments += ["--peer", other.p2p.text]
     return await start_child(member.name, arguments, member.directory.log_path)
 
 

@@ -98,13 +98,23 @@ class ContributionInfo:
 
 @dataclass(frozen=True, slots=True)
 class PeerInfo:
-    """A connected peer as the network sees it."""
+    """A connected peer as the network sees it; its height is a claim.
+
+    `kind` is what the connection is for, `origin` how the address was found, `latency_ms` None until it was measured.
+    """
 
     key: PublicKey
     address: str
+    listen_port: int
     is_inbound: bool
+    kind: str
+    origin: str
     height: int
     score: int
+    received_bytes: int
+    sent_bytes: int
+    latency_ms: int | None
+    connected_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -296,7 +296,9 @@ GET_CHECKPOINT = Method(
 LIST_CONTRIBUTIONS = Method(
     "contribution_list", "A round's contributions.", RoundParams, list[views.ContributionView], _list_contributions
 )
-GET_PEERS = Method("net_peers", "The connected peers.", Params, list[views.PeerView], _get_peers)
+GET_PEERS = Method(
+    "net_peers", "The connected peers, and what each connection is for.", Params, list[views.PeerView], _get_peers
+)
 GET_STATUS = Method("node_status", "The node at a glance.", Params, views.StatusView, _get_status)
 DISCOVER = Method("rpc.discover", "This interface as an OpenRPC document.", Params, dict[str, object], _discover)
 GET_WORK = Method("miner_getWork", "What to train and mine on.", Params, views.WorkView, _get_work, is_admin=True)

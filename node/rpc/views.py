@@ -152,13 +152,20 @@ class ContributionView(msgspec.Struct, frozen=True):
 
 
 class PeerView(msgspec.Struct, frozen=True):
-    """A connected peer."""
+    """A connected peer; `listen_port` is 0 when it does not listen, `latency_ms` null until it was measured."""
 
     key: Address
     address: str
+    listen_port: Natural
     is_inbound: bool
+    kind: str
+    origin: str
     height: Natural
     score: int
+    received_bytes: Natural
+    sent_bytes: Natural
+    latency_ms: Natural | None
+    connected_ms: Natural
 
 
 class SupplyView(msgspec.Struct, frozen=True):
@@ -329,7 +336,20 @@ def view_contribution(info: ContributionInfo) -> ContributionView:
 
 def view_peer(info: PeerInfo) -> PeerView:
     """Return a peer as JSON shows it."""
-    return PeerView(format_address(info.key), info.address, info.is_inbound, info.height, info.score)
+    return PeerView(
+        key=format_address(info.key),
+        address=info.address,
+        listen_port=info.listen_port,
+        is_inbound=info.is_inbound,
+        kind=info.kind,
+        origin=info.origin,
+        height=info.height,
+        score=info.score,
+        received_bytes=info.received_bytes,
+        sent_bytes=info.sent_bytes,
+        latency_ms=info.latency_ms,
+        connected_ms=info.connected_ms,
+    )
 
 
 def view_supply(info: SupplyInfo) -> SupplyView:

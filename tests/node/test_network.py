@@ -118,7 +118,7 @@ async def test_nodes_that_dial_each_other_keep_one_connection(nodes: Nodes) -> N
     chains = ScriptedChain(), ScriptedChain()
     first, port = await nodes.start(chains[0], 1)
     second, other_port = await nodes.start(chains[1], 2, port)
-    first._spawn(first._run_seed(Endpoint("127.0.0.1", other_port)))
+    first._peering.plan.statics = (Endpoint("127.0.0.1", other_port),)
     await asyncio.sleep(1.5)
     assert [len(first.get_peers()), len(second.get_peers())] == [1, 1]
 

@@ -116,7 +116,7 @@ def test_a_node_that_joins_late_validates_from_genesis(network: Network, tmp_pat
     arguments = ["node", "--dir", str(late_directory), "--p2p", f"127.0.0.1:{port}", "--rpc", f"127.0.0.1:{port + 1}"]
     arguments += ["--genesis", str(network.root / "node1" / "genesis.bin")]
     for number in range(NODES):
-        arguments += ["--seed", f"127.0.0.1:{network.base_port + 2 * number}"]
+        arguments += ["--peer", f"127.0.0.1:{network.base_port + 2 * number}"]
     late = Program.start(arguments, late_directory.with_suffix(".log"))
     network.others.append(late)
     wait_until("the common tip", lambda: network.is_common(f"http://127.0.0.1:{port + 1}", goal))

@@ -96,7 +96,7 @@ class BookMachine(RuleBasedStateMachine):
         entry = self.book.get(found) if found is not None else None
         if entry is not None:
             assert choice is Choice.ANY or entry.is_tried is (choice is Choice.TRIED)
-            assert self.now_ms - entry.attempt_ms >= REST_MS
+            assert entry.attempt_ms <= entry.success_ms or self.now_ms - entry.attempt_ms >= REST_MS
 
     @rule()
     def ask_for_a_suspect(self) -> None:

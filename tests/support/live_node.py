@@ -114,14 +114,14 @@ def find_ticket(genesis: Genesis, work: WorkView) -> TicketParams:
 
 @asynccontextmanager
 async def run_live_node(
-    root: Path, key: SigningKey = MINER, genesis: Genesis | None = None, seeds: tuple[Endpoint, ...] = ()
+    root: Path, key: SigningKey = MINER, genesis: Genesis | None = None, peers: tuple[Endpoint, ...] = ()
 ) -> AsyncIterator[LiveNode]:
     """Run a node in `root` on free ports; go on with the network that the directory holds, if it holds one."""
     directory = DataDirectory(root)
     directory.create()
     if not directory.genesis_path.exists():
         directory.write_genesis(genesis or make_genesis())
-    options = NodeOptions(root, p2p=Endpoint("127.0.0.1", 0), rpc=Endpoint("127.0.0.1", 0), seeds=seeds)
+    options = NodeOptions(root, p2p=Endpoint("127.0.0.1", 0), rpc=Endpoint("127.0.0.1", 0), peers=peers)
     node = make_node(options, directory, key)
     await node.start()
     try:
