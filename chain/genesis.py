@@ -45,6 +45,9 @@ class Parameters:
     bond: U64 = 50 * ATOMS_PER_COIN
     """Atoms that a miner has locked while its key may mine; with the locked reward, what two headers for one ticket
     burn. The rewards of eleven blocks: a ticket whose reward is lost anyway must not be free to equivocate with."""
+    evidence_blocks: U32 = 1_000
+    """Heights for which two headers for one ticket are evidence, and so how long a bond is held after its notice; half
+    an hour of development blocks. At least a round: a locked reward must answer for as long as it is locked."""
     subsidy: U64 = 10 * ATOMS_PER_COIN
     """Atoms issued by the first block."""
     subsidy_half_life: U32 = 100_000

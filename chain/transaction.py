@@ -58,12 +58,19 @@ class ReportEquivocation:
 
 @dataclass(frozen=True, slots=True)
 class PostBond:
-    """Lock a bond of `amount` atoms again, for a key whose bond was burned."""
+    """Lock a bond of `amount` atoms again, for a miner that holds none any more."""
 
     amount: U64
 
 
-Action = Transfer | CommitContribution | ProveContribution | ReportEquivocation | PostBond
+@dataclass(frozen=True, slots=True)
+class WithdrawBond:
+    """Give notice for the sender's bond of `amount` atoms; once its release height is reached, take it back."""
+
+    amount: U64
+
+
+Action = Transfer | CommitContribution | ProveContribution | ReportEquivocation | PostBond | WithdrawBond
 
 
 @dataclass(frozen=True, slots=True)

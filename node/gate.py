@@ -11,7 +11,7 @@ from collections.abc import Callable
 from chain.codec import encode
 from chain.errors import InvalidTransaction, MissingData
 from chain.ledger.accounts import get_account
-from chain.ledger.bonds import Stake, get_stake
+from chain.ledger.bonds import NOTHING, get_stake
 from chain.ledger.context import BlockDraft, BlockScope, get_task_state
 from chain.ledger.learning import LearningEngine
 from chain.ledger.transactions import apply_transaction, validate_transaction
@@ -99,7 +99,7 @@ class TransactionGate:
         view = self._chain.view()
         round_number = get_task_state(self._chain.ledger_context, view).round
         self._mempool.drop_where(lambda transaction: _is_outdated(transaction, round_number))
-        self._mempool.drop_where(lambda transaction: _is_spent(transaction, view))
+        self._mempool.drop_where(lambda transaction: self._is_spent(transaction, view))
         returned = [transaction for block in reversed(change.disconnected) for transaction in block.transactions]
         waiting = [t for t in (*returned, *self._later.values()) if not _is_outdated(t, round_number)]
         self._later.clear()
@@ -107,6 +107,13 @@ class TransactionGate:
             task = asyncio.get_running_loop().create_task(self._admit_again(waiting))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _is_spent(self, transaction: Transaction, view: StateView) -> bool:
+        """Say whether a transaction reports what nothing will be at stake for in the next block."""
+        action, height = transaction.body.action, self._chain.head.height + 1
+        if not isinstance(action, ReportEquivocation):
+            return False
+        return get_stake(self._chain.parameters, view, action.first, height) == NOTHING
 
     async def stop(self) -> None:
         """Try nothing again, and wait for the check under way: it reads the database."""
@@ -163,12 +170,6 @@ class TransactionGate:
             self._chain.store_sidecars((action.sidecar_hash,), (sidecar,))
         if not self._chain.has_sidecar(action.sidecar_hash):
             raise MissingData((action.sidecar_hash,))
-
-
-def _is_spent(transaction: Transaction, view: StateView) -> bool:
-    """Say whether a transaction reports what nothing is at stake for any more."""
-    action = transaction.body.action
-    return isinstance(action, ReportEquivocation) and get_stake(view, action.first) == Stake(0, 0)
 
 
 def _is_outdated(transaction: Transaction, round_number: int) -> bool:

@@ -1,13 +1,15 @@
-"""Bonds, and what burns them: evidence that a miner signed two headers for one ticket.
+"""Bonds, what burns them, and how they are taken back.
 
-The evidence is the two headers. What they cost is whatever the state still holds against them: the reward of that
-height while it is locked, and the bond that stood when the height was reached. So a report needs no register of
-earlier ones: where nothing is at stake any more it is refused. It knows neither blocks nor tickets' worth.
+Evidence is two headers that a miner signed for one ticket. What they cost is whatever the state still holds against
+them: the reward of that height while it is locked, and the bond that stood when the height was reached. So a report
+needs no register of earlier ones: where nothing is at stake any more it is refused. Evidence ages, and a bond is given
+back when all that its miner did on it is too old to be shown. It knows neither blocks nor tickets' worth.
 """
 
 from dataclasses import dataclass, replace
 
 from chain.errors import InvalidTransaction
+from chain.genesis import Parameters
 from chain.header import Header, compute_header_hash, compute_signing_hash, compute_trunk_hash
 from chain.ledger.accounts import apply_burn, apply_credit, apply_debit
 from chain.ledger.context import BlockScope, EquivocationPunished, Event
@@ -15,7 +17,7 @@ from chain.ledger.keys import locked_reward_key, miner_key
 from chain.primitives import Hash, PublicKey
 from chain.signature import verify_signature
 from chain.state.view import StateView
-from chain.transaction import PostBond, ReportEquivocation
+from chain.transaction import PostBond, ReportEquivocation, WithdrawBond
 
 REPORTER_PERCENT = 10
 """Of what equivocation costs: to whoever is named by the report. All else burns, so reporting oneself saves little."""
@@ -29,15 +31,20 @@ class Stake:
     bond: int
 
 
+NOTHING = Stake(0, 0)
+
+
 def make_report(one: Header, other: Header, recipient: PublicKey) -> ReportEquivocation:
     """Return the report of two headers, in the one order that is valid."""
     first, second = sorted((one, other), key=compute_header_hash)
     return ReportEquivocation(first, second, recipient)
 
 
-def get_stake(view: StateView, header: Header) -> Stake:
-    """Return what the state holds against a header's miner for its height."""
+def get_stake(parameters: Parameters, view: StateView, header: Header, height: int) -> Stake:
+    """Return what the state holds against a header's miner for its height, in a block at `height`."""
     foliage = header.foliage
+    if height - foliage.height > parameters.evidence_blocks:
+        return NOTHING
     locked, miner = view.get(locked_reward_key(foliage.height)), view.get(miner_key(foliage.miner))
     is_locked = locked is not None and (locked.miner, locked.ticket) == (foliage.miner, header.trunk.ticket)
     # A bond answers for the heights after it was posted: what an earlier one has paid for is not paid for again.
@@ -51,17 +58,18 @@ def apply_report(scope: BlockScope, view: StateView, report: ReportEquivocation)
     foliage = report.first.foliage
     if foliage.height >= scope.draft.height:
         raise InvalidTransaction("evidence-height", f"found {foliage.height}, expected below {scope.draft.height}")
-    stake = get_stake(view, report.first)
+    stake = get_stake(scope.context.parameters, view, report.first, scope.draft.height)
     total = stake.reward + stake.bond
     if not total:
-        raise InvalidTransaction("evidence-spent", "found neither a locked reward nor a bond, expected one of them")
+        message = f"found neither a locked reward nor a bond for height {foliage.height}, expected one of them"
+        raise InvalidTransaction("evidence-spent", message)
     _validate_signatures(scope.context.chain_id, report)
     if stake.reward:
         key = locked_reward_key(foliage.height)
         view.put(key, replace(view.get_existing(key), amount=0))
     if stake.bond:
         miner = view.get_existing(miner_key(foliage.miner))
-        view.put(miner_key(foliage.miner), replace(miner, bond=0))
+        view.put(miner_key(foliage.miner), replace(miner, bond=0, release_height=0))
     paid = total * REPORTER_PERCENT // 100
     apply_credit(view, report.recipient, paid)
     apply_burn(view, total - paid)
@@ -79,6 +87,26 @@ def apply_post_bond(scope: BlockScope, view: StateView, sender: PublicKey, post:
         raise InvalidTransaction("bond-amount", f"found {post.amount} atoms, expected {expected}")
     apply_debit(view, sender, post.amount)
     view.put(miner_key(sender), replace(miner, registered_height=scope.draft.height, bond=post.amount))
+
+
+def apply_withdraw_bond(scope: BlockScope, view: StateView, sender: PublicKey, withdraw: WithdrawBond) -> None:
+    """Give notice for a miner's bond, or pay out one whose release height is reached; raises InvalidTransaction."""
+    miner, height = view.get(miner_key(sender)), scope.draft.height
+    if miner is None:
+        raise InvalidTransaction("bond-miner", f"found {sender.hex()}, expected a registered miner")
+    if not miner.bond:
+        raise InvalidTransaction("bond-none", "found no bond, expected one to withdraw")
+    if withdraw.amount != miner.bond:
+        raise InvalidTransaction("bond-amount", f"found {withdraw.amount} atoms, expected {miner.bond}")
+    if not miner.release_height:
+        # This block may be the miner's own, and is its last. Evidence about it is taken until the block before.
+        release_height = height + scope.context.parameters.evidence_blocks + 1
+        view.put(miner_key(sender), replace(miner, release_height=release_height))
+    elif height < miner.release_height:
+        raise InvalidTransaction("bond-release", f"found height {height}, expected at least {miner.release_height}")
+    else:
+        view.put(miner_key(sender), replace(miner, bond=0, release_height=0))
+        apply_credit(view, sender, miner.bond)
 
 
 def _validate_pair(report: ReportEquivocation) -> None:

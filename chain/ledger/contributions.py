@@ -90,7 +90,7 @@ def find_segment_problem(
     """Return (rule, message) when a segment cannot be of the running round: its miner, index or anchor is wrong.
 
     A miner without its bond starts nothing: a key that costs nothing could be ground, and one that has nothing to lose
-    could show its tickets with two contents.
+    could show its tickets with two contents. One that has given notice starts nothing that its bond would not outlive.
     """
     miner = view.get(miner_key(key.miner))
     oldest = max(get_task_state(context, view).start_height - 1, 0)
@@ -98,6 +98,8 @@ def find_segment_problem(
         return "segment-miner", f"found {key.miner.hex()}, expected a registered miner"
     if miner.bond < context.parameters.bond:
         return "segment-bond", f"found a bond of {miner.bond} atoms, expected {context.parameters.bond}"
+    if miner.release_height:
+        return "segment-notice", f"found a bond that is free at height {miner.release_height}, expected no notice"
     if key.index >= context.parameters.segments_per_round:
         return "segment-index", f"found index {key.index}, expected one below {context.parameters.segments_per_round}"
     if not max(oldest, miner.registered_height) <= anchor_height < draft.height:

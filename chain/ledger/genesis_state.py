@@ -44,7 +44,8 @@ def make_genesis_state(genesis: Genesis) -> tuple[Hash, dict[Hash, bytes]]:
         apply_credit(view, allocation.account, allocation.amount)
     for miner in genesis.miners:
         apply_debit(view, miner, genesis.parameters.bond)
-        view.put(miner_key(miner), Miner(registered_height=0, settled_segments=0, bond=genesis.parameters.bond))
+        record = Miner(registered_height=0, settled_segments=0, bond=genesis.parameters.bond, release_height=0)
+        view.put(miner_key(miner), record)
     allocated = sum(allocation.amount for allocation in genesis.allocations)
     view.put(SUPPLY_KEY, Supply(allocated=allocated, issued=0, burned=0, treasury=0))
     view.put(beacon_key(0), BeaconRecord(0, compute_genesis_beacon(context.chain_id)))
@@ -66,6 +67,9 @@ def _validate_windows(parameters: Parameters) -> None:
         raise InvalidBlock(
             "genesis-windows", f"found {parameters.commit_blocks} commit blocks, expected below {BEACONS_KEPT - 1}"
         )
+    if parameters.evidence_blocks < parameters.round_blocks:
+        message = f"found {parameters.evidence_blocks} blocks, expected at least a round's {parameters.round_blocks}"
+        raise InvalidBlock("genesis-evidence", message)
 
 
 def _validate_bonds(genesis: Genesis) -> None:

@@ -28,11 +28,15 @@ EMPTY_ACCOUNT = Account(nonce=0, balance=0)
 
 @dataclass(frozen=True, slots=True)
 class Miner:
-    """A key that may mine and contribute while its bond is held; its segments' anchors are no older than the bond."""
+    """A key that may mine and contribute while its bond is held; its segments' anchors are no older than the bond.
+
+    `release_height` is where the bond may be taken back, zero until notice is given.
+    """
 
     registered_height: U64
     settled_segments: U64
     bond: U64
+    release_height: U64
 
 
 @dataclass(frozen=True, slots=True)

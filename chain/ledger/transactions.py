@@ -11,7 +11,7 @@ from typing import assert_never
 from chain.errors import InvalidTransaction
 from chain.genesis import Parameters
 from chain.ledger.accounts import apply_credit, get_account, validate_balance
-from chain.ledger.bonds import apply_post_bond, apply_report
+from chain.ledger.bonds import apply_post_bond, apply_report, apply_withdraw_bond
 from chain.ledger.context import BlockScope, Event, LedgerContext
 from chain.ledger.contributions import apply_commit, apply_prove
 from chain.ledger.keys import account_key
@@ -27,6 +27,7 @@ from chain.transaction import (
     Transaction,
     TransactionBody,
     Transfer,
+    WithdrawBond,
     compute_signing_hash,
 )
 
@@ -67,7 +68,7 @@ def compute_cost(body: TransactionBody, parameters: Parameters) -> int:
             return body.fee + parameters.deposit
         case PostBond(amount=amount):
             return body.fee + amount
-        case ProveContribution() | ReportEquivocation():
+        case ProveContribution() | ReportEquivocation() | WithdrawBond():
             return body.fee
     assert_never(body.action)
 
@@ -98,6 +99,9 @@ def apply_transaction(scope: BlockScope, view: StateView, transaction: Transacti
             return apply_report(scope, view, report)
         case PostBond() as post:
             apply_post_bond(scope, view, body.sender, post)
+            return ()
+        case WithdrawBond() as withdraw:
+            apply_withdraw_bond(scope, view, body.sender, withdraw)
             return ()
     assert_never(body.action)
 
