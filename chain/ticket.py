@@ -12,6 +12,9 @@ from chain.primitives import Hash
 TILE = 32
 """Rows and columns of a tile; also the rows of a strip."""
 
+TICKET_OPENING_BYTES_MAX = 192 * 1024
+"""Strips of a whole window of both operands with their paths take 132 KiB."""
+
 PIECE_BYTES = 1024
 """Bytes of one row that share a leaf: one BLAKE3 chunk."""
 

@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator
 
 from node.observability.tally import Tally
 from node.surroundings import WirePort
+from p2p.actions import Question
 from p2p.budgets import MessageBudgets
 from p2p.connection import Connection, Established
 from p2p.handshake import Role, Session
 from p2p.limits import Limits, TokenBucket
-from p2p.messages import GetHeaders, Item, Message, Ping, Pong, Status
-from p2p.serve import answer
+from p2p.messages import Message, Ping, Pong, Status
+from p2p.serve import Server
 from p2p.slots import SlotKind
-from p2p.view import ChainView
 
 
 class Link:
@@ -46,7 +46,7 @@ class Link:
         self._bucket = TokenBucket(limits.receive_bytes_per_s, limits.receive_burst_bytes)
         self._queue: deque[bytes] = deque()
         self._queue_bytes = 0
-        self._backlog: deque[GetHeaders | Item] = deque()
+        self._backlog: deque[Question] = deque()
         self._wake = asyncio.Event()
         self._is_closing = False
 
@@ -101,20 +101,20 @@ class Link:
         self._wake.set()
         return self._queue_bytes <= self._limits.send_queue_bytes_max
 
-    def serve(self, question: GetHeaders | Item) -> bool:
+    def serve(self, question: Question) -> bool:
         """Queue a question; False when too many wait already."""
         self._backlog.append(question)
         self._wake.set()
         return len(self._backlog) <= self._limits.serve_backlog_max
 
-    async def run_writer(self, chain: ChainView) -> None:
+    async def run_writer(self, server: Server) -> None:
         """Send what is queued, then answer questions, until the wire breaks."""
         while True:
             while not self._queue and not self._backlog:
                 self._wake.clear()
                 await self._wake.wait()
             if not self._queue:
-                self.send(answer(chain, self._backlog.popleft()))
+                self.send(server.answer(self._backlog.popleft()))
             frame = self._queue.popleft()
             await self.wire.send(frame)
             self.sent_bytes += len(frame)

@@ -30,6 +30,7 @@ from p2p.limits import Limits
 from p2p.messages import Addresses, GetAddresses, Message, Observed, Status
 from p2p.relay import Relay
 from p2p.score import Fault, Standing
+from p2p.serve import Server
 from p2p.slots import Guest, SlotKind, choose_leaver
 
 __all__ = ["Endpoint", "Network", "PeerInfo"]
@@ -84,15 +85,16 @@ class Network:
         self._key = key
         self._network_id = network_id
         self._limits = limits or Limits()
-        self._relay = Relay(chain, self._limits)
         self._doorman = Doorman(self._limits)
         self._links: dict[PublicKey, Link] = {}
         self._tasks: dict[asyncio.Task[object], None] = {}
-        self._judge = Judge(chain, self._relay, get_now_ms, self._on_judged)
         surroundings = surroundings or make_surroundings(self._limits)
+        self._relay = Relay(chain, self._limits, Hash(surroundings.get_random_bytes(32)))
+        self._judge = Judge(chain, self._relay, get_now_ms, self._on_judged)
         self._listener, self._dialler = surroundings.listener, surroundings.dialler
         self._get_random_bytes = surroundings.get_random_bytes
         self._peering = Peering(self._limits, surroundings, options or PeeringOptions())
+        self._server = Server(chain, int.from_bytes(self._get_random_bytes(8), "little"))
         self._failed: asyncio.Future[None] | None = None
         self._port = 0
         self.charges = Tally(tuple(fault.name.lower() for fault in Fault))
@@ -303,7 +305,7 @@ class Network:
 
     async def _run_writer(self, link: Link) -> None:
         try:
-            await link.run_writer(self._chain)
+            await link.run_writer(self._server)
         except OSError:
             await link.close()
 

@@ -6,7 +6,7 @@ Whoever owns the sockets and the chain carries them out, in order; here nothing 
 from dataclasses import dataclass
 
 from chain.primitives import Hash, PublicKey
-from p2p.messages import GetHeaders, Item, Message
+from p2p.messages import GetHeaders, GetTransactions, Item, Message
 from p2p.score import Fault
 
 Peer = PublicKey
@@ -21,12 +21,16 @@ class Send:
     message: Message
 
 
+Question = GetHeaders | GetTransactions | Item
+"""What is answered from the chain, or pushed from it, when the peer has room."""
+
+
 @dataclass(frozen=True, slots=True)
 class Serve:
     """Answer `question` when the peer has room for it."""
 
     peer: Peer
-    question: GetHeaders | Item
+    question: Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +44,11 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class DeliverHeaders:
-    """Hand headers to the chain and report to `on_headers_outcome`."""
+    """Hand headers to the chain, with openings of some of their tickets by position; report to `on_headers_outcome`."""
 
     peer: Peer
     headers: tuple[bytes, ...]
+    openings: tuple[tuple[int, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,13 +32,18 @@ def read_block(data: bytes) -> Content:
         block = decode(Block, data, BLOCK_BYTES_MAX)
     except DecodeError as error:
         raise RemoteProtocolError("malformed", str(error)) from None
+    found, expected = compute_transactions_root(block.transactions), block.header.foliage.transactions_root
+    if found != expected:
+        raise RemoteProtocolError("unbound-transactions", f"found {found.hex()}, expected {expected.hex()}")
+    return describe_block(block)
+
+
+def describe_block(block: Block) -> Content:
+    """Return what a block whose transactions are its header's says of itself; raises RemoteProtocolError."""
     foliage = block.header.foliage
-    for rule, found, expected in (
-        ("trunk", compute_trunk_hash(block.header.trunk), foliage.trunk_hash),
-        ("transactions", compute_transactions_root(block.transactions), foliage.transactions_root),
-    ):
-        if found != expected:
-            raise RemoteProtocolError(f"unbound-{rule}", f"found {found.hex()}, expected {expected.hex()}")
+    found = compute_trunk_hash(block.header.trunk)
+    if found != foliage.trunk_hash:
+        raise RemoteProtocolError("unbound-trunk", f"found {found.hex()}, expected {foliage.trunk_hash.hex()}")
     item = Item(ItemKind.BLOCK, compute_header_hash(block.header))
     return Content(item, foliage.parent_hash, get_sidecar_hashes(block))
 
@@ -59,9 +64,9 @@ def read_sidecar(data: bytes) -> Item:
     return Item(ItemKind.SIDECAR, tagged_hash("sidecar", data))
 
 
-def read_header_hash(data: bytes) -> Hash:
-    """Return the name of the block that a header belongs to; raises RemoteProtocolError."""
+def read_header(data: bytes) -> Header:
+    """Return a header; raises RemoteProtocolError."""
     try:
-        return compute_header_hash(decode(Header, data, HEADER_BYTES_MAX))
+        return decode(Header, data, HEADER_BYTES_MAX)
     except DecodeError as error:
         raise RemoteProtocolError("malformed", str(error)) from None

@@ -3,7 +3,8 @@
 Announcements are hashes; content moves only when it is asked for. What was found wanting once is not fetched again.
 """
 
-from p2p.actions import Action, Peer, Send
+from chain.primitives import Hash
+from p2p.actions import Action, Peer, Send, Serve
 from p2p.assembly import Assembly
 from p2p.errors import RemoteProtocolError
 from p2p.fetch import Fetcher
@@ -57,6 +58,10 @@ class Gossip:
         """Do not fetch `item` again."""
         self._rejected.add(item)
 
+    def is_rejected(self, item: Item) -> bool:
+        """Say whether `item` was found wanting."""
+        return item in self._rejected
+
     def mark_known(self, peer: Peer, item: Item) -> None:
         """Remember that `peer` holds `item`."""
         if peer in self._known:
@@ -65,17 +70,32 @@ class Gossip:
     def on_inventory(self, peer: Peer, items: tuple[Item, ...], is_behind: bool) -> None:
         """Want what is new; transactions only when we are not `is_behind`, as they cannot be judged before.
 
-        Raises RemoteProtocolError for a kind that does not exist.
+        Blocks are wanted compact unless we are behind, when the pool has nothing to fill them with. Raises
+        RemoteProtocolError for a kind that does not exist or is only asked for.
         """
         for item in items:
-            validate_kind(item)
+            if item.kind >= ItemKind.COMPACT:
+                raise RemoteProtocolError("item-kind", f"found {item.kind}, expected a kind < {ItemKind.COMPACT}")
             is_held = has_item(self._chain, item) or self._assembly.holds(item)
             self.mark_known(peer, item)
             is_unwelcome = item.kind == ItemKind.TRANSACTION and (is_behind or peer in self._block_only)
             if is_held or item in self._rejected or is_unwelcome:
                 continue
-            if item.kind != ItemKind.SIDECAR or self._fetcher.is_wanted(item):
+            if item.kind == ItemKind.BLOCK and not (is_behind or self._fetcher.is_wanted(item)):
+                self._fetcher.want(Item(ItemKind.COMPACT, item.hash), peer)
+            elif item.kind != ItemKind.SIDECAR or self._fetcher.is_wanted(item):
                 self._fetcher.want(item, peer)
+
+    def announce_block(self, block_hash: Hash, listeners: tuple[Peer, ...]) -> list[Action]:
+        """Return a new head's way to every peer that is not known to hold it: itself to `listeners`, its name else."""
+        item = Item(ItemKind.BLOCK, block_hash)
+        actions: list[Action] = []
+        for peer in listeners:
+            known = self._known.get(peer)
+            if known is not None and item not in known:
+                known.add(item)
+                actions.append(Serve(peer, Item(ItemKind.COMPACT, block_hash)))
+        return actions + self.announce(item)
 
     def announce(self, item: Item) -> list[Action]:
         """Return announcements of `item` to every peer that is not known to hold it."""

@@ -47,6 +47,8 @@ class Limits:
     """Items asked of one peer and not yet answered."""
     block_window: int = 128
     """How many missing blocks ahead of the head are asked for: half of what may wait for its turn."""
+    compact_open_max: int = 16
+    """Compact blocks that wait for some of their transactions."""
     pending_max: int = 256
     """Blocks and transactions that wait for a parent or for sidecars."""
     pending_bytes_max: int = 64 * MIB

@@ -8,12 +8,14 @@ or order.
 from dataclasses import dataclass
 from typing import Annotated
 
-from chain.block import BLOCK_BYTES_MAX
+from chain.block import BLOCK_BYTES_MAX, TRANSACTIONS_PER_BLOCK_MAX
 from chain.codec import U8, U16, U64, U256, Bytes, HashField, Many, PublicKeyField, SignatureField, decode, encode
 from chain.errors import DecodeError
 from chain.header import HEADER_BYTES_MAX
+from chain.ticket import TICKET_OPENING_BYTES_MAX
 from chain.transaction import SIDECAR_BYTES_MAX, TRANSACTION_BYTES_MAX
 from p2p.addresses import IpField, SeenAddress
+from p2p.compact import CompactBlock
 from p2p.errors import RemoteProtocolError
 
 FRAME_BYTES_MAX = 2 * 1024 * 1024
@@ -36,9 +38,13 @@ class ItemKind:
     BLOCK = 0
     TRANSACTION = 1
     SIDECAR = 2
+    COMPACT = 3
+    """A block without the transactions that its receiver has."""
+    OPENING = 4
+    """The opening of a block's ticket."""
 
 
-ITEM_NAMES = ("block", "transaction", "sidecar")
+ITEM_NAMES = ("block", "transaction", "sidecar", "compact block", "ticket opening")
 """What each kind is called, by its number."""
 
 
@@ -169,6 +175,46 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
+class CompactMessage:
+    """A block with short ids for transactions."""
+
+    compact: CompactBlock
+
+
+@dataclass(frozen=True, slots=True)
+class GetTransactions:
+    """Ask for transactions of a block by their positions, ascending."""
+
+    block: HashField
+    positions: Annotated[tuple[U16, ...], Many(TRANSACTIONS_PER_BLOCK_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class Transactions:
+    """The transactions asked for, in the same order."""
+
+    block: HashField
+    transactions: Annotated[
+        tuple[Annotated[bytes, Bytes(1, TRANSACTION_BYTES_MAX)], ...], Many(TRANSACTIONS_PER_BLOCK_MAX)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class PushBlocks:
+    """Ask the receiver to send new blocks, compact, without being asked for each (1), or no longer (0)."""
+
+    is_wanted: U8
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningMessage:
+    """The encoded opening of a block's ticket, by the block's hash."""
+
+    block: HashField
+    opening: Annotated[bytes, Bytes(1, TICKET_OPENING_BYTES_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """The envelope of every message."""
 
@@ -193,6 +239,11 @@ Message = (
     | GetAddresses
     | Addresses
     | Observed
+    | CompactMessage
+    | GetTransactions
+    | Transactions
+    | PushBlocks
+    | OpeningMessage
 )
 
 KINDS: tuple[tuple[type[Message], int], ...] = (
@@ -212,6 +263,11 @@ KINDS: tuple[tuple[type[Message], int], ...] = (
     (GetAddresses, CONTROL_BYTES_MAX),
     (Addresses, CONTROL_BYTES_MAX),
     (Observed, CONTROL_BYTES_MAX),
+    (CompactMessage, FRAME_BYTES_MAX),
+    (GetTransactions, CONTROL_BYTES_MAX),
+    (Transactions, FRAME_BYTES_MAX),
+    (PushBlocks, CONTROL_BYTES_MAX),
+    (OpeningMessage, FRAME_BYTES_MAX),
 )
 """Each kind's record, by its number on the wire, with the bytes that a whole frame of it may take."""
 

@@ -4,10 +4,15 @@ It ties gossip, fetching, assembly and sync together and holds no rule of its ow
 whom it was asked of. Deterministic: time is handed in, and the same calls give the same actions.
 """
 
+from chain.block import Block
+from chain.codec import encode
+from chain.header import compute_header_hash
 from chain.primitives import Hash
 from p2p.actions import Action, Charge, DeliverHeaders, Peer, Send, Serve
 from p2p.assembly import Assembly, Pending
-from p2p.content import Content, read_block, read_header_hash, read_sidecar, read_transaction
+from p2p.compact import CompactBlock
+from p2p.compact_relay import CompactRelay
+from p2p.content import Content, describe_block, read_block, read_sidecar, read_transaction
 from p2p.errors import RemoteProtocolError
 from p2p.fetch import Fetcher
 from p2p.gossip import Gossip, has_item, validate_kind
@@ -15,35 +20,41 @@ from p2p.limits import Limits
 from p2p.messages import (
     ITEM_NAMES,
     BlockMessage,
+    CompactMessage,
     GetData,
     GetHeaders,
+    GetTransactions,
     Headers,
     Inventory,
     Item,
     ItemKind,
     Message,
     NotFound,
+    OpeningMessage,
     Ping,
     Pong,
+    PushBlocks,
     SidecarMessage,
     Status,
     TransactionMessage,
+    Transactions,
 )
 from p2p.score import Fault
-from p2p.sync import Sync
+from p2p.sync import Sync, SyncSettings
 from p2p.view import ChainView, Outcome, SubmitResult
 
 
 class Relay:
     """All peers of one node."""
 
-    def __init__(self, chain: ChainView, limits: Limits) -> None:
-        """Start without peers."""
+    def __init__(self, chain: ChainView, limits: Limits, secret: Hash) -> None:
+        """Start without peers; `secret` is random and stays with this node."""
         self._chain = chain
         self._fetcher = Fetcher(limits)
         self._assembly = Assembly(chain, limits)
+        self._compact = CompactRelay(chain, self._fetcher, limits)
         self._gossip = Gossip(chain, self._fetcher, self._assembly, limits)
-        self._sync = Sync(chain, self._fetcher, self._assembly, limits)
+        self._sync = Sync(chain, self._fetcher, self._assembly, self._is_coming, SyncSettings(limits, secret))
         self._peers: dict[Peer, None] = {}
         self._actions: list[Action] = []
 
@@ -58,7 +69,7 @@ class Relay:
     def on_gone(self, peer: Peer) -> None:
         """Forget a peer that left or is no longer listened to."""
         self._peers.pop(peer, None)
-        for part in (self._fetcher, self._gossip, self._sync):
+        for part in (self._fetcher, self._gossip, self._sync, self._compact):
             part.drop_peer(peer)
 
     def on_message(self, peer: Peer, message: Message, now_ms: int) -> None:
@@ -80,6 +91,8 @@ class Relay:
         judged = self._assembly.on_judged(Item(ItemKind.BLOCK, block_hash))
         if result.outcome is Outcome.ACCEPTED and self._chain.get_tip().hash == block_hash:
             self.announce_block(block_hash)
+            if peer in self._peers and not self._sync.is_far_behind():
+                self._actions += self._compact.on_first(peer)
         elif result.outcome is Outcome.EVIDENCE:
             self._actions += self._gossip.announce(Item(ItemKind.BLOCK, block_hash))
         elif result.outcome is Outcome.SURPLUS:
@@ -108,7 +121,7 @@ class Relay:
 
     def announce_block(self, block_hash: Hash) -> None:
         """Tell every peer of a new head."""
-        self._actions += self._gossip.announce(Item(ItemKind.BLOCK, block_hash))
+        self._actions += self._gossip.announce_block(block_hash, self._compact.get_listeners())
         self._actions += [Send(peer, self._make_status()) for peer in self._peers]
 
     def announce_transaction(self, transaction_hash: Hash) -> None:
@@ -120,6 +133,7 @@ class Relay:
         self._assembly.drop_hopeless(self._fetcher.is_wanted, now_ms)
         actions, self._actions = self._actions, []
         actions += self._assembly.take_ready()
+        self._compact.poll(now_ms)
         actions += self._sync.poll(now_ms)
         return actions + self._fetcher.poll(now_ms)
 
@@ -127,8 +141,10 @@ class Relay:
         """Act on a question; False when the message is none."""
         if isinstance(message, Ping):
             self._actions.append(Send(peer, Pong(message.nonce)))
-        elif isinstance(message, GetHeaders):
+        elif isinstance(message, GetHeaders | GetTransactions):
             self._actions.append(Serve(peer, message))
+        elif isinstance(message, PushBlocks):
+            self._compact.on_push_wish(peer, bool(message.is_wanted))
         elif isinstance(message, GetData):
             for item in message.items:
                 validate_kind(item)
@@ -147,17 +163,18 @@ class Relay:
             self._gossip.on_inventory(peer, message.items, self._sync.is_far_behind())
         elif isinstance(message, NotFound):
             self._fetcher.on_not_found(peer, message.items, now_ms)
+            self._actions += self._sync.on_not_found(peer, message.items, now_ms)
+            self._compact.on_not_found(peer, message.items)
         elif isinstance(message, Headers):
-            self._on_headers(peer, message.headers, now_ms)
+            self._actions += self._sync.on_headers(peer, message.headers, now_ms)
+        elif isinstance(message, OpeningMessage):
+            self._actions += self._sync.on_opening(peer, message.block, message.opening)
         elif isinstance(message, BlockMessage | TransactionMessage | SidecarMessage):
             self._on_content(peer, message, now_ms)
-
-    def _on_headers(self, peer: Peer, headers: tuple[bytes, ...], now_ms: int) -> None:
-        last_hash = read_header_hash(headers[-1]) if headers else None
-        if not self._sync.on_headers(peer, last_hash, len(headers), now_ms):
-            self._actions.append(Charge(peer, Fault.UNSOLICITED, "headers that were not asked for"))
-        elif headers:
-            self._actions.append(DeliverHeaders(peer, headers))
+        elif isinstance(message, CompactMessage):
+            self._on_compact(peer, message.compact, now_ms)
+        elif isinstance(message, Transactions):
+            self._on_whole(peer, self._compact.on_transactions(peer, message), now_ms)
 
     def _on_content(self, peer: Peer, message: BlockMessage | TransactionMessage | SidecarMessage, now_ms: int) -> None:
         # Reading content costs work: nothing is read for a peer that owes nothing.
@@ -172,14 +189,35 @@ class Relay:
         else:
             self._on_judgeable(peer, read_transaction(message.transaction), message.transaction, now_ms)
 
-    def _on_judgeable(self, peer: Peer, content: Content, data: bytes, now_ms: int) -> None:
-        if not self._is_expected(peer, content.item, now_ms):
+    def _on_compact(self, peer: Peer, compact: CompactBlock, now_ms: int) -> None:
+        block_hash = compute_header_hash(compact.header)
+        is_expected = self._fetcher.on_received(peer, Item(ItemKind.COMPACT, block_hash), now_ms)
+        if not is_expected and not self._compact.is_pusher(peer):
+            self._actions.append(Charge(peer, Fault.UNSOLICITED, f"compact block {block_hash.hex()}, not asked for"))
             return
+        item = Item(ItemKind.BLOCK, block_hash)
+        self._gossip.mark_known(peer, item)
+        is_done = has_item(self._chain, item) or self._assembly.holds(item) or self._gossip.is_rejected(item)
+        if not is_done:
+            block, actions = self._compact.on_compact(peer, compact, now_ms)
+            self._actions += actions
+            self._on_whole(peer, block, now_ms)
+
+    def _on_whole(self, peer: Peer, block: Block | None, now_ms: int) -> None:
+        if block is not None:
+            self._place(peer, describe_block(block), encode(block), now_ms)
+
+    def _on_judgeable(self, peer: Peer, content: Content, data: bytes, now_ms: int) -> None:
+        if self._is_expected(peer, content.item, now_ms):
+            self._place(peer, content, data, now_ms)
+
+    def _place(self, peer: Peer, content: Content, data: bytes, now_ms: int) -> None:
         self._gossip.mark_known(peer, content.item)
         if has_item(self._chain, content.item):
             return
         missing = frozenset(h for h in content.sidecars if not self._chain.has_sidecar(h))
-        is_orphan = content.parent is not None and not self._has_place_for(content.parent)
+        parent = content.parent
+        is_orphan = parent is not None and not (self._chain.has_block(parent) or self._is_coming(parent))
         if is_orphan:
             self._sync.on_orphan(peer)
         self._assembly.add(Pending(content.item, peer, data, content.parent, now_ms, missing, is_orphan))
@@ -187,14 +225,18 @@ class Relay:
 
     def _is_expected(self, peer: Peer, item: Item, now_ms: int) -> bool:
         is_expected = self._fetcher.on_received(peer, item, now_ms)
+        if item.kind == ItemKind.BLOCK:
+            # A block that was asked for in its compact form may come whole.
+            is_expected |= self._fetcher.on_received(peer, Item(ItemKind.COMPACT, item.hash), now_ms)
         if not is_expected:
             reason = f"{ITEM_NAMES[item.kind]} {item.hash.hex()} that was not asked for"
             self._actions.append(Charge(peer, Fault.UNSOLICITED, reason))
         return is_expected
 
-    def _has_place_for(self, parent: Hash) -> bool:
-        item = Item(ItemKind.BLOCK, parent)
-        return self._chain.has_block(parent) or self._assembly.holds(item) or self._fetcher.is_wanted(item)
+    def _is_coming(self, block_hash: Hash) -> bool:
+        """Say whether a block is asked for in any form, or here and not yet judged."""
+        item = Item(ItemKind.BLOCK, block_hash)
+        return self._assembly.holds(item) or self._fetcher.is_wanted(item) or self._compact.is_coming(block_hash)
 
     def _reopen(self, judged: Pending, missing: tuple[Hash, ...]) -> None:
         if self._assembly.reopen(judged, missing):

@@ -1,38 +1,90 @@
-"""Answers to what peers ask for: headers behind a locator, and content by hash.
+"""Answers to what peers ask for: headers behind a locator, content by hash, transactions of a block by position.
 
 It reads the chain and nothing else; when to answer, and how much, is decided elsewhere.
 """
 
+from itertools import pairwise
+
+from chain.block import BLOCK_BYTES_MAX, Block
+from chain.codec import decode, encode
+from chain.primitives import Hash
+from p2p.actions import Question
+from p2p.compact import make_compact_block
 from p2p.messages import (
     HEADERS_MAX,
     BlockMessage,
+    CompactMessage,
     GetHeaders,
+    GetTransactions,
     Headers,
     Item,
     ItemKind,
     Message,
     NotFound,
+    OpeningMessage,
     SidecarMessage,
     TransactionMessage,
+    Transactions,
 )
 from p2p.view import ChainView
 
-
-def answer(chain: ChainView, question: GetHeaders | Item) -> Message:
-    """Return the answer to one question."""
-    if isinstance(question, GetHeaders):
-        return Headers(chain.get_headers_after(question.locator, HEADERS_MAX))
-    return _get_content(chain, question) or NotFound((question,))
+RECENT_MAX = 4
+"""Blocks of which compact forms are kept, and of which single transactions are served."""
 
 
-def _get_content(chain: ChainView, item: Item) -> Message | None:
-    if item.kind == ItemKind.BLOCK:
-        block = chain.get_block_bytes(item.hash)
-        return BlockMessage(block) if block is not None else None
-    if item.kind == ItemKind.TRANSACTION:
-        transaction = chain.get_transaction_bytes(item.hash)
-        return TransactionMessage(transaction) if transaction is not None else None
-    if item.kind == ItemKind.SIDECAR:
-        sidecar = chain.get_sidecar_bytes(item.hash)
-        return SidecarMessage(sidecar) if sidecar is not None else None
-    return None
+class Server:
+    """Answers all peers of one node."""
+
+    def __init__(self, chain: ChainView, salt: int) -> None:
+        """Answer from `chain`; `salt` is 64 random bits for the short ids of compact blocks."""
+        self._chain = chain
+        self._salt = salt
+        self._recent: dict[Hash, tuple[Block, CompactMessage]] = {}
+
+    def answer(self, question: Question) -> Message:
+        """Return the answer to one question."""
+        if isinstance(question, GetHeaders):
+            return Headers(self._chain.get_headers_after(question.locator, HEADERS_MAX))
+        if isinstance(question, GetTransactions):
+            return self._get_transactions(question) or NotFound((Item(ItemKind.COMPACT, question.block),))
+        return self._get_content(question) or NotFound((question,))
+
+    def _get_content(self, item: Item) -> Message | None:
+        if item.kind == ItemKind.COMPACT:
+            compact = self._get_compact(item.hash)
+            if compact is not None:
+                return compact
+        if item.kind in (ItemKind.BLOCK, ItemKind.COMPACT):
+            block = self._chain.get_block_bytes(item.hash)
+            return BlockMessage(block) if block is not None else None
+        if item.kind == ItemKind.OPENING:
+            opening = self._chain.get_opening_bytes(item.hash)
+            return OpeningMessage(item.hash, opening) if opening is not None else None
+        if item.kind == ItemKind.TRANSACTION:
+            transaction = self._chain.get_transaction_bytes(item.hash)
+            return TransactionMessage(transaction) if transaction is not None else None
+        if item.kind == ItemKind.SIDECAR:
+            sidecar = self._chain.get_sidecar_bytes(item.hash)
+            return SidecarMessage(sidecar) if sidecar is not None else None
+        return None
+
+    def _get_compact(self, block_hash: Hash) -> CompactMessage | None:
+        # Making one costs more than sending the block: it is done of the newest, which many peers want at once.
+        if block_hash not in self._recent:
+            data = self._chain.get_block_bytes(block_hash) if block_hash == self._chain.get_tip().hash else None
+            if data is None:
+                return None
+            block = decode(Block, data, BLOCK_BYTES_MAX)
+            self._recent[block_hash] = (block, CompactMessage(make_compact_block(block, self._salt)))
+            if len(self._recent) > RECENT_MAX:
+                del self._recent[next(iter(self._recent))]
+        return self._recent[block_hash][1]
+
+    def _get_transactions(self, question: GetTransactions) -> Transactions | None:
+        recent = self._recent.get(question.block)
+        positions = question.positions
+        if recent is None or any(position >= len(recent[0].transactions) for position in positions):
+            return None
+        if any(after <= before for before, after in pairwise(positions)):
+            return None
+        return Transactions(question.block, tuple(encode(recent[0].transactions[position]) for position in positions))

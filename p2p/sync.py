@@ -4,12 +4,16 @@ One question for headers is open at a time. A claim that its headers do not bear
 us a loop. It knows no validity rule: the chain says how much work its headers hold and which blocks are missing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from chain.header import compute_header_hash
 from chain.primitives import Hash
-from p2p.actions import Action, Charge, Peer, Send
+from p2p.actions import Action, Charge, DeliverHeaders, Peer, Send
 from p2p.assembly import Assembly
+from p2p.content import read_header
 from p2p.fetch import Fetcher
+from p2p.header_samples import SampledRun, make_sampled_run
 from p2p.limits import Limits
 from p2p.messages import HEADERS_MAX, LOCATOR_MAX, GetHeaders, Item, ItemKind
 from p2p.score import Fault
@@ -34,18 +38,36 @@ class _Claim:
     last_hash: Hash | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SyncSettings:
+    """Limits, and 32 random bytes from which sampled places follow."""
+
+    limits: Limits
+    secret: Hash
+
+
 class Sync:
     """The claims of all peers, and the one open question for headers."""
 
-    def __init__(self, chain: ChainView, fetcher: Fetcher, assembly: Assembly, limits: Limits) -> None:
-        """Want blocks through `fetcher` unless `assembly` holds them."""
+    def __init__(
+        self,
+        chain: ChainView,
+        fetcher: Fetcher,
+        assembly: Assembly,
+        is_coming: Callable[[Hash], bool],
+        settings: SyncSettings,
+    ) -> None:
+        """Want blocks through `fetcher` while `assembly` has room, unless they are coming already."""
         self._chain = chain
         self._fetcher = fetcher
         self._assembly = assembly
-        self._limits = limits
+        self._is_coming = is_coming
+        self._limits = settings.limits
+        self._secret = settings.secret
         self._claims: dict[Peer, _Claim] = {}
         self._asked: Peer | None = None
         self._deadline_ms = 0
+        self._run: SampledRun | None = None
         self._is_judging = False
         self._look_at_ms = 0
         self._missing_count = 0
@@ -58,7 +80,7 @@ class Sync:
         """Forget `peer` and a question it has not answered."""
         self._claims.pop(peer, None)
         if self._asked == peer and not self._is_judging:
-            self._asked = None
+            self._asked = self._run = None
 
     def is_far_behind(self) -> bool:
         """Say whether so many blocks are missing that new transactions cannot be judged yet."""
@@ -75,16 +97,43 @@ class Sync:
         if claim is not None:
             claim.total_work = max(claim.total_work, self._chain.get_header_work() + 1)
 
-    def on_headers(self, peer: Peer, last_hash: Hash | None, count: int, now_ms: int) -> bool:
-        """Say whether these headers answer the open question; when there are any, they are being judged from now on."""
-        if self._asked != peer or self._is_judging:
-            return False
-        claim = self._claims[peer]
-        claim.last_hash = last_hash if count == HEADERS_MAX else None
-        self._is_judging = count > 0
-        if not self._is_judging:
+    def on_headers(self, peer: Peer, headers: tuple[bytes, ...], now_ms: int) -> list[Action]:
+        """Return what to do with headers: have them judged, or first ask for some of their work.
+
+        Raises RemoteProtocolError when one is malformed.
+        """
+        if self._asked != peer or self._is_judging or self._run is not None:
+            return [Charge(peer, Fault.UNSOLICITED, "headers that were not asked for")]
+        if not headers:
             self._end_question(peer, now_ms + PAUSE_MS)
-        return True
+            return []
+        last_hash = compute_header_hash(read_header(headers[-1]))
+        self._claims[peer].last_hash = last_hash if len(headers) == HEADERS_MAX else None
+        self._run = make_sampled_run(peer, headers, self._secret, now_ms + self._limits.headers_ms)
+        if self._run is not None:
+            return [Send(peer, self._run.make_question())]
+        self._is_judging = True
+        return [DeliverHeaders(peer, headers)]
+
+    def on_opening(self, peer: Peer, block_hash: Hash, opening: bytes) -> list[Action]:
+        """Take the opening of a sampled header; have the run judged when it was the last."""
+        run = self._run
+        if run is None or run.peer != peer or not run.take(block_hash, opening):
+            return [Charge(peer, Fault.UNSOLICITED, "a ticket opening that was not asked for")]
+        delivery = run.make_delivery()
+        if delivery is None:
+            return []
+        self._run, self._is_judging = None, True
+        return [delivery]
+
+    def on_not_found(self, peer: Peer, items: tuple[Item, ...], now_ms: int) -> list[Action]:
+        """Drop the run of a peer that cannot show its work."""
+        run = self._run
+        missing = {item.hash for item in items if item.kind == ItemKind.OPENING}
+        if run is None or run.peer != peer or not missing & set(run.wanted):
+            return []
+        self._end_question(peer, now_ms + PAUSE_MS)
+        return [Charge(peer, Fault.TIMEOUT, "headers whose work it cannot show")]
 
     def on_headers_outcome(self, peer: Peer, outcome: Outcome, now_ms: int) -> None:
         """Go on, or pause with a peer whose headers brought nothing new."""
@@ -103,8 +152,10 @@ class Sync:
             self._look_at_ms = now_ms + LOOK_MS
             self._want_blocks()
         actions: list[Action] = []
-        if self._asked is not None and not self._is_judging and now_ms >= self._deadline_ms:
-            actions.append(Charge(self._asked, Fault.TIMEOUT, "headers were asked for and did not come"))
+        deadline_ms = self._deadline_ms if self._run is None else self._run.deadline_ms
+        if self._asked is not None and not self._is_judging and now_ms >= deadline_ms:
+            what = "headers were" if self._run is None else "their work was"
+            actions.append(Charge(self._asked, Fault.TIMEOUT, f"{what} asked for and did not come"))
             self._end_question(self._asked, now_ms + PAUSE_MS)
         if self._asked is None:
             actions += self._ask(now_ms)
@@ -126,7 +177,7 @@ class Sync:
         return [Send(peer, GetHeaders(locator[:LOCATOR_MAX]))]
 
     def _end_question(self, peer: Peer, paused_until_ms: int) -> None:
-        self._asked, self._is_judging = None, False
+        self._asked, self._run, self._is_judging = None, None, False
         claim = self._claims.get(peer)
         if claim is not None:
             claim.paused_until_ms = paused_until_ms
@@ -141,8 +192,8 @@ class Sync:
         tip_work = self._chain.get_tip().total_work
         sources = [peer for peer, claim in self._claims.items() if claim.total_work > tip_work]
         for index, block_hash in enumerate(missing):
-            item = Item(ItemKind.BLOCK, block_hash)
-            if self._assembly.holds(item) or self._fetcher.is_wanted(item):
+            if self._is_coming(block_hash):
                 continue
+            item = Item(ItemKind.BLOCK, block_hash)
             for turn in range(min(len(sources), CANDIDATES_MAX)):
                 self._fetcher.want(item, sources[(index + turn) % len(sources)])

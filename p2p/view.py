@@ -4,6 +4,7 @@ These are questions about content by hash, never about rules: whether a block is
 `SubmitResult` that the node hands back. All questions are answered from memory or one indexed read, on the event loop.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
@@ -94,8 +95,16 @@ class ChainView(Protocol):
         """Say whether the sidecar is held."""
         ...
 
+    def iter_pool(self) -> Iterable[Hash]:
+        """Return the hashes of the transactions that wait in the pool."""
+        ...
+
     def get_block_bytes(self, block_hash: Hash) -> bytes | None:
         """Return the encoded block of any branch."""
+        ...
+
+    def get_opening_bytes(self, block_hash: Hash) -> bytes | None:
+        """Return the encoded opening of a block's ticket."""
         ...
 
     def get_transaction_bytes(self, transaction_hash: Hash) -> bytes | None:

@@ -29,6 +29,7 @@ from tests.support.scripted_chain import GENESIS, ScriptedChain, make_block, mak
 
 ANN, BEN = PublicKey(b"a" * 32), PublicKey(b"b" * 32)
 LIMITS = Limits()
+SECRET = Hash(b"s" * 32)
 
 
 def block_item(number: int) -> Item:
@@ -37,7 +38,7 @@ def block_item(number: int) -> Item:
 
 def make_relay(*peers: PublicKey) -> tuple[ScriptedChain, Relay]:
     chain = ScriptedChain()
-    relay = Relay(chain, LIMITS)
+    relay = Relay(chain, LIMITS, SECRET)
     for peer in peers:
         relay.on_established(peer)
     relay.poll(0)
@@ -164,7 +165,11 @@ def test_what_was_not_asked_for_is_charged() -> None:
     ):
         relay.on_message(ANN, message, 0)
         assert get_faults(relay.poll(0)) == [(ANN, Fault.UNSOLICITED)]
-    for bad in (Inventory((Item(9, GENESIS),)), GetData((Item(3, GENESIS),))):
+    for bad in (
+        Inventory((Item(9, GENESIS),)),
+        Inventory((Item(ItemKind.COMPACT, GENESIS),)),
+        GetData((Item(5, GENESIS),)),
+    ):
         relay.on_message(ANN, bad, 0)
         assert get_faults(relay.poll(0)) == [(ANN, Fault.PROTOCOL)]
 
@@ -207,7 +212,7 @@ def test_a_sidecar_nobody_has_lets_the_block_go() -> None:
     relay.on_message(ANN, NotFound((Item(ItemKind.SIDECAR, compute_sidecar_hash(sidecar)),)), 2)
     relay.poll(2)
     relay.on_message(ANN, Inventory((item,)), 3)
-    assert relay.poll(3) == [Send(ANN, GetData((item,)))], "it is fetched anew"
+    assert relay.poll(3) == [Send(ANN, GetData((Item(ItemKind.COMPACT, item.hash),)))], "it is fetched anew"
 
 
 def test_with_a_block_only_peer_no_transactions_are_exchanged() -> None:
@@ -219,7 +224,7 @@ def test_with_a_block_only_peer_no_transactions_are_exchanged() -> None:
     assert relay.poll(0) == [Send(BEN, Inventory((item,)))]
     theirs = Item(ItemKind.TRANSACTION, ScriptedChain().add_transaction(make_transfer(1)))
     relay.on_message(ANN, Inventory((theirs, block_item(5))), 1)
-    assert relay.poll(1) == [Send(ANN, GetData((block_item(5),)))]
+    assert relay.poll(1) == [Send(ANN, GetData((Item(ItemKind.COMPACT, block_item(5).hash),)))]
 
 
 def test_pending_blocks_are_bounded() -> None:
@@ -243,7 +248,7 @@ def test_a_second_content_is_told_and_a_third_is_neither_told_nor_fetched_again(
         block = make_block(GENESIS, 1, salt=salt)
         item = Item(ItemKind.BLOCK, helper._add_header(block.header))
         relay.on_message(ANN, Inventory((item,)), salt)
-        assert relay.poll(salt) == [Send(ANN, GetData((item,)))]
+        assert relay.poll(salt) == [Send(ANN, GetData((Item(ItemKind.COMPACT, item.hash),)))]
         relay.on_message(ANN, BlockMessage(encode(block)), salt)
         (delivery,) = relay.poll(salt)
         assert isinstance(delivery, DeliverBlock)

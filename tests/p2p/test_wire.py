@@ -15,7 +15,7 @@ from chain.hashing import tagged_hash
 from chain.primitives import Hash, PublicKey, Signature
 from chain.signature import SigningKey
 from p2p.connection import Connection, Established, State
-from p2p.content import read_block, read_header_hash, read_transaction
+from p2p.content import read_block, read_header, read_transaction
 from p2p.errors import HandshakeRefused, LocalProtocolError, RemoteProtocolError
 from p2p.handshake import NetworkId, Role, Session, _compute_transcript, make_proof, make_session
 from p2p.messages import FRAME_BYTES_MAX, KINDS, Hello, Message, Ping, Proof, Status, decode_frame, encode_frame
@@ -58,7 +58,7 @@ def test_frames_return_what_they_carry(message: Message) -> None:
 @given(st.binary(max_size=200), st.integers(0, 20), st.booleans())
 def test_random_bytes_give_typed_errors(data: bytes, kind: int, is_framed: bool) -> None:
     framed = b"\x92" + bytes([kind]) + b"\xc4" + bytes([len(data)]) + data if is_framed else data
-    for read in (decode_frame, read_block, read_transaction, read_header_hash):
+    for read in (decode_frame, read_block, read_transaction, read_header):
         with suppress(RemoteProtocolError):
             read(framed if read is decode_frame else data)
 

@@ -57,6 +57,7 @@ class ScriptedChain:
         self.tip = Tip(GENESIS, 0, 0)
         self.best = Tip(GENESIS, 0, 0)
         self.heights_imported: list[int] = []
+        self.openings_seen: list[int] = []
 
     def extend(self, count: int, salt: int = 0) -> None:
         """Mine `count` empty blocks."""
@@ -113,8 +114,15 @@ class ScriptedChain:
     def has_sidecar(self, sidecar_hash: Hash) -> bool:
         return sidecar_hash in self.sidecars
 
+    def iter_pool(self) -> tuple[Hash, ...]:
+        return tuple(self.transactions)
+
     def get_block_bytes(self, block_hash: Hash) -> bytes | None:
         return self.blocks.get(block_hash)
+
+    def get_opening_bytes(self, block_hash: Hash) -> bytes | None:
+        block = self.blocks.get(block_hash)
+        return None if block is None else encode(decode(Block, block, 2**21).opening)
 
     def get_transaction_bytes(self, transaction_hash: Hash) -> bytes | None:
         return self.transactions.get(transaction_hash)
@@ -122,7 +130,10 @@ class ScriptedChain:
     def get_sidecar_bytes(self, sidecar_hash: Hash) -> bytes | None:
         return self.sidecars.get(sidecar_hash)
 
-    async def submit_headers(self, headers: tuple[bytes, ...]) -> SubmitResult:
+    async def submit_headers(
+        self, headers: tuple[bytes, ...], openings: tuple[tuple[int, bytes], ...] = ()
+    ) -> SubmitResult:
+        self.openings_seen += [position for position, _ in openings]
         records = [decode(Header, data, 1024) for data in headers]
         if not self._has_header(records[0].foliage.parent_hash):
             return SubmitResult(Outcome.ORPHAN)
