@@ -163,6 +163,12 @@ def decode(cls: type[T], data: bytes, size_bytes_max: int) -> T:
     return cast(T, record)
 
 
+def compute_array_header(length: int) -> bytes:
+    """Return the bytes that an array of `length` items starts with."""
+    header: bytes = msgpack.Packer().pack_array_header(length)
+    return header
+
+
 def _make_reader(data: bytes) -> msgpack.Unpacker:
     reader = msgpack.Unpacker(raw=False, max_array_len=0, max_map_len=0, max_ext_len=0, max_buffer_size=len(data) + 1)
     reader.feed(data)

@@ -82,8 +82,8 @@ class NodeChainPort:
 
     def get_transaction_bytes(self, transaction_hash: Hash) -> bytes | None:
         """Return an encoded transaction of the pool."""
-        transaction = self._mempool.get(transaction_hash)
-        return None if transaction is None else encode(transaction)
+        packed = self._mempool.get(transaction_hash)
+        return None if packed is None else packed.data
 
     def get_sidecar_bytes(self, sidecar_hash: Hash) -> bytes | None:
         """Return encoded block data."""

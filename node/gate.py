@@ -1,12 +1,14 @@
 """The door of the transaction pool: what is valid on the head enters; what may become valid is tried again later.
 
-A transaction is applied to a throw-away view of the head, so a commit's block data and a proof's openings are checked
-before anybody else is bothered with them. It knows no peer; whoever brings a transaction hears a typed error.
+Transactions come in batches: signatures are verified side by side, then each is held against a throw-away view of the
+head, so a commit's block data and a proof's openings are checked before anybody else is bothered with them. It knows
+no peer; whoever brings a transaction hears a typed error.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from chain.codec import encode
 from chain.errors import InvalidTransaction, MissingData
@@ -14,7 +16,9 @@ from chain.ledger.accounts import get_account
 from chain.ledger.bonds import NOTHING, get_stake
 from chain.ledger.context import BlockDraft, BlockScope, get_task_state
 from chain.ledger.learning import LearningEngine
-from chain.ledger.transactions import apply_transaction, validate_transaction
+from chain.ledger.records import EMPTY_ACCOUNT, Account
+from chain.ledger.transactions import apply_transaction, compute_cost, is_atomic, validate_transaction
+from chain.packed import PackedTransaction, pack_transaction, pack_transactions
 from chain.primitives import ZERO_HASH, Hash, PublicKey
 from chain.state.view import StateView
 from chain.ticket import EMPTY_TICKET
@@ -25,12 +29,15 @@ from chain.transaction import (
     Sidecar,
     Transaction,
     compute_sidecar_hash,
-    compute_transaction_hash,
 )
 from node.chain import Chain
 from node.importer import HeadChange
 from node.mempool import AddResult, Mempool
 from node.observability.tally import Tally
+from node.signatures import Signatures
+
+BATCH_MAX = 256
+"""Transactions judged at once: enough to keep all threads busy, few enough that a block need not wait long."""
 
 LATER_MAX = 64
 """Transactions kept to be tried on the next head: openings often arrive before the block that asks for them."""
@@ -41,19 +48,48 @@ EVIDENCE_RULES = frozenset({"evidence-order", "evidence-place", "evidence-trunk"
 LASTING_RULES = frozenset({"signature", "amount", "recipient", "sidecar-hash"}) | EVIDENCE_RULES
 """Faults that no later head can mend."""
 
-UNKEPT_RULES = LASTING_RULES | {"pool-full", "report-waiting", "evidence-spent"}
+UNKEPT_RULES = LASTING_RULES | {"pool-full", "pool-balance", "report-waiting", "evidence-spent"}
 """Refusals after which a transaction is not tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A transaction for the pool, and the block data that came beside it."""
+
+    packed: PackedTransaction
+    sidecar: Sidecar | None = None
+
+
+Answer = AddResult | InvalidTransaction | MissingData
+"""What became of an offer, or why nothing did."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What the head says of an offer: its sender's account, and what is wrong."""
+
+    account: Account
+    error: InvalidTransaction | MissingData | None
 
 
 class TransactionGate:
     """Admits transactions to the pool and keeps it true to the head."""
 
-    def __init__(self, chain: Chain, mempool: Mempool, learning: LearningEngine) -> None:
+    def __init__(
+        self,
+        chain: Chain,
+        mempool: Mempool,
+        learning: LearningEngine,
+        signatures: Signatures,
+        get_time_ms: Callable[[], int],
+    ) -> None:
         """Guard `mempool` by the state of `chain`."""
         self._chain = chain
         self._mempool = mempool
         self._learning = learning
-        self._later: OrderedDict[Hash, Transaction] = OrderedDict()
+        self._signatures = signatures
+        self._get_time_ms = get_time_ms
+        self._later: OrderedDict[Hash, PackedTransaction] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_stopping = False
         self.on_admitted: list[Callable[[Hash], None]] = []
@@ -72,41 +108,136 @@ class TransactionGate:
 
         What is refused for a reason that a later head may remove is tried again when the head moves.
         """
-        transaction_hash = compute_transaction_hash(transaction)
-        if self._mempool.get(transaction_hash) is not None:
-            return AddResult.ALREADY_KNOWN
-        try:
-            await asyncio.to_thread(self._validate, transaction, sidecar)
-            result = self._mempool.add(transaction, self.get_account_nonce(transaction.body.sender))
-        except InvalidTransaction as error:
-            self.admissions.add("refused")
-            if error.rule not in UNKEPT_RULES:
-                self._keep_for_later(transaction_hash, transaction)
-            raise
-        except MissingData:
-            self.admissions.add("missing_data")
-            raise
-        self.admissions.add(result.name.lower())
-        if result is not AddResult.ALREADY_KNOWN:
-            for listener in self.on_admitted:
-                listener(transaction_hash)
-        return result
+        (answer,) = await self.admit_many((Offer(pack_transaction(transaction), sidecar),))
+        if isinstance(answer, AddResult):
+            return answer
+        raise answer
+
+    async def admit_many(self, offers: Sequence[Offer]) -> list[Answer]:
+        """Take transactions into the pool as `admit` does, in their order; return what became of each."""
+        answers: list[Answer] = []
+        for start in range(0, len(offers), BATCH_MAX):
+            answers += await self._admit_batch(offers[start : start + BATCH_MAX])
+        return answers
 
     def on_head(self, change: HeadChange) -> None:
         """Drop what the new head has taken, and try again what was early or was on blocks now left."""
-        self._mempool.on_head(self.get_account_nonce)
+        self._mempool.on_head(_compute_nonces(change), self._chain.head.height, self._get_time_ms())
         # What was meant for a round that is over can never be included, and would hold up its sender's next nonces.
         view = self._chain.view()
         round_number = get_task_state(self._chain.ledger_context, view).round
-        self._mempool.drop_where(lambda transaction: _is_outdated(transaction, round_number))
-        self._mempool.drop_where(lambda transaction: self._is_spent(transaction, view))
+        self._mempool.drop_passing(lambda transaction: _is_outdated(transaction, round_number))
+        self._mempool.drop_passing(lambda transaction: self._is_spent(transaction, view))
         returned = [transaction for block in reversed(change.disconnected) for transaction in block.transactions]
-        waiting = [t for t in (*returned, *self._later.values()) if not _is_outdated(t, round_number)]
+        waiting = [*pack_transactions(returned), *self._later.values()]
         self._later.clear()
-        if waiting:
-            task = asyncio.get_running_loop().create_task(self._admit_again(waiting))
+        offers = [Offer(packed) for packed in waiting if not _is_outdated(packed.transaction, round_number)]
+        if offers:
+            task = asyncio.get_running_loop().create_task(self._admit_again(offers))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """Try nothing again, and wait for the check under way: it reads the database."""
+        self._is_stopping = True
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _admit_again(self, offers: Sequence[Offer]) -> None:
+        for start in range(0, len(offers), BATCH_MAX):
+            if self._is_stopping:
+                return
+            await self._admit_batch(offers[start : start + BATCH_MAX])
+
+    async def _admit_batch(self, offers: Sequence[Offer]) -> list[Answer]:
+        head, screened = self._chain.head, [self._screen(offer) for offer in offers]
+        open_offers = [offer for offer, answer in zip(offers, screened, strict=True) if answer is None]
+        verdicts = iter(await asyncio.to_thread(self._judge, open_offers) if open_offers else ())
+        # Nonces that were read on another head would put what is added in a wrong place.
+        is_same_head, answers = self._chain.head is head, list[Answer]()
+        for offer, screening in zip(offers, screened, strict=True):
+            answer = screening
+            if answer is None:
+                verdict = next(verdicts)
+                if not is_same_head:
+                    account = get_account(self._chain.view(), offer.packed.transaction.body.sender)
+                    verdict = _Verdict(account, verdict.error)
+                answer = self._enter(offer.packed, verdict)
+            self.admissions.add(_name(answer))
+            answers.append(answer)
+        return answers
+
+    def _screen(self, offer: Offer) -> Answer | None:
+        """Answer what needs no check: what waits already, and what a full pool has no room for."""
+        if self._mempool.get(offer.packed.hash) is not None:
+            return AddResult.ALREADY_KNOWN
+        try:
+            self._mempool.validate_price(offer.packed)
+        except InvalidTransaction as error:
+            return error
+        return None
+
+    def _judge(self, offers: Sequence[Offer]) -> list[_Verdict]:
+        view = self._chain.view()
+        signed = self._signatures.find_errors([offer.packed for offer in offers])
+        verdicts = []
+        for offer, signature_error in zip(offers, signed, strict=True):
+            if signature_error is not None:
+                verdicts.append(_Verdict(EMPTY_ACCOUNT, signature_error))
+                continue
+            account = get_account(view, offer.packed.transaction.body.sender)
+            verdicts.append(_Verdict(account, self._find_error(view, account, offer)))
+        return verdicts
+
+    def _find_error(self, view: StateView, account: Account, offer: Offer) -> InvalidTransaction | MissingData | None:
+        try:
+            self._validate(view, account, offer)
+        except (InvalidTransaction, MissingData) as error:
+            return error
+        return None
+
+    def _validate(self, view: StateView, account: Account, offer: Offer) -> None:
+        context, head, transaction = self._chain.ledger_context, self._chain.head, offer.packed.transaction
+        # A report that was not tried would keep a good one out of the pool.
+        is_report = isinstance(transaction.body.action, ReportEquivocation)
+        validate_transaction(context, account, transaction, is_nonce_exact=is_report)
+        self._store_sidecar(transaction, offer.sidecar)
+        if transaction.body.nonce != account.nonce or is_atomic(transaction.body.action):
+            return
+        draft = BlockDraft(head.height + 1, 0, PublicKey(ZERO_HASH), EMPTY_TICKET, head.beacon)
+        scope = BlockScope(context, draft, self._learning, self._chain)
+        apply_transaction(scope, view.fork(), transaction)
+
+    def _enter(self, packed: PackedTransaction, verdict: _Verdict) -> Answer:
+        """Put what was found good into the pool, or keep it for a later head."""
+        if isinstance(verdict.error, MissingData):
+            return verdict.error
+        try:
+            if verdict.error is not None:
+                raise verdict.error
+            self._validate_reserve(packed.transaction, verdict.account)
+            result = self._mempool.add(packed, verdict.account.nonce, self._get_time_ms())
+        except InvalidTransaction as error:
+            if error.rule not in UNKEPT_RULES and packed.transaction.body.nonce >= verdict.account.nonce:
+                self._keep_for_later(packed)
+            return error
+        if result is not AddResult.ALREADY_KNOWN:
+            for listener in self.on_admitted:
+                listener(packed.hash)
+        return result
+
+    def _validate_reserve(self, transaction: Transaction, account: Account) -> None:
+        """Check that the balance covers all that an account has waiting: what it does not is carried for nothing."""
+        parameters, body = self._chain.parameters, transaction.body
+        waiting = [each.body for each in self._mempool.get_waiting(body.sender) if each.body.nonce != body.nonce]
+        cost = sum(compute_cost(each, parameters) for each in (body, *waiting))
+        if cost > account.balance:
+            message = f"found {account.balance} atoms, expected {cost} for all that {body.sender.hex()} has waiting"
+            raise InvalidTransaction("pool-balance", message)
+
+    def _keep_for_later(self, packed: PackedTransaction) -> None:
+        self._later[packed.hash] = packed
+        while len(self._later) > LATER_MAX:
+            self._later.popitem(last=False)
 
     def _is_spent(self, transaction: Transaction, view: StateView) -> bool:
         """Say whether a transaction reports what nothing will be at stake for in the next block."""
@@ -114,41 +245,6 @@ class TransactionGate:
         if not isinstance(action, ReportEquivocation):
             return False
         return get_stake(self._chain.parameters, view, action.first, height) == NOTHING
-
-    async def stop(self) -> None:
-        """Try nothing again, and wait for the check under way: it reads the database."""
-        self._is_stopping = True
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _admit_again(self, waiting: list[Transaction]) -> None:
-        for transaction in waiting:
-            if self._is_stopping:
-                return
-            if transaction.body.nonce < self.get_account_nonce(transaction.body.sender):
-                continue
-            try:
-                await self.admit(transaction)
-            except (InvalidTransaction, MissingData):
-                continue
-
-    def _keep_for_later(self, transaction_hash: Hash, transaction: Transaction) -> None:
-        if transaction.body.nonce < self.get_account_nonce(transaction.body.sender):
-            return
-        self._later[transaction_hash] = transaction
-        while len(self._later) > LATER_MAX:
-            self._later.popitem(last=False)
-
-    def _validate(self, transaction: Transaction, sidecar: Sidecar | None) -> None:
-        context, view, head = self._chain.ledger_context, self._chain.view(), self._chain.head
-        # A report that was not tried would keep a good one out of the pool.
-        is_report = isinstance(transaction.body.action, ReportEquivocation)
-        validate_transaction(context, view, transaction, is_nonce_exact=is_report)
-        self._store_sidecar(transaction, sidecar)
-        if transaction.body.nonce != get_account(view, transaction.body.sender).nonce:
-            return
-        draft = BlockDraft(head.height + 1, 0, PublicKey(ZERO_HASH), EMPTY_TICKET, head.beacon)
-        scope = BlockScope(context, draft, self._learning, self._chain)
-        apply_transaction(scope, view.fork(), transaction)
 
     def _store_sidecar(self, transaction: Transaction, sidecar: Sidecar | None) -> None:
         action = transaction.body.action
@@ -170,6 +266,23 @@ class TransactionGate:
             self._chain.store_sidecars((action.sidecar_hash,), (sidecar,))
         if not self._chain.has_sidecar(action.sidecar_hash):
             raise MissingData((action.sidecar_hash,))
+
+
+def _compute_nonces(change: HeadChange) -> dict[PublicKey, int]:
+    """Return the nonce on the new head of every account that sent something on the way to it."""
+    nonces: dict[PublicKey, int] = {}
+    # Left blocks come tip first, so the lowest nonce of an account is met last; what was joined counts for more.
+    for block in change.disconnected:
+        nonces |= {transaction.body.sender: transaction.body.nonce for transaction in reversed(block.transactions)}
+    for _, block, _ in change.connected:
+        nonces |= {transaction.body.sender: transaction.body.nonce + 1 for transaction in block.transactions}
+    return nonces
+
+
+def _name(answer: Answer) -> str:
+    if isinstance(answer, AddResult):
+        return answer.name.lower()
+    return "missing_data" if isinstance(answer, MissingData) else "refused"
 
 
 def _is_outdated(transaction: Transaction, round_number: int) -> bool:

@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from itertools import zip_longest
 
-from chain.block import Block, compute_transactions_root, get_sidecar_hashes
+from chain.block import Block, get_sidecar_hashes
 from chain.errors import InvalidBlock, InvalidProof
 from chain.header import Header, compute_header_hash
-from chain.ledger.apply import apply_block
+from chain.ledger.apply import apply_block, validate_content, validate_effects
 from chain.ledger.context import BlockEffects
 from chain.ledger.learning import LearningEngine
+from chain.ledger.transactions import SignatureVerifier, verify_signatures
+from chain.packed import PackedBlock, pack_block
 from chain.primitives import Hash
 from chain.state.view import StateView
 from chain.transaction import Sidecar
@@ -82,13 +84,19 @@ class Importer:
     """Imports blocks and headers in turn, and tells listeners when the head has moved."""
 
     def __init__(
-        self, chain: Chain, learning: LearningEngine, verify_ticket: VerifyTicket, get_time_ms: Callable[[], int]
+        self,
+        chain: Chain,
+        learning: LearningEngine,
+        verify_ticket: VerifyTicket,
+        get_time_ms: Callable[[], int],
+        verify_signatures: SignatureVerifier = verify_signatures,
     ) -> None:
-        """Take the chain to grow and what decides about learning, tickets and time."""
+        """Take the chain to grow and what decides about learning, tickets, time and transactions' signatures."""
         self._chain = chain
         self._learning = learning
         self._verify_ticket = verify_ticket
         self._get_time_ms = get_time_ms
+        self._verify_signatures = verify_signatures
         self._jobs: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(QUEUE_LENGTH_MAX)
         self._worker: asyncio.Task[None] | None = None
         self._job_under_way: asyncio.Future[None] | None = None
@@ -111,13 +119,18 @@ class Importer:
         if self._job_under_way is not None:
             await self._job_under_way
 
-    async def import_block(self, block: Block, sidecars: tuple[Sidecar, ...] = ()) -> ImportOutcome:
-        """Import a block with the block data that came beside it."""
+    async def import_block(
+        self, block: Block, sidecars: tuple[Sidecar, ...] = (), effects: BlockEffects | None = None
+    ) -> ImportOutcome:
+        """Import a block with the block data that came beside it.
+
+        Who has made the block hands in its `effects`, and it is not executed again; all else is checked as ever.
+        """
         done: asyncio.Future[ImportOutcome] = asyncio.get_running_loop().create_future()
 
         async def job() -> None:
             try:
-                outcome = await self._import_block(block, sidecars)
+                outcome = await self._import_block(block, sidecars, effects)
                 self.results.add(outcome.result.name.lower())
             except Exception as error:
                 # Who asked may have left meanwhile, a peer that hung up for instance; the next job must not suffer.
@@ -168,11 +181,14 @@ class Importer:
             self._job_started_s = asyncio.get_running_loop().time()
             await asyncio.shield(self._job_under_way)
 
-    async def _import_block(self, block: Block, sidecars: tuple[Sidecar, ...]) -> ImportOutcome:
+    async def _import_block(
+        self, block: Block, sidecars: tuple[Sidecar, ...], effects: BlockEffects | None
+    ) -> ImportOutcome:
         block_hash = compute_header_hash(block.header)
         if self._chain.has_block(block_hash):
             return ImportOutcome(ImportResult.ALREADY_KNOWN, block_hash)
-        refusal = self._check_content(block, block_hash) or self._admit_header(block.header, block_hash)
+        packed = pack_block(block)
+        refusal = self._check_content(packed, block_hash) or self._admit_header(block.header, block_hash)
         if refusal is not None:
             return refusal
         entry = self._chain.headers.get(block_hash)
@@ -188,16 +204,17 @@ class Importer:
         missing = self._chain.store_sidecars(get_sidecar_hashes(block), sidecars)
         if missing:
             return ImportOutcome(ImportResult.MISSING_DATA, block_hash, missing=missing)
-        return await self._connect(entry, block)
+        return await self._connect(entry, PackedBlock(block, packed.transactions), effects)
 
-    def _check_content(self, block: Block, block_hash: Hash) -> ImportOutcome | None:
+    def _check_content(self, packed: PackedBlock, block_hash: Hash) -> ImportOutcome | None:
         """Refuse, before any costly check, a body that its header does not name or that is over budget."""
+        block = packed.block
         parent_hash, parameters = block.header.foliage.parent_hash, self._chain.parameters
         if parent_hash != self._chain.headers.genesis.hash and not self._chain.has_body(parent_hash):
             if self._chain.marks.is_poisoned(parent_hash):
                 return ImportOutcome(ImportResult.INVALID, block_hash, "parent-invalid", "its parent is invalid")
             return ImportOutcome(ImportResult.ORPHAN, block_hash)
-        found = compute_transactions_root(block.transactions)
+        found = packed.compute_transactions_root()
         if found != block.header.foliage.transactions_root:
             message = f"found transactions under {found.hex()}, expected {block.header.foliage.transactions_root.hex()}"
             return ImportOutcome(ImportResult.INVALID, block_hash, "transactions-root", message)
@@ -233,15 +250,14 @@ class Importer:
                 listener(first.header, header)
         return None
 
-    async def _connect(self, entry: ChainEntry, block: Block) -> ImportOutcome:
+    async def _connect(self, entry: ChainEntry, packed: PackedBlock, effects: BlockEffects | None) -> ImportOutcome:
         path = choose_path(self._chain.head, entry)
         if path is None:
-            self._chain.store_side_block(entry, block)
+            self._chain.store_side_block(entry, packed.block)
             is_evidence = self._chain.contents.get_first(entry) is not None
             return ImportOutcome(ImportResult.EVIDENCE if is_evidence else ImportResult.SIDE_BRANCH, entry.hash)
-        blocks = {entry.hash: block}
         with self._measure("execution"):
-            change, failure = await asyncio.to_thread(self._compute_change, path, blocks)
+            change, failure = await asyncio.to_thread(self._compute_change, path, packed, effects)
         if failure is not None:
             failed, error = failure
             self._chain.mark_invalid(failed)
@@ -258,20 +274,29 @@ class Importer:
         return self.phases[phase].measure(asyncio.get_running_loop())
 
     def _compute_change(
-        self, path: Path, blocks: dict[Hash, Block]
+        self, path: Path, last: PackedBlock, last_effects: BlockEffects | None
     ) -> tuple[HeadChange | None, tuple[ChainEntry, InvalidBlock] | None]:
         """Compute every transition of the way before any is kept; return the change or the first failure."""
         connected: list[tuple[ChainEntry, Block, BlockEffects]] = []
         nodes = OverlayNodes(self._chain.store)
         for entry in path.connect:
             assert entry.parent is not None
-            block = blocks.get(entry.hash) or self._chain.get_existing_block(entry.hash)
+            is_last = entry is path.connect[-1]
+            packed = last if is_last else pack_block(self._chain.get_existing_block(entry.hash))
             view = StateView(entry.parent.header.foliage.state_root, nodes)
             try:
-                effects = apply_block(self._chain.ledger_context, view, block, self._learning, self._chain)
+                effects = self._apply(view, packed, last_effects if is_last else None)
             except InvalidBlock as error:
                 return None, (entry, error)
             nodes.add(effects.new_nodes)
-            connected.append((entry, block, effects))
+            connected.append((entry, packed.block, effects))
         left = tuple(self._chain.get_existing_block(entry.hash) for entry in path.disconnect)
         return HeadChange(left, tuple(connected)), None
+
+    def _apply(self, view: StateView, packed: PackedBlock, effects: BlockEffects | None) -> BlockEffects:
+        context, verify = self._chain.ledger_context, self._verify_signatures
+        if effects is None:
+            return apply_block(context, view, packed, self._learning, self._chain, verify)
+        validate_content(context, packed, verify)
+        validate_effects(packed.block, effects)
+        return effects

@@ -1,25 +1,49 @@
-"""The transaction pool: bounded, ordered by nonce within an account and by fee per byte between accounts.
+"""The transaction pool: bounded, ordered by nonce within an account and by fee for weight between accounts.
 
-It knows no ledger rule; the caller has validated what it adds and tells it the accounts' nonces after each block. When
-it is full the cheapest tails make room, so a flood costs its sender more than it costs the node. Reports of
-equivocation pay nothing and come first; one a miner may wait, so they are few.
+It knows no ledger rule; the caller has validated what it adds and tells it the nonces of the accounts that a block
+touched. When it is full the tails that are worth least make room, so a flood costs its sender more than it costs the
+node; what no block takes in long enough is let go. Reports of equivocation pay nothing and come first; one a miner may
+wait, so they are few.
 """
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from chain.codec import encode
 from chain.errors import InvalidTransaction
+from chain.ledger.weight import compute_weight
+from chain.packed import PackedTransaction
 from chain.primitives import Hash, PublicKey
-from chain.transaction import ReportEquivocation, Transaction, compute_transaction_hash
+from chain.transaction import PostBond, ReportEquivocation, Transaction, Transfer, WithdrawBond
+from node.observability.tally import Tally
+from node.pool_order import AccountOrder, Rank, Standing
 
-POOL_BYTES_MAX = 15_000_000
-"""Ten blocks of transactions."""
+EVICTIONS_MAX = 512
+"""What one transaction may push out, enough for the openings of a segment over transfers; else a large one that finds
+no room in the end would cost the node much and its sender nothing."""
 
-ACCOUNT_TRANSACTIONS_MAX = 64
-"""What one account may have waiting; also how far its nonces may run ahead."""
+REPLACEMENT_PERCENT = 110
+"""A replacement must offer more than this share of the fee rate that it replaces, or every atom more would be told to
+the whole network again."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolBounds:
+    """How much may wait, and how long."""
+
+    bytes_max: int = 15_000_000
+    """Ten blocks of transactions."""
+    account_transactions_max: int = 64
+    """What one account may have waiting; also how far its nonces may run ahead."""
+    wait_blocks_max: int = 1_000
+    """A transaction that so many blocks left out pays too little: the pool could have been emptied a hundred times."""
+    wait_ms_max: int = 24 * 3_600 * 1_000
+    """Who sent a transaction a day ago has sent it again, or no longer wants it."""
+
+
+DEFAULT_BOUNDS = PoolBounds()
 
 
 class AddResult(Enum):
@@ -32,78 +56,99 @@ class AddResult(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PooledTransaction:
-    """A transaction with what ordering needs."""
+    """A transaction with what ordering needs, and since which height and time (ms) it waits."""
 
-    transaction: Transaction
-    hash: Hash
-    size_bytes: int
-
-    @property
-    def fee_rate(self) -> int:
-        """Atoms per 1,000 bytes, floored: the order between accounts."""
-        return self.transaction.body.fee * 1000 // self.size_bytes
+    packed: PackedTransaction
+    rank: Rank
+    height: int
+    time_ms: int
 
     @property
-    def is_report(self) -> bool:
-        """Whether it shows a miner's equivocation."""
-        return isinstance(self.transaction.body.action, ReportEquivocation)
-
-    @property
-    def rank(self) -> tuple[bool, int]:
-        """The order between accounts: reports, then by fee rate."""
-        return self.is_report, self.fee_rate
+    def sender(self) -> PublicKey:
+        """Whose it is."""
+        return self.packed.transaction.body.sender
 
     @property
     def nonce(self) -> int:
         """The sender's count of earlier transactions."""
-        return self.transaction.body.nonce
+        return self.packed.transaction.body.nonce
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its encoding."""
+        return len(self.packed.data)
+
+
+class _Account:
+    """What one account has waiting, and its nonce on the head."""
+
+    __slots__ = ("nonce", "waiting")
+
+    def __init__(self, nonce: int) -> None:
+        self.nonce = nonce
+        self.waiting: dict[int, PooledTransaction] = {}
+
+    def compute_worth(self, nonce: int, rank: Rank) -> Rank:
+        """Return the least of `rank` and those before `nonce`: no block gets past it to what comes later."""
+        return min([rank, *(entry.rank for entry in self.waiting.values() if entry.nonce < nonce)])
 
 
 class Mempool:
     """Transactions that wait for a block."""
 
-    def __init__(
-        self, bytes_max: int = POOL_BYTES_MAX, account_transactions_max: int = ACCOUNT_TRANSACTIONS_MAX
-    ) -> None:
+    def __init__(self, bounds: PoolBounds = DEFAULT_BOUNDS) -> None:
         """Start empty with these bounds."""
-        self._bytes_max = bytes_max
-        self._account_transactions_max = account_transactions_max
+        self._bounds = bounds
         self._by_hash: dict[Hash, PooledTransaction] = {}
-        self._by_account: dict[PublicKey, dict[int, PooledTransaction]] = {}
+        self._accounts: dict[PublicKey, _Account] = {}
+        self._heads: AccountOrder[PooledTransaction] = AccountOrder(is_greatest_first=True)
+        self._tails: AccountOrder[PooledTransaction] = AccountOrder(is_greatest_first=False)
+        self._ages: deque[PooledTransaction] = deque()
+        self._passing: dict[Hash, PooledTransaction] = {}
         self._reported: dict[PublicKey, Hash] = {}
+        self._height = 0
         self.size_bytes = 0
+        self.drops = Tally(("included", "expired", "evicted", "replaced", "outdated"))
 
     def __len__(self) -> int:
         return len(self._by_hash)
 
-    def get(self, transaction_hash: Hash) -> Transaction | None:
+    def iter_hashes(self) -> Iterator[Hash]:
+        """Yield the hashes of all that waits."""
+        return iter(self._by_hash)
+
+    def get(self, transaction_hash: Hash) -> PackedTransaction | None:
         """Return a waiting transaction."""
         entry = self._by_hash.get(transaction_hash)
-        return entry.transaction if entry else None
+        return entry.packed if entry else None
 
-    def add(self, transaction: Transaction, account_nonce: int) -> AddResult:
+    def get_waiting(self, sender: PublicKey) -> list[Transaction]:
+        """Return what an account has waiting, in no order."""
+        account = self._accounts.get(sender)
+        return [entry.packed.transaction for entry in account.waiting.values()] if account else []
+
+    def validate_price(self, packed: PackedTransaction) -> None:
+        """Check, before anything costly is, that a full pool would make room for a transaction; raises."""
+        first = self._tails.get_first() if self.size_bytes + len(packed.data) > self._bounds.bytes_max else None
+        if first is not None and first.rank >= _compute_rank(packed):
+            raise _make_full_error(_compute_rank(packed))
+
+    def add(self, packed: PackedTransaction, account_nonce: int, time_ms: int) -> AddResult:
         """Take a validated transaction; raises InvalidTransaction when its nonce or the pool leaves no room."""
-        entry = PooledTransaction(transaction, compute_transaction_hash(transaction), len(encode(transaction)))
-        if entry.hash in self._by_hash:
+        if packed.hash in self._by_hash:
             return AddResult.ALREADY_KNOWN
-        sender, nonce = transaction.body.sender, entry.nonce
-        last_nonce = account_nonce + self._account_transactions_max - 1
-        if not account_nonce <= nonce <= last_nonce:
-            raise InvalidTransaction("nonce", f"found nonce {nonce}, expected {account_nonce} to {last_nonce}")
-        replaced = self._by_account.get(sender, {}).get(nonce)
-        if replaced is not None and entry.fee_rate <= replaced.fee_rate * 110 // 100:
-            raise InvalidTransaction(
-                "replacement-fee", f"found fee rate {entry.fee_rate}, expected more than 110 % of {replaced.fee_rate}"
-            )
-        self._validate_report(transaction)
+        entry = PooledTransaction(packed, _compute_rank(packed), self._height, time_ms)
+        last_nonce = account_nonce + self._bounds.account_transactions_max - 1
+        if not account_nonce <= entry.nonce <= last_nonce:
+            raise InvalidTransaction("nonce", f"found nonce {entry.nonce}, expected {account_nonce} to {last_nonce}")
+        account = self._accounts.get(entry.sender)
+        replaced = account.waiting.get(entry.nonce) if account else None
         if replaced is not None:
-            self._remove(replaced)
-        self._make_room(entry)
-        if isinstance(transaction.body.action, ReportEquivocation):
-            self._reported[transaction.body.action.first.foliage.miner] = entry.hash
-        self._by_hash[entry.hash] = entry
-        self._by_account.setdefault(sender, {})[nonce] = entry
-        self.size_bytes += entry.size_bytes
+            _validate_replacement(replaced, entry)
+        self._validate_report(packed.transaction)
+        self._make_room(entry, replaced)
+        self._insert(entry, account_nonce)
+        self._ages.append(entry)
         return AddResult.REPLACED if replaced is not None else AddResult.ADDED
 
     def drop(self, transaction_hash: Hash) -> None:
@@ -111,40 +156,44 @@ class Mempool:
         entry = self._by_hash.get(transaction_hash)
         if entry is not None:
             self._remove(entry)
+            self.drops.add("outdated")
 
-    def on_head(self, get_account_nonce: Callable[[PublicKey], int]) -> None:
-        """Forget what the new head has included or made impossible."""
-        for sender in list(self._by_account):
-            nonce = get_account_nonce(sender)
-            for stale in [entry for entry in self._by_account[sender].values() if entry.nonce < nonce]:
+    def on_head(self, nonces: Mapping[PublicKey, int], height: int, time_ms: int) -> None:
+        """Take the nonces of the accounts that the way to a new head touched; forget what it made impossible or old."""
+        self._height = height
+        for sender, nonce in nonces.items():
+            account = self._accounts.get(sender)
+            if account is None:
+                continue
+            account.nonce = nonce
+            for stale in [entry for entry in account.waiting.values() if entry.nonce < nonce]:
                 self._remove(stale)
+                self.drops.add("included")
+            self._reorder(sender)
+        self._expire(height - self._bounds.wait_blocks_max, time_ms - self._bounds.wait_ms_max)
 
-    def drop_where(self, is_outdated: Callable[[Transaction], bool]) -> None:
-        """Forget every transaction of which `is_outdated` says so; later nonces of its account wait for another."""
-        for entry in [entry for entry in self._by_hash.values() if is_outdated(entry.transaction)]:
+    def drop_passing(self, is_outdated: Callable[[Transaction], bool]) -> None:
+        """Forget what `is_outdated` of all but transfers and bonds; later nonces of its account wait for another."""
+        for entry in [entry for entry in self._passing.values() if is_outdated(entry.packed.transaction)]:
             self._remove(entry)
+            self.drops.add("outdated")
 
     def compute_next_nonce(self, sender: PublicKey, account_nonce: int) -> int:
         """Return the first nonce of `sender` that neither the chain nor the pool has used."""
-        waiting = self._by_account.get(sender, {})
-        while account_nonce in waiting:
+        account = self._accounts.get(sender)
+        while account is not None and account_nonce in account.waiting:
             account_nonce += 1
         return account_nonce
 
-    def iter_candidates(self, get_account_nonce: Callable[[PublicKey], int]) -> Iterator[Transaction]:
+    def iter_candidates(self) -> Iterator[PackedTransaction]:
         """Yield transactions as a block should take them: reports, then dearest first, each account in nonce order."""
-        heap: list[tuple[tuple[bool, int], Hash, PooledTransaction]] = []
-        for sender, waiting in self._by_account.items():
-            first = waiting.get(get_account_nonce(sender))
-            if first is not None:
-                heap.append((_invert(first.rank), first.hash, first))
-        heapq.heapify(heap)
+        heap = self._heads.copy_heap()
         while heap:
-            entry = heapq.heappop(heap)[2]
-            yield entry.transaction
-            following = self._by_account.get(entry.transaction.body.sender, {}).get(entry.nonce + 1)
+            entry = heapq.heappop(heap)[1].value
+            yield entry.packed
+            following = self._accounts[entry.sender].waiting.get(entry.nonce + 1)
             if following is not None:
-                heapq.heappush(heap, (_invert(following.rank), following.hash, following))
+                heapq.heappush(heap, self._heads.make_item(_stand(following, following.rank)))
 
     def _validate_report(self, transaction: Transaction) -> None:
         action = transaction.body.action
@@ -152,28 +201,98 @@ class Mempool:
             miner = action.first.foliage.miner.hex()
             raise InvalidTransaction("report-waiting", f"found a second report of {miner}, expected one at a time")
 
-    def _make_room(self, entry: PooledTransaction) -> None:
-        while self.size_bytes + entry.size_bytes > self._bytes_max:
-            tails = [max(waiting.values(), key=lambda tail: tail.nonce) for waiting in self._by_account.values()]
-            cheapest = min(tails, key=lambda tail: (tail.rank, tail.hash), default=None)
-            if cheapest is None or cheapest.rank >= entry.rank:
-                raise InvalidTransaction(
-                    "pool-full", f"found fee rate {entry.fee_rate}, expected more than the cheapest waiting transaction"
-                )
-            self._remove(cheapest)
+    def _make_room(self, entry: PooledTransaction, replaced: PooledTransaction | None) -> None:
+        """Remove what is replaced and the tails that are worth least, or nothing; raises InvalidTransaction."""
+        removed = [] if replaced is None else [self._remove(replaced)]
+        account = self._accounts.get(entry.sender)
+        worth = account.compute_worth(entry.nonce, entry.rank) if account else entry.rank
+        while self.size_bytes + entry.size_bytes > self._bounds.bytes_max:
+            first = self._tails.get_first()
+            if first is None or first.rank >= worth or len(removed) > EVICTIONS_MAX:
+                for victim, nonce in reversed(removed):
+                    self._insert(victim, nonce)
+                raise _make_full_error(worth)
+            removed.append(self._remove(first.value))
+        self.drops.add("replaced", int(replaced is not None))
+        self.drops.add("evicted", len(removed) - (replaced is not None))
 
-    def _remove(self, entry: PooledTransaction) -> None:
-        del self._by_hash[entry.hash]
+    def _expire(self, height: int, time_ms: int) -> None:
+        while self._ages:
+            oldest = self._ages[0]
+            is_waiting = self._by_hash.get(oldest.packed.hash) is oldest
+            if is_waiting and oldest.height > height and oldest.time_ms > time_ms:
+                break
+            self._ages.popleft()
+            if is_waiting:
+                self._remove(oldest)
+                self.drops.add("expired")
+
+    def _insert(self, entry: PooledTransaction, account_nonce: int) -> None:
+        account = self._accounts.setdefault(entry.sender, _Account(account_nonce))
+        account.nonce = account_nonce
+        account.waiting[entry.nonce] = entry
+        self._by_hash[entry.packed.hash] = entry
+        self.size_bytes += entry.size_bytes
+        action = entry.packed.transaction.body.action
+        if not isinstance(action, _LASTING):
+            self._passing[entry.packed.hash] = entry
+        if isinstance(action, ReportEquivocation):
+            self._reported[action.first.foliage.miner] = entry.packed.hash
+        self._reorder(entry.sender)
+
+    def _remove(self, entry: PooledTransaction) -> tuple[PooledTransaction, int]:
+        """Forget an entry; return it with its account's nonce, for whoever puts it back."""
+        account = self._accounts[entry.sender]
+        del self._by_hash[entry.packed.hash]
+        del account.waiting[entry.nonce]
         self.size_bytes -= entry.size_bytes
-        sender, action = entry.transaction.body.sender, entry.transaction.body.action
+        self._passing.pop(entry.packed.hash, None)
+        action = entry.packed.transaction.body.action
         if isinstance(action, ReportEquivocation):
             del self._reported[action.first.foliage.miner]
-        waiting = self._by_account[sender]
-        del waiting[entry.nonce]
-        if not waiting:
-            del self._by_account[sender]
+        self._reorder(entry.sender)
+        return entry, account.nonce
+
+    def _reorder(self, sender: PublicKey) -> None:
+        """Put an account where its first and last transaction belong."""
+        account = self._accounts.get(sender)
+        if account is None or not account.waiting:
+            self._accounts.pop(sender, None)
+            self._heads.remove(sender)
+            self._tails.remove(sender)
+            return
+        head, tail = account.waiting.get(account.nonce), account.waiting[max(account.waiting)]
+        self._tails.put(_stand(tail, account.compute_worth(tail.nonce, tail.rank)))
+        if head is None:
+            self._heads.remove(sender)
+        else:
+            self._heads.put(_stand(head, head.rank))
 
 
-def _invert(rank: tuple[bool, int]) -> tuple[bool, int]:
-    """Return what sorts the other way."""
-    return not rank[0], -rank[1]
+_LASTING = Transfer | PostBond | WithdrawBond
+"""Actions that no height and no other account's doing makes impossible."""
+
+
+def _stand(entry: PooledTransaction, rank: Rank) -> Standing[PooledTransaction]:
+    return Standing(entry.sender, rank, entry.packed.hash, entry)
+
+
+def _compute_rank(packed: PackedTransaction) -> Rank:
+    body = packed.transaction.body
+    rate = body.fee * 1000 // compute_weight(packed.transaction, len(packed.data))
+    return isinstance(body.action, ReportEquivocation), rate
+
+
+def _validate_replacement(before: PooledTransaction, after: PooledTransaction) -> None:
+    least = before.rank[1] * REPLACEMENT_PERCENT // 100
+    if after.rank[1] <= least:
+        message = f"found fee rate {after.rank[1]}, expected more than {least}, {REPLACEMENT_PERCENT} % of what waits"
+        raise InvalidTransaction("replacement-fee", message)
+    fees = after.packed.transaction.body.fee, before.packed.transaction.body.fee
+    if fees[0] < fees[1]:
+        raise InvalidTransaction("replacement-fee", f"found a fee of {fees[0]} atoms, expected at least {fees[1]}")
+
+
+def _make_full_error(rank: Rank) -> InvalidTransaction:
+    message = f"found fee rate {rank[1]}, expected more than the least that waits in a full pool"
+    return InvalidTransaction("pool-full", message)

@@ -12,6 +12,7 @@ from node.chain import Chain
 from node.gate import TransactionGate
 from node.importer import Importer
 from node.mempool import Mempool
+from node.signatures import Signatures
 from node.signing_record import SigningRecord
 
 
@@ -27,3 +28,4 @@ class Parts:
     key: SigningKey
     signed: SigningRecord
     get_time_ms: Callable[[], int]
+    signatures: Signatures

@@ -6,16 +6,17 @@ a miner that was started again for instance, gets the block that was signed for 
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import islice
 
-from chain.block import Block, compute_transactions_root
+from chain.block import TRANSACTIONS_PER_BLOCK_MAX, Block
 from chain.errors import InvalidTransaction
 from chain.header import Trunk, compute_trunk_hash
 from chain.ledger.apply import Assembly, assemble_block
-from chain.ledger.context import BlockDraft
+from chain.ledger.context import BlockDraft, BlockEffects
+from chain.merkle import compute_root
 from chain.primitives import Hash
 from chain.ticket import Ticket, TicketOpening
-from chain.transaction import compute_transaction_hash
 from consensus.header_chain import ChainEntry
 from consensus.header_rules import HeaderContent, compute_timestamp_min, make_header, make_trunk
 from node.importer import ImportOutcome
@@ -23,6 +24,10 @@ from node.parts import Parts
 
 NO_OPENING = TicketOpening((), ())
 """What a signed block is written down with: the opening comes again with the ticket."""
+
+
+CANDIDATES_MAX = 2 * TRANSACTIONS_PER_BLOCK_MAX
+"""How far down the pool's order a block looks; what is passed over for want of room may be followed by what fits."""
 
 
 class Producer:
@@ -42,40 +47,53 @@ class Producer:
             return None
         trunk = make_trunk(self._parts.chain.header_context, parent, ticket)
         height, trunk_hash = parent.height + 1, compute_trunk_hash(trunk)
-        signed = self._parts.signed.get(height, trunk_hash)
+        signed, effects = self._parts.signed.get(height, trunk_hash), None
         if signed is None:
-            sign = await self._prepare(parent, trunk)
-            signed = self._parts.signed.sign_once(height, trunk_hash, sign)
+            prepared = await self._prepare(parent, trunk)
+            signed = self._parts.signed.sign_once(height, trunk_hash, prepared.sign)
+            effects = prepared.effects if prepared.is_signed else None
         # The opening is not signed; the one that comes now may be better than the first.
-        return await self._parts.importer.import_block(replace(signed, opening=opening))
+        return await self._parts.importer.import_block(replace(signed, opening=opening), effects=effects)
 
-    async def _prepare(self, parent: ChainEntry, trunk: Trunk) -> Callable[[], Block]:
-        """Assemble a block on `parent` and return what signs it."""
+    async def _prepare(self, parent: ChainEntry, trunk: Trunk) -> "_Prepared":
+        """Assemble a block on `parent`, ready to be signed."""
         context, key = self._parts.chain.header_context, self._parts.key
         timestamp_ms = max(self._parts.get_time_ms(), compute_timestamp_min(context, parent))
         assembly = await self._assemble(parent, trunk, timestamp_ms)
-        root = compute_transactions_root(assembly.transactions)
+        root = compute_root([packed.data for packed in assembly.transactions])
         content = HeaderContent(key.public_key, timestamp_ms, assembly.effects.state_root, root)
 
-        def sign() -> Block:
+        def make_block() -> Block:
             header = make_header(context, parent, trunk.ticket, content, key)
-            return Block(header, NO_OPENING, assembly.transactions)
+            return Block(header, NO_OPENING, tuple(packed.transaction for packed in assembly.transactions))
 
-        return sign
+        return _Prepared(make_block, assembly.effects)
 
     async def _assemble(self, parent: ChainEntry, trunk: Trunk, timestamp_ms: int) -> Assembly:
         draft = BlockDraft(parent.height + 1, timestamp_ms, self._parts.key.public_key, trunk.ticket, trunk.beacon)
-        candidates = list(self._parts.mempool.iter_candidates(self._parts.gate.get_account_nonce))
         assembly = await asyncio.to_thread(
             assemble_block,
             self._parts.chain.ledger_context,
             self._parts.chain.view(parent),
             draft,
-            candidates,
+            list(islice(self._parts.mempool.iter_candidates(), CANDIDATES_MAX)),
             self._parts.learning,
             self._parts.chain,
         )
-        for transaction, error in assembly.refused:
+        for packed, error in assembly.refused:
             if isinstance(error, InvalidTransaction):
-                self._parts.mempool.drop(compute_transaction_hash(transaction))
+                self._parts.mempool.drop(packed.hash)
         return assembly
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """A block that waits for its signature, and what it does."""
+
+    make_block: Callable[[], Block]
+    effects: BlockEffects
+    is_signed: bool = False
+
+    def sign(self) -> Block:
+        self.is_signed = True
+        return self.make_block()

@@ -122,7 +122,7 @@ class NodeQueries:
         """Return a transaction of the head's branch or the pool."""
         waiting = self._parts.mempool.get(transaction_hash)
         if waiting is not None:
-            return TransactionInfo(waiting, None, None)
+            return TransactionInfo(waiting.transaction, None, None)
         found = self._chain.get_transaction(transaction_hash)
         if found is None:
             return None

@@ -1,4 +1,4 @@
-"""What a node takes from the machine it runs on: wires to other nodes, randomness, and the time of day.
+"""What a node takes from the machine it runs on: wires to other nodes, randomness, threads, and the time of day.
 
 Handed in, so that the same node runs over sockets and in a simulated world in which one seed decides everything. It
 knows no peer and no rule. Time that only passes, for delays and deadlines, is the event loop's.
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from chain.primitives import Hash
+from consensus.header_rules import Spread
+from node.threads import spread_in_line, spread_over_threads
 from node.transport import Dialler, Listener
 from p2p.limits import Limits
 
@@ -67,12 +69,16 @@ class DiallerPort(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """One node's machine; `get_random_bytes` takes a length, `get_time_ms` is Unix time."""
+    """One node's machine; `get_random_bytes` takes a length, `get_time_ms` is Unix time.
+
+    `spread` runs the ranges of one work, on several threads where there are some.
+    """
 
     listener: ListenerPort
     dialler: DiallerPort
     get_random_bytes: Callable[[int], bytes]
     get_time_ms: Callable[[], int]
+    spread: Spread = spread_in_line
 
 
 def get_time_ms() -> int:
@@ -82,4 +88,5 @@ def get_time_ms() -> int:
 
 def make_surroundings(limits: Limits) -> Surroundings:
     """Return this machine's sockets, randomness and clock; makes a certificate."""
-    return Surroundings(Listener(limits.handshake_ms / 1000), Dialler(), os.urandom, get_time_ms)
+    listener, spread = Listener(limits.handshake_ms / 1000), spread_over_threads(os.cpu_count() or 1)
+    return Surroundings(listener, Dialler(), os.urandom, get_time_ms, spread)

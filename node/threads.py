@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from ml.backends.cpu.backend import Spread, Work
 
 
+def spread_in_line(work: "Work", n: int) -> None:
+    """Run all of a work in the caller's own thread."""
+    work(0, n)
+
+
 def spread_over_threads(threads: int) -> "Spread":
     """Return a spread that cuts a work into one range a thread, the caller's own included; `threads` >= 1.
 
@@ -20,7 +25,7 @@ def spread_over_threads(threads: int) -> "Spread":
     """
     assert threads >= 1
     if threads == 1:
-        return lambda work, n: work(0, n)
+        return spread_in_line
     pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="kernel")
 
     def spread(work: "Work", n: int) -> None:

@@ -23,6 +23,7 @@ from node.network import Endpoint, Network
 from node.parts import Parts
 from node.peering import PeeringOptions
 from node.reporter import Reporter
+from node.signatures import Signatures
 from node.signing_record import SigningRecord
 from node.surroundings import Surroundings
 from p2p.handshake import NetworkId
@@ -104,7 +105,8 @@ def make_validator(
 def make_parts(chain: Chain, task: Task, identity: Identity, surroundings: Surroundings, verify: VerifyTicket) -> Parts:
     """Return the parts around an open chain."""
     learning = Learning(task, get_backend("cpu"), chain.blobs, chain.parameters.places_drawn)
-    mempool = Mempool()
-    gate = TransactionGate(chain, mempool, learning)
-    importer = Importer(chain, learning, verify, surroundings.get_time_ms)
-    return Parts(chain, learning, mempool, gate, importer, identity.key, identity.signed, surroundings.get_time_ms)
+    mempool, get_time_ms = Mempool(), surroundings.get_time_ms
+    signatures = Signatures(chain.header_context.chain_id, surroundings.spread)
+    gate = TransactionGate(chain, mempool, learning, signatures, get_time_ms)
+    importer = Importer(chain, learning, verify, get_time_ms, signatures.verify)
+    return Parts(chain, learning, mempool, gate, importer, identity.key, identity.signed, get_time_ms, signatures)

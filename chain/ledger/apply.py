@@ -8,8 +8,7 @@ trace. Headers, work and tickets are consensus' business and are checked before.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from chain.block import TRANSACTIONS_PER_BLOCK_MAX, Block, compute_transactions_root
-from chain.codec import encode
+from chain.block import TRANSACTIONS_PER_BLOCK_MAX, Block
 from chain.errors import InvalidBlock, InvalidTransaction, MissingData
 from chain.ledger.context import BlockDraft, BlockEffects, BlockScope, Event, LedgerContext, get_task_state
 from chain.ledger.contributions import apply_deadlines, find_segment_problem
@@ -18,7 +17,10 @@ from chain.ledger.learning import ContentSource, LearningEngine
 from chain.ledger.records import BeaconRecord, ContributionKey
 from chain.ledger.rewards import apply_issuance
 from chain.ledger.rounds import apply_round_end
-from chain.ledger.transactions import SignatureVerifier, apply_transaction, verify_signatures
+from chain.ledger.transactions import SignatureVerifier, apply_transaction, is_atomic, verify_signatures
+from chain.ledger.weight import compute_weight
+from chain.packed import PackedBlock, PackedTransaction
+from chain.primitives import PublicKey
 from chain.state.view import StateView
 from chain.transaction import CommitContribution, Transaction
 
@@ -26,13 +28,19 @@ BLOCK_RESERVE_BYTES = 160 * 1024
 """What an assembled block leaves for its header and the opening of its ticket: four strips and their paths."""
 
 
+REFUSALS_MAX = 256
+"""Candidates that may fail before an assembly makes do with what it has; a pool full of duds must hold up no block."""
+
+Refusal = tuple[PackedTransaction, InvalidTransaction | MissingData]
+
+
 @dataclass(frozen=True, slots=True)
 class Assembly:
     """The transactions chosen for a block, what it does with them, and what was refused for which reason."""
 
-    transactions: tuple[Transaction, ...]
+    transactions: tuple[PackedTransaction, ...]
     effects: BlockEffects
-    refused: tuple[tuple[Transaction, InvalidTransaction | MissingData], ...]
+    refused: tuple[Refusal, ...]
 
 
 def make_draft(block: Block) -> BlockDraft:
@@ -44,26 +52,38 @@ def make_draft(block: Block) -> BlockDraft:
 def apply_block(
     context: LedgerContext,
     parent_view: StateView,
-    block: Block,
+    packed: PackedBlock,
     learning: LearningEngine,
     content: ContentSource,
     verify: SignatureVerifier = verify_signatures,
 ) -> BlockEffects:
-    """Return what `block` does to the state after its parent; raises InvalidBlock, MissingData.
+    """Return what a block does to the state after its parent; raises InvalidBlock, MissingData.
 
     The block's size, transactions root, signatures, every transaction and the state root are checked, in this order.
     """
-    size_bytes, size_bytes_max = len(encode(block)), context.parameters.block_bytes_max
+    block = packed.block
+    validate_content(context, packed, verify)
+    effects = execute_block(context, parent_view, make_draft(block), block.transactions, learning, content)
+    validate_effects(block, effects)
+    return effects
+
+
+def validate_content(context: LedgerContext, packed: PackedBlock, verify: SignatureVerifier) -> None:
+    """Check what needs no state: size, transactions root and signatures; raises InvalidBlock."""
+    size_bytes, size_bytes_max = packed.compute_size_bytes(), context.parameters.block_bytes_max
     if size_bytes > size_bytes_max:
         raise InvalidBlock("block-size", f"found {size_bytes} bytes, expected at most {size_bytes_max}")
-    _compare("transactions-root", compute_transactions_root(block.transactions), block.header.foliage.transactions_root)
+    foliage = packed.block.header.foliage
+    _compare("transactions-root", packed.compute_transactions_root(), foliage.transactions_root)
     try:
-        verify(context.chain_id, block.transactions)
+        verify(context.chain_id, packed.transactions)
     except InvalidTransaction as error:
         raise InvalidBlock(error.rule, str(error)) from error
-    effects = execute_block(context, parent_view, make_draft(block), block.transactions, learning, content)
+
+
+def validate_effects(block: Block, effects: BlockEffects) -> None:
+    """Check that a block claims the state that it leads to; raises InvalidBlock."""
     _compare("state-root", effects.state_root, block.header.foliage.state_root)
-    return effects
 
 
 def execute_block(
@@ -95,36 +115,70 @@ def assemble_block(
     context: LedgerContext,
     parent_view: StateView,
     draft: BlockDraft,
-    candidates: Iterable[Transaction],
+    candidates: Iterable[PackedTransaction],
     learning: LearningEngine,
     content: ContentSource,
 ) -> Assembly:
     """Choose those of `candidates`, in their order, that fit and hold, and execute the block; raises InvalidBlock.
 
-    Signatures are not checked here: the pool has done so.
+    What is chosen weighs no more than a block may have bytes. Signatures are not checked here: the pool has done so.
     """
     scope, view = BlockScope(context, draft, learning, content), parent_view.fork()
     assert view.get_existing(beacon_key(draft.height - 1)).height == draft.height - 1, "this is not the parent's state"
     _validate_ticket(scope, view)
-    chosen: list[Transaction] = []
-    refused: list[tuple[Transaction, InvalidTransaction | MissingData]] = []
-    events: list[Event] = []
-    room_bytes, commits_left = context.parameters.block_bytes_max - BLOCK_RESERVE_BYTES, _commits_max(context)
-    for transaction in candidates:
-        is_commit = isinstance(transaction.body.action, CommitContribution)
-        size_bytes = len(encode(transaction))
-        if size_bytes > room_bytes or (is_commit and not commits_left) or len(chosen) == TRANSACTIONS_PER_BLOCK_MAX:
-            continue
-        attempt = view.fork()
+    selection = _Selection(context.parameters.block_bytes_max - BLOCK_RESERVE_BYTES, _commits_max(context))
+    for packed in candidates:
+        if selection.is_over:
+            break
+        if selection.has_room(packed):
+            selection.attempt(scope, view, packed)
+    chosen = tuple(packed.transaction for packed in selection.chosen)
+    effects = _finish(scope, view, chosen, selection.events)
+    return Assembly(tuple(selection.chosen), effects, tuple(selection.refused))
+
+
+class _Selection:
+    """The transactions of a block in the making, and the room that is left."""
+
+    def __init__(self, weight_max: int, commits_max: int) -> None:
+        self.chosen: list[PackedTransaction] = []
+        self.refused: list[Refusal] = []
+        self.events: list[Event] = []
+        self._weight_left = weight_max
+        self._commits_left = commits_max
+        self._passed_over: set[PublicKey] = set()
+
+    @property
+    def is_over(self) -> bool:
+        return len(self.chosen) == TRANSACTIONS_PER_BLOCK_MAX or len(self.refused) == REFUSALS_MAX
+
+    def has_room(self, packed: PackedTransaction) -> bool:
+        """Say whether a candidate can still be taken; what its sender offers behind one that cannot be must wait."""
+        body = packed.transaction.body
+        is_commit = isinstance(body.action, CommitContribution)
+        weight = compute_weight(packed.transaction, len(packed.data))
+        if body.sender in self._passed_over:
+            return False
+        if weight > self._weight_left or (is_commit and not self._commits_left):
+            self._passed_over.add(body.sender)
+            return False
+        return True
+
+    def attempt(self, scope: BlockScope, view: StateView, packed: PackedTransaction) -> None:
+        """Apply a candidate to `view`, or leave it as it was."""
+        action = packed.transaction.body.action
+        attempt = view if is_atomic(action) else view.fork()
         try:
-            events += apply_transaction(scope, attempt, transaction)
+            self.events += apply_transaction(scope, attempt, packed.transaction)
         except (InvalidTransaction, MissingData) as error:
-            refused.append((transaction, error))
-            continue
-        view.adopt(attempt)
-        chosen.append(transaction)
-        room_bytes, commits_left = room_bytes - size_bytes, commits_left - is_commit
-    return Assembly(tuple(chosen), _finish(scope, view, tuple(chosen), events), tuple(refused))
+            self.refused.append((packed, error))
+            self._passed_over.add(packed.transaction.body.sender)
+            return
+        if attempt is not view:
+            view.adopt(attempt)
+        self.chosen.append(packed)
+        self._weight_left -= compute_weight(packed.transaction, len(packed.data))
+        self._commits_left -= isinstance(action, CommitContribution)
 
 
 def _finish(

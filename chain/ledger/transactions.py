@@ -5,7 +5,6 @@ node that has seen a transaction in its pool need not check it again. It knows n
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import assert_never
 
 from chain.errors import InvalidTransaction
@@ -15,6 +14,8 @@ from chain.ledger.bonds import apply_post_bond, apply_report, apply_withdraw_bon
 from chain.ledger.context import BlockScope, Event, LedgerContext
 from chain.ledger.contributions import apply_commit, apply_prove
 from chain.ledger.keys import account_key
+from chain.ledger.records import Account
+from chain.packed import PackedTransaction
 from chain.primitives import Hash
 from chain.signature import is_valid_point, verify_signature
 from chain.state.view import StateView
@@ -28,31 +29,40 @@ from chain.transaction import (
     TransactionBody,
     Transfer,
     WithdrawBond,
-    compute_signing_hash,
 )
 
-SignatureVerifier = Callable[[Hash, Sequence[Transaction]], None]
+SignatureVerifier = Callable[[Hash, Sequence[PackedTransaction]], None]
 """Checks all signatures under a chain id; raises InvalidTransaction."""
 
 
-def verify_signatures(chain_id: Hash, transactions: Sequence[Transaction]) -> None:
+def is_signed(chain_id: Hash, packed: PackedTransaction) -> bool:
+    """Say whether the sender signed a transaction for the chain `chain_id`."""
+    transaction = packed.transaction
+    return verify_signature(transaction.body.sender, packed.compute_signing_hash(chain_id), transaction.signature)
+
+
+def verify_signatures(chain_id: Hash, transactions: Sequence[PackedTransaction]) -> None:
     """Check every signature; raises InvalidTransaction naming the first that fails."""
-    for position, transaction in enumerate(transactions):
-        body = transaction.body
-        if not verify_signature(body.sender, compute_signing_hash(chain_id, body), transaction.signature):
-            raise InvalidTransaction("signature", f"transaction {position} is not signed by {body.sender.hex()}")
+    for position, packed in enumerate(transactions):
+        if not is_signed(chain_id, packed):
+            raise make_signature_error(position, packed)
+
+
+def make_signature_error(position: int, packed: PackedTransaction) -> InvalidTransaction:
+    """Return what is wrong with a transaction that its sender did not sign."""
+    sender = packed.transaction.body.sender.hex()
+    return InvalidTransaction("signature", f"transaction {position} is not signed by {sender}")
 
 
 def validate_transaction(
-    context: LedgerContext, view: StateView, transaction: Transaction, *, is_nonce_exact: bool = True
+    context: LedgerContext, account: Account, transaction: Transaction, *, is_nonce_exact: bool = True
 ) -> None:
-    """Check what the pool can check: signature, nonce, recipient, and that the balance covers all; raises.
+    """Check what the sender's `account` says: nonce, recipient, and that the balance covers all.
 
-    With `is_nonce_exact` false a nonce may also lie ahead. Raises InvalidTransaction.
+    With `is_nonce_exact` false a nonce may also lie ahead. The signature is a pass of its own, before. Raises
+    InvalidTransaction.
     """
-    verify_signatures(context.chain_id, (transaction,))
     body = transaction.body
-    account = get_account(view, body.sender)
     if body.nonce < account.nonce or (is_nonce_exact and body.nonce != account.nonce):
         raise InvalidTransaction("nonce", f"found {body.nonce}, expected {account.nonce}")
     _validate_action(body.action)
@@ -76,19 +86,16 @@ def compute_cost(body: TransactionBody, parameters: Parameters) -> int:
 def apply_transaction(scope: BlockScope, view: StateView, transaction: Transaction) -> tuple[Event, ...]:
     """Change `view` by one transaction whose signature holds; raises InvalidTransaction, MissingData.
 
-    On an error `view` may be half changed: try it on a fork. The fee is taken here and handed out when the block ends.
+    On an error `view` may be half changed, unless the action `is_atomic`: try it on a fork. The fee is taken here and
+    handed out when the block ends.
     """
     body = transaction.body
     account = get_account(view, body.sender)
-    if body.nonce != account.nonce:
-        raise InvalidTransaction("nonce", f"found {body.nonce}, expected {account.nonce}")
-    _validate_action(body.action)
-    validate_balance(account, compute_cost(body, scope.context.parameters))
-    view.put(account_key(body.sender), replace(account, nonce=account.nonce + 1, balance=account.balance - body.fee))
+    validate_transaction(scope.context, account, transaction)
+    taken = body.fee + (body.action.amount if isinstance(body.action, Transfer) else 0)
+    view.put(account_key(body.sender), Account(account.nonce + 1, account.balance - taken))
     match body.action:
         case Transfer(recipient=recipient, amount=amount):
-            sender = get_account(view, body.sender)
-            view.put(account_key(body.sender), replace(sender, balance=sender.balance - amount))
             apply_credit(view, recipient, amount)
             return ()
         case CommitContribution() as commit:
@@ -104,6 +111,11 @@ def apply_transaction(scope: BlockScope, view: StateView, transaction: Transacti
             apply_withdraw_bond(scope, view, body.sender, withdraw)
             return ()
     assert_never(body.action)
+
+
+def is_atomic(action: Action) -> bool:
+    """Say whether an action that is refused leaves the view as it was: all its checks come before its first change."""
+    return isinstance(action, Transfer)
 
 
 def _validate_action(action: Action) -> None:

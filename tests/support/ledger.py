@@ -23,6 +23,7 @@ from chain.ledger.learning import SegmentContext, Settlement
 from chain.ledger.records import Account, Contribution, ContributionKey, TaskState
 from chain.ledger.supply import compute_holdings
 from chain.ledger.transactions import verify_signatures
+from chain.packed import pack_block, pack_transactions
 from chain.primitives import ZERO_HASH, Hash, PublicKey, Signature
 from chain.signature import SigningKey
 from chain.state.tree import MemoryNodes
@@ -239,7 +240,7 @@ class LedgerChain:
         return execute_block(self.context, self.view, draft, transactions, self.training, self.content)
 
     def apply(self, block: Block) -> BlockEffects:
-        return apply_block(self.context, self.view, block, self.training, self.content, verify_signatures)
+        return apply_block(self.context, self.view, pack_block(block), self.training, self.content, verify_signatures)
 
     def make_block(self, draft: BlockDraft, transactions: tuple[Transaction, ...], state_root: Hash) -> Block:
         foliage = Foliage(
@@ -271,11 +272,13 @@ class LedgerChain:
     def assemble(self, *candidates: Transaction, miner: SigningKey = ALICE) -> tuple[Transaction, ...]:
         """Append a block of those candidates that hold and return them."""
         draft = self.draft(miner)
-        assembly = assemble_block(self.context, self.view, draft, candidates, self.training, self.content)
-        assert self.execute(draft, *assembly.transactions) == assembly.effects
-        block = self.make_block(draft, assembly.transactions, assembly.effects.state_root)
+        packed = pack_transactions(candidates)
+        assembly = assemble_block(self.context, self.view, draft, packed, self.training, self.content)
+        chosen = tuple(each.transaction for each in assembly.transactions)
+        assert self.execute(draft, *chosen) == assembly.effects
+        block = self.make_block(draft, chosen, assembly.effects.state_root)
         self._advance(draft, block, assembly.effects)
-        return assembly.transactions
+        return chosen
 
     def mine_to(self, height: int, miner: SigningKey = ALICE) -> None:
         """Append empty blocks up to `height`."""

@@ -20,6 +20,7 @@ from chain.ledger.keys import beacon_key, contribution_key
 from chain.ledger.records import Contribution, ContributionKey, TaskState
 from chain.ledger.supply import compute_holdings
 from chain.ledger.transactions import verify_signatures
+from chain.packed import pack_transactions
 from chain.primitives import ATOMS_PER_COIN, Hash
 from chain.signature import SigningKey
 from chain.state.tree import MemoryNodes
@@ -150,7 +151,7 @@ class Network:
 
     def execute(self, draft: BlockDraft, *transactions: Transaction) -> BlockEffects:
         """Return what a block does; raises InvalidBlock, InvalidTransaction, MissingData."""
-        verify_signatures(self.context.chain_id, transactions)
+        verify_signatures(self.context.chain_id, pack_transactions(transactions))
         return execute_block(self.context, self.view, draft, transactions, self.bench.learning, self.content)
 
     def mine(self, *transactions: Transaction, draft: BlockDraft | None = None) -> BlockEffects:

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from chain.errors import InvalidBlock, InvalidTransaction
+from chain.ledger.accounts import get_account
 from chain.ledger.transactions import validate_transaction, verify_signatures
+from chain.packed import pack_transaction, pack_transactions
 from chain.primitives import Hash, PublicKey, Signature
 from chain.transaction import Transaction, Transfer
 from tests.support.ledger import ALICE, BOB, DAVE, FUNDS, LedgerChain, make_public_key
@@ -20,8 +22,15 @@ def refuse(chain: LedgerChain, transaction: Transaction) -> str:
 
 def refuse_in_pool(chain: LedgerChain, transaction: Transaction) -> str:
     with pytest.raises(InvalidTransaction) as refusal:
-        validate_transaction(chain.context, chain.view, transaction)
+        validate(chain, transaction)
     return refusal.value.rule
+
+
+def validate(chain: LedgerChain, transaction: Transaction, *, is_nonce_exact: bool = True) -> None:
+    """Do what the pool does with a transaction: check its signature, then what the sender's account says."""
+    verify_signatures(chain.context.chain_id, (pack_transaction(transaction),))
+    account = get_account(chain.view, transaction.body.sender)
+    validate_transaction(chain.context, account, transaction, is_nonce_exact=is_nonce_exact)
 
 
 def test_a_transfer_moves_atoms_and_its_fee_is_locked_for_the_winner() -> None:
@@ -72,18 +81,18 @@ def test_nonces_count_up_without_gap_or_repeat() -> None:
     chain = LedgerChain()
     ahead = chain.sign(DAVE, Transfer(ALICE.public_key, 1), nonce=1)
     assert refuse(chain, ahead) == refuse_in_pool(chain, ahead) == "nonce"
-    validate_transaction(chain.context, chain.view, ahead, is_nonce_exact=False)
+    validate(chain, ahead, is_nonce_exact=False)
     first = chain.sign(DAVE, Transfer(ALICE.public_key, 1))
     chain.mine(first, ahead)
     assert refuse(chain, first) == "nonce"
     with pytest.raises(InvalidTransaction, match="nonce"):
-        validate_transaction(chain.context, chain.view, first, is_nonce_exact=False)
+        validate(chain, first, is_nonce_exact=False)
 
 
 def test_a_signature_binds_body_and_chain() -> None:
     chain = LedgerChain()
     transaction = chain.sign(DAVE, Transfer(ALICE.public_key, 1))
-    verify_signatures(chain.context.chain_id, (transaction,))
+    verify_signatures(chain.context.chain_id, pack_transactions((transaction,)))
     forged = replace(transaction, body=replace(transaction.body, fee=1))
     unsigned = replace(transaction, signature=Signature(bytes(64)))
     for chain_id, altered in [
@@ -92,6 +101,7 @@ def test_a_signature_binds_body_and_chain() -> None:
         (Hash(bytes(32)), transaction),
     ]:
         with pytest.raises(InvalidTransaction) as refusal:
-            verify_signatures(chain_id, (transaction, altered) if altered is not transaction else (altered,))
+            offered = (transaction, altered) if altered is not transaction else (altered,)
+            verify_signatures(chain_id, pack_transactions(offered))
         assert refusal.value.rule == "signature"
     assert refuse_in_pool(chain, forged) == "signature"

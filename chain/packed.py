@@ -1,0 +1,82 @@
+"""Transactions and blocks beside their canonical bytes: hashing, sizing, checking and storing encode nothing twice.
+
+A packed transaction is made of bytes that were decoded, or by encoding once; either way `data` is the one encoding of
+`transaction` and `hash` the name that follows from it. It knows no rule and no state.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from chain.block import Block
+from chain.codec import compute_array_header, decode, encode
+from chain.hashing import tagged_hash
+from chain.merkle import compute_root
+from chain.primitives import Hash
+from chain.transaction import TRANSACTION_BYTES_MAX, Transaction
+
+_BODY_START = 1
+"""Bytes before the body: the head of an array of two."""
+
+_BODY_STOP = -(2 + 64)
+"""Bytes behind the body: the signature and the head of a string of bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackedTransaction:
+    """A transaction, its canonical bytes and its hash."""
+
+    transaction: Transaction
+    data: bytes
+    hash: Hash
+
+    def compute_signing_hash(self, chain_id: Hash) -> Hash:
+        """Return the 32 bytes that the sender signs; the same as of the unpacked body."""
+        return tagged_hash("transaction.sign", chain_id, self.data[_BODY_START:_BODY_STOP])
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBlock:
+    """A block and its packed transactions, in order."""
+
+    block: Block
+    transactions: tuple[PackedTransaction, ...]
+
+    def compute_transactions_root(self) -> Hash:
+        """Return what `chain.block.compute_transactions_root` does."""
+        return compute_root([packed.data for packed in self.transactions])
+
+    def compute_size_bytes(self) -> int:
+        """Return how many bytes `encode` returns."""
+        return len(self._encode_head()) + sum(len(packed.data) for packed in self.transactions)
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes of the block."""
+        return self._encode_head() + b"".join([packed.data for packed in self.transactions])
+
+    def _encode_head(self) -> bytes:
+        header, opening = encode(self.block.header), encode(self.block.opening)
+        return compute_array_header(3) + header + opening + compute_array_header(len(self.transactions))
+
+
+def pack_transaction(transaction: Transaction) -> PackedTransaction:
+    """Encode and name a transaction; raises DecodeError when a field is out of its range."""
+    return _pack(transaction, encode(transaction))
+
+
+def decode_transaction(data: bytes) -> PackedTransaction:
+    """Return the transaction whose canonical encoding is `data`; raises DecodeError."""
+    return _pack(decode(Transaction, data, TRANSACTION_BYTES_MAX), data)
+
+
+def pack_block(block: Block) -> PackedBlock:
+    """Encode and name every transaction of a block."""
+    return PackedBlock(block, pack_transactions(block.transactions))
+
+
+def pack_transactions(transactions: Iterable[Transaction]) -> tuple[PackedTransaction, ...]:
+    """Encode and name transactions, in order."""
+    return tuple(pack_transaction(transaction) for transaction in transactions)
+
+
+def _pack(transaction: Transaction, data: bytes) -> PackedTransaction:
+    return PackedTransaction(transaction, data, tagged_hash("transaction", data))
