@@ -179,6 +179,25 @@ def verifiers(out: Path, *, is_quick: bool) -> None:
             _write(out / "verifiers.md", page)
 
 
+@lab.command()
+@case_option
+@click.option("--repeats", type=click.IntRange(1, 100_000), default=101, show_default=True, help="Samples of ours.")
+@click.option("--proofs", type=click.IntRange(1, 1000), default=3, show_default=True, help="Proofs of EZKL's.")
+@out_option
+def peers(names: tuple[str, ...], repeats: int, proofs: int, out: Path) -> None:
+    """Compare our proof of a step and of a layer with EZKL's, where that is installed (mathesis[peers])."""
+    with end_in_exit_codes():
+        from benchmarks.lab.peers import run_peers
+        from benchmarks.lab.peers_case import CASES, Plan
+
+        cases = [CASES[name] for name in _check_names("case", names, list(CASES))]
+        page = run_peers(cases, Plan(repeats, proofs), lambda line: click.echo(line, err=True))
+        if names:
+            click.echo(page)
+        else:
+            _write(out / "peers.md", page)
+
+
 def _get_cases(names: "Sequence[str]", steps: int | None, is_quick: bool) -> "list[QualityCase]":
     from benchmarks.lab.cases import CASES, make_quick
 
