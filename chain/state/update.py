@@ -17,6 +17,8 @@ from chain.state.tree import (
     KEY_BYTES_MAX,
     LEAF,
     PATH_BITS,
+    Leaf,
+    MemoryNodes,
     NodeChanges,
     NodeSource,
     compute_leaf_hash,
@@ -48,6 +50,13 @@ def update_tree(nodes: NodeSource, root: Hash, changes: Mapping[bytes, bytes | N
     writer = _Writer(nodes)
     ordered = sorted(writer.take_change(key, value) for key, value in sorted(changes.items()))
     return writer.finish(writer.update(root, 0, ordered) if ordered else root)
+
+
+def build_subtree(depth: int, leaves: Sequence[Leaf]) -> TreeUpdate:
+    """Return the subtree below `depth` inner nodes that holds `leaves`, in the order of paths, and nothing else."""
+    writer = _Writer(MemoryNodes())
+    changes = [writer.take_change(leaf.key, leaf.value) for leaf in leaves]
+    return writer.finish(writer.build(depth, changes) if changes else EMPTY_ROOT)
 
 
 def compute_difference(nodes: NodeSource, old_root: Hash, new_root: Hash) -> TreeUpdate:
@@ -103,11 +112,11 @@ class _Writer:
     def update(self, node_hash: Hash, depth: int, changes: Sequence[_Change]) -> Hash:
         """Return the subtree at `depth` after `changes`, of which there is at least one."""
         if node_hash == EMPTY_ROOT:
-            return self._build(depth, changes)
+            return self.build(depth, changes)
         data = load_node_bytes(self._nodes, node_hash)
         if data[0] == LEAF:
             self._gone.append(node_hash)
-            return self._build(depth, self._with_leaf(node_hash, data, changes))
+            return self.build(depth, self._with_leaf(node_hash, data, changes))
         left = old_left = Hash(data[1:33])
         right = old_right = Hash(data[33:])
         cut = _find_cut(changes, depth)
@@ -120,15 +129,15 @@ class _Writer:
         self._gone.append(node_hash)
         return self._join(left, right)
 
-    def _build(self, depth: int, changes: Sequence[_Change]) -> Hash:
-        """Return the subtree that holds these leaves and nothing else."""
+    def build(self, depth: int, changes: Sequence[_Change]) -> Hash:
+        """Return the subtree at `depth` of these leaves alone, of which there is at least one."""
         if len(changes) == 1:
             return changes[0][1]
         kept = [change for change in changes if change[1] != EMPTY_ROOT]
         if len(kept) < 2:
             return kept[0][1] if kept else EMPTY_ROOT
         cut = _find_cut(kept, depth)
-        return self._join(self._build(depth + 1, kept[:cut]), self._build(depth + 1, kept[cut:]))
+        return self._join(self.build(depth + 1, kept[:cut]), self.build(depth + 1, kept[cut:]))
 
     def _with_leaf(self, leaf_hash: Hash, data: bytes, changes: Sequence[_Change]) -> Sequence[_Change]:
         path = int.from_bytes(compute_path(decode_leaf(data).key), "big")
