@@ -143,6 +143,10 @@ class Chain:
         )
         self.head = connected[-1][0]
 
+    def is_within_reach(self, path: Path) -> bool:
+        """Say whether the state that `path` goes on from is still kept."""
+        return self.store.is_state_kept(path.connect[0].height - 1)
+
     def mark_invalid(self, entry: ChainEntry) -> None:
         """Remember that a block is invalid, and with it all that is built on it."""
         self.marks.mark(self.headers, entry)

@@ -49,6 +49,8 @@ class ImportResult(Enum):
     ALREADY_KNOWN = auto()
     ORPHAN = auto()
     MISSING_DATA = auto()
+    TOO_DEEP = auto()
+    """Heavier than the head, but it forks off deeper than states are kept: a person must decide."""
     REFUSED = auto()
     """Not valid yet: its time lies ahead of our clock."""
     INVALID = auto()
@@ -256,6 +258,8 @@ class Importer:
             self._chain.store_side_block(entry, packed.block)
             is_evidence = self._chain.contents.get_first(entry) is not None
             return ImportOutcome(ImportResult.EVIDENCE if is_evidence else ImportResult.SIDE_BRANCH, entry.hash)
+        if not self._chain.is_within_reach(path):
+            return self._refuse_too_deep(entry, packed, path)
         with self._measure("execution"):
             change, failure = await asyncio.to_thread(self._compute_change, path, packed, effects)
         if failure is not None:
@@ -269,6 +273,13 @@ class Importer:
         for listener in self.listeners:
             listener(change)
         return ImportOutcome(ImportResult.REORGED if path.disconnect else ImportResult.EXTENDED, entry.hash)
+
+    def _refuse_too_deep(self, entry: ChainEntry, packed: PackedBlock, path: Path) -> ImportOutcome:
+        self._chain.store_side_block(entry, packed.block)
+        found = f"found a fork {len(path.disconnect)} blocks below the head, whose state is pruned"
+        message = f"{found}; if this heavier branch is right, import it into an empty directory"
+        log.error("a heavier branch forks off too deep", block=entry.hash, height=entry.height, error=message)
+        return ImportOutcome(ImportResult.TOO_DEEP, entry.hash, "reorg-depth", message)
 
     def _measure(self, phase: str) -> AbstractContextManager[None]:
         return self.phases[phase].measure(asyncio.get_running_loop())

@@ -15,7 +15,7 @@ from chain.ledger.keys import BEACONS_KEPT, SUPPLY_KEY, beacon_key, miner_key, t
 from chain.ledger.records import BeaconRecord, Miner, Supply, TaskState
 from chain.ledger.subsidy import compute_issuance_bound
 from chain.primitives import Hash
-from chain.state.tree import EMPTY_ROOT, MemoryNodes
+from chain.state.tree import EMPTY_ROOT, MemoryNodes, NodeChanges
 from chain.state.view import StateView
 
 _ATOMS_MAX = 2**64 - 1
@@ -35,7 +35,7 @@ def validate_genesis(genesis: Genesis) -> None:
     _validate_bonds(genesis)
 
 
-def make_genesis_state(genesis: Genesis) -> tuple[Hash, dict[Hash, bytes]]:
+def make_genesis_state(genesis: Genesis) -> tuple[Hash, NodeChanges]:
     """Return the root of the first state and its nodes; raises InvalidBlock."""
     validate_genesis(genesis)
     context = make_context(genesis)
