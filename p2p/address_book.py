@@ -36,6 +36,8 @@ CLAIM_MS = 40 * MINUTE_MS
 CLAIMS_MAX = 10
 DRAWS_MAX = 64
 OWN_MAX = 64
+SAMPLE_MIN = 16
+"""A sample is a quarter of the book, so that nobody reads it whole, but no smaller than this."""
 WHOLE = 1 << 16
 """A chance of one."""
 
@@ -160,9 +162,9 @@ class AddressBook:
         return None
 
     def sample(self, count_max: int, now_ms: int) -> tuple[SeenAddress, ...]:
-        """Return up to `count_max` addresses worth telling, at most a quarter of all."""
+        """Return up to `count_max` addresses worth telling, at most a quarter of a large book."""
         entries = [entry for entry in self if not is_stale(entry, now_ms)]
-        count = min(count_max, (len(entries) + 3) // 4)
+        count = min(count_max, len(entries), max(SAMPLE_MIN, len(entries) // 4))
         for i in range(count):
             j = i + self._draw(len(entries) - i)
             entries[i], entries[j] = entries[j], entries[i]
