@@ -27,7 +27,8 @@ from node.light_tickets import draw_sites, find_beacons, verify_site
 from node.rpc.client import RpcClient
 from node.rpc.methods import GET_ACCOUNT, GET_GENESIS, AccountParams
 from node.rpc.registry import Params
-from node.rpc.views import AccountView, from_hex, to_hex
+from node.rpc.state_views import AccountView
+from node.rpc.views import from_hex, to_hex
 
 ACCOUNT_BYTES_MAX = 64
 

@@ -15,7 +15,7 @@ from chain.genesis import Genesis
 from chain.header import Header
 from chain.ledger.accounts import get_account
 from chain.ledger.context import get_task_state
-from chain.ledger.keys import SUPPLY_KEY, account_key, checkpoint_key, contribution_key
+from chain.ledger.keys import SUPPLY_KEY, account_key, checkpoint_key, contribution_key, miner_key
 from chain.ledger.records import Contribution, ContributionKey
 from chain.ledger.supply import compute_holdings
 from chain.primitives import ZERO_HASH, Hash, PublicKey
@@ -26,6 +26,7 @@ from node.rpc.api import (
     AccountProof,
     CheckpointInfo,
     ContributionInfo,
+    MinerProof,
     MinerRates,
     PeerInfo,
     StatusInfo,
@@ -117,6 +118,13 @@ class NodeQueries:
             nonce=found.nonce,
             balance=found.balance,
         )
+
+    def get_miner_proof(self, account: PublicKey) -> MinerProof:
+        """Return a key's miner record under the head's state root, with its proof."""
+        head, key = self._chain.head, miner_key(account)
+        view = self._chain.view(head)
+        proof = encode(view.prove(key))
+        return MinerProof(account, head.hash, head.height, view.root, key.name, view.get(key), proof)
 
     def get_transaction(self, transaction_hash: Hash) -> TransactionInfo | None:
         """Return a transaction of the head's branch or the pool."""

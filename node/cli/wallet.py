@@ -4,18 +4,11 @@ A balance shown here is what the node says; `mathesis light verify` proves it.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from node.cli.keys import find_keystore, get_wallet_path, open_key, passphrase_option, resolve_address
 from node.cli.output import directory_option, format_coins, json_option, parse_coins, print_record, rpc_option
-
-if TYPE_CHECKING:
-    from chain.signature import SigningKey
-
-_passphrase_option = click.option(
-    "--passphrase", envvar="MATHESIS_PASSPHRASE", help="Of the key (or MATHESIS_PASSPHRASE); asked for otherwise."
-)
 
 
 @click.group()
@@ -26,7 +19,7 @@ def wallet() -> None:
 @wallet.command()
 @click.argument("name", default="default")
 @directory_option
-@_passphrase_option
+@passphrase_option
 @click.option("--development", is_flag=True, help="No passphrase: for development networks only.")
 @json_option
 def new(name: str, directory: Path, passphrase: str | None, *, development: bool, is_json: bool) -> None:
@@ -34,7 +27,7 @@ def new(name: str, directory: Path, passphrase: str | None, *, development: bool
     from node import keystore
     from node.addresses import format_address
 
-    path = _get_path(directory, name)
+    path = get_wallet_path(directory, name)
     if path.exists():
         raise keystore.KeystoreError(f"{path} exists; a key is never overwritten")
     if passphrase is None:
@@ -70,7 +63,7 @@ def balance(account: str, directory: Path, url: str, is_json: bool) -> None:
     from node.rpc.client import RpcClient
     from node.rpc.methods import GET_ACCOUNT, AccountParams
 
-    address = _resolve(account, directory)
+    address = resolve_address(account, directory)
     found = RpcClient(url).call(GET_ACCOUNT, AccountParams(address))
     coins = format_coins(int(found.balance))
     record: dict[str, object] = {"address": address, "atoms": found.balance, "coins": coins, "height": found.height}
@@ -84,7 +77,7 @@ def balance(account: str, directory: Path, url: str, is_json: bool) -> None:
 @click.option("--fee", default="0.001", show_default=True, help="Coins.")
 @directory_option
 @rpc_option
-@_passphrase_option
+@passphrase_option
 @json_option
 def send(
     sender: str,
@@ -101,36 +94,8 @@ def send(
     from node.addresses import parse_address
     from node.wallet import send_action
 
-    target = parse_address(_resolve(recipient, directory))
+    target = parse_address(resolve_address(recipient, directory))
     action, fee_atoms = Transfer(target, parse_coins(amount)), 0 if fee == "0" else parse_coins(fee)
-    key = _open(_find_keystore(sender, directory), passphrase)
+    key = open_key(find_keystore(sender, directory), passphrase)
     transaction_hash = send_action(url, key, action, fee_atoms)
     print_record({"transaction": transaction_hash}, is_json, f"sent: {transaction_hash}")
-
-
-def _get_path(directory: Path, name: str) -> Path:
-    if not name.replace("-", "").replace("_", "").isalnum():
-        raise click.BadParameter(f"found the name {name!r}, expected letters, digits, - and _")
-    return directory.expanduser() / "wallet" / f"{name}.json"
-
-
-def _find_keystore(sender: str, directory: Path) -> Path:
-    return Path(sender).expanduser() if sender.endswith(".json") else _get_path(directory, sender)
-
-
-def _resolve(account: str, directory: Path) -> str:
-    from node.addresses import parse_address
-    from node.keystore import read_address
-
-    if account.lower().startswith("mth1"):
-        parse_address(account)
-        return account.lower()
-    return read_address(_find_keystore(account, directory))
-
-
-def _open(path: Path, passphrase: str | None) -> "SigningKey":
-    from node import keystore
-
-    if passphrase is None:
-        passphrase = "" if keystore.is_development_key(path) else click.prompt("Passphrase", hide_input=True)
-    return keystore.load_key(path, passphrase)

@@ -12,6 +12,7 @@ from typing import Protocol
 from chain.block import Block
 from chain.genesis import Genesis
 from chain.header import Header
+from chain.ledger.records import Miner
 from chain.primitives import Hash, PublicKey
 from chain.ticket import Ticket, TicketOpening
 from chain.transaction import Transaction
@@ -23,6 +24,19 @@ HEADERS_MAX = 2_000
 
 HEIGHTS_MAX = 256
 """Single headers whose proof one call may ask for."""
+
+
+@dataclass(frozen=True, slots=True)
+class MinerProof:
+    """A miner's record under the head's state root; `miner` is None when the key is absent, as `proof` then shows."""
+
+    account: PublicKey
+    header_hash: Hash
+    height: int
+    state_root: Hash
+    key: bytes
+    miner: Miner | None
+    proof: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +267,10 @@ class NodeApi(Protocol):
 
     def get_account_proof(self, account: PublicKey) -> AccountProof:
         """Return an account under the head's state root, with its proof."""
+        ...
+
+    def get_miner_proof(self, account: PublicKey) -> MinerProof:
+        """Return a key's miner record under the head's state root, with its proof."""
         ...
 
     def get_transaction(self, transaction_hash: Hash) -> TransactionInfo | None:

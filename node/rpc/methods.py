@@ -13,14 +13,14 @@ from chain.codec import decode, encode
 from chain.errors import DecodeError
 from chain.genesis import compute_chain_id
 from chain.header import Header
-from chain.primitives import Hash
+from chain.primitives import Hash, PublicKey
 from chain.ticket import Ticket, TicketOpening
 from chain.transaction import TRANSACTION_BYTES_MAX
 from consensus.flyclient import SECURITY_BITS_MAX, STRETCH_MAX, Demand
 from consensus.header_proof import HeaderProof
 from consensus.sampling import compute_public_seed
 from node.addresses import parse_address
-from node.rpc import views
+from node.rpc import state_views, views
 from node.rpc.api import HEADERS_MAX, HEIGHTS_MAX, MinerRates, NodeApi, OpeningsSubmission, SegmentSubmission
 from node.rpc.errors import ErrorCode, ErrorData, RpcError, not_found
 from node.rpc.registry import Method, Params, Registry, make_openrpc
@@ -174,12 +174,13 @@ def _view_proof(tip: HashText, proof: HeaderProof | None) -> views.ProofView:
     return views.ProofView(tip, encode(proof))
 
 
-async def _get_account(api: NodeApi, params: AccountParams) -> views.AccountView:
-    try:
-        account = parse_address(params.account)
-    except DecodeError as error:
-        raise RpcError(ErrorCode.INVALID_PARAMS, ErrorData("address", detail=str(error))) from None
-    return views.view_account(api.get_account_proof(account), api.get_next_nonce(account))
+async def _get_account(api: NodeApi, params: AccountParams) -> state_views.AccountView:
+    account = _parse_account(params)
+    return state_views.view_account(api.get_account_proof(account), api.get_next_nonce(account))
+
+
+async def _get_miner(api: NodeApi, params: AccountParams) -> state_views.MinerView:
+    return state_views.view_miner(api.get_miner_proof(_parse_account(params)))
 
 
 async def _send_transaction(api: NodeApi, params: SendParams) -> HashText:
@@ -259,6 +260,13 @@ async def _discover(_: NodeApi, __: Params) -> dict[str, object]:
     return make_openrpc(make_registry(), get_distribution_version("mathesis"))
 
 
+def _parse_account(params: AccountParams) -> PublicKey:
+    try:
+        return parse_address(params.account)
+    except DecodeError as error:
+        raise RpcError(ErrorCode.INVALID_PARAMS, ErrorData("address", detail=str(error))) from None
+
+
 def _find_hash(api: NodeApi, block: str | int) -> Hash:
     if isinstance(block, str):
         return from_hex(block)
@@ -283,7 +291,14 @@ PROVE_HEADERS = Method(
     "light_proveHeaders", "Single headers under a tip.", HeaderProofParams, views.ProofView, _prove_headers
 )
 GET_ACCOUNT = Method(
-    "state_getAccount", "An account at the head, with its proof.", AccountParams, views.AccountView, _get_account
+    "state_getAccount", "An account at the head, with its proof.", AccountParams, state_views.AccountView, _get_account
+)
+GET_MINER = Method(
+    "state_getMiner",
+    "A miner's bond at the head, with its proof.",
+    AccountParams,
+    state_views.MinerView,
+    _get_miner,
 )
 SEND_TRANSACTION = Method("tx_send", "Offer a signed transaction.", SendParams, str, _send_transaction)
 GET_TRANSACTION = Method(
@@ -322,6 +337,7 @@ def make_registry() -> Registry:
             PROVE_CHAIN,
             PROVE_HEADERS,
             GET_ACCOUNT,
+            GET_MINER,
             SEND_TRANSACTION,
             GET_TRANSACTION,
             GET_TASK,

@@ -16,7 +16,6 @@ from chain.primitives import Hash
 from chain.transaction import Transaction, compute_transaction_hash
 from node.addresses import format_address
 from node.rpc.api import (
-    AccountProof,
     CheckpointInfo,
     ContributionInfo,
     MinerWork,
@@ -79,21 +78,6 @@ class ProofView(msgspec.Struct, frozen=True):
 
     tip: HashText
     record: Record
-
-
-class AccountView(msgspec.Struct, frozen=True):
-    """An account under a head's state root; `value` is null when the state has no such account."""
-
-    account: Address
-    nonce: Natural
-    next_nonce: Natural
-    balance: Amount
-    header_hash: HashText
-    height: Natural
-    state_root: HashText
-    key: HexText
-    value: Record | None
-    proof: Record
 
 
 class TransactionView(msgspec.Struct, frozen=True):
@@ -256,22 +240,6 @@ def view_block(block: Block) -> BlockView:
     """Return a block as JSON shows it."""
     hashes = [to_hex(compute_transaction_hash(transaction)) for transaction in block.transactions]
     return BlockView(header=view_header(block.header), transactions=hashes, record=encode(block))
-
-
-def view_account(info: AccountProof, next_nonce: int) -> AccountView:
-    """Return an account with its proof as JSON shows it."""
-    return AccountView(
-        account=format_address(info.account),
-        nonce=info.nonce,
-        next_nonce=next_nonce,
-        balance=str(info.balance),
-        header_hash=to_hex(info.header_hash),
-        height=info.height,
-        state_root=to_hex(info.state_root),
-        key=to_hex(info.key),
-        value=info.value,
-        proof=info.proof,
-    )
 
 
 def view_transaction(info: TransactionInfo) -> TransactionView:

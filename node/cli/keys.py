@@ -1,0 +1,48 @@
+"""How commands name keys: a wallet key by its name, a keystore by its path, an account by its address.
+
+Shared by the commands that sign or ask about accounts. It reads keystores and knows no node.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from chain.signature import SigningKey
+
+passphrase_option = click.option(
+    "--passphrase", envvar="MATHESIS_PASSPHRASE", help="Of the key (or MATHESIS_PASSPHRASE); asked for otherwise."
+)
+
+
+def get_wallet_path(directory: Path, name: str) -> Path:
+    """Return where the wallet key called `name` stands; raises BadParameter."""
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise click.BadParameter(f"found the name {name!r}, expected letters, digits, - and _")
+    return directory.expanduser() / "wallet" / f"{name}.json"
+
+
+def find_keystore(key: str, directory: Path) -> Path:
+    """Return the keystore that a name or a path ending in .json names; raises BadParameter."""
+    return Path(key).expanduser() if key.endswith(".json") else get_wallet_path(directory, key)
+
+
+def resolve_address(account: str, directory: Path) -> str:
+    """Return the address that an address, a name or a keystore names; raises DecodeError, KeystoreError."""
+    from node.addresses import parse_address
+    from node.keystore import read_address
+
+    if account.lower().startswith("mth1"):
+        parse_address(account)
+        return account.lower()
+    return read_address(find_keystore(account, directory))
+
+
+def open_key(path: Path, passphrase: str | None) -> "SigningKey":
+    """Return the key of a keystore, asking for its passphrase where it needs one; raises KeystoreError."""
+    from node import keystore
+
+    if passphrase is None:
+        passphrase = "" if keystore.is_development_key(path) else click.prompt("Passphrase", hide_input=True)
+    return keystore.load_key(path, passphrase)
