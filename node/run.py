@@ -16,8 +16,11 @@ from chain.errors import DecodeError, StorageError
 from chain.genesis import GENESIS_BYTES_MAX, Genesis
 from chain.signature import SigningKey
 from chain.storage.blob_store import BlobStore
-from chain.storage.block_store import open_block_store
+from chain.storage.block_store import CHECKED_BLOCKS, BlockStore
 from chain.storage.engine import CorruptDatabase
+from chain.storage.files import DiskFiles
+from chain.storage.guard import DiskGuard, GuardedEngine, GuardedFiles
+from chain.storage.leveldb import LevelDb
 from consensus.header_rules import make_header_context
 from consensus.ticket import compute_ticket_macs
 from node.api import Api
@@ -57,6 +60,7 @@ class Node:
     validator: Validator
     watch: Watch
     rpc: RpcServer
+    guard: DiskGuard
 
     @property
     def parts(self) -> Parts:
@@ -91,8 +95,11 @@ def make_node(options: NodeOptions, directory: DataDirectory, key: SigningKey) -
     genesis = directory.read_genesis()
     task = load_task(genesis.task)
     context = make_header_context(genesis, lambda ticket: compute_ticket_macs(task.program, ticket))
-    identity, verify = Identity(key, SigningRecord(directory.signed_path)), make_ticket_verifier(context, task)
-    store, blobs = open_block_store(directory.database_path), BlobStore(directory.blobs_path)
+    guard = DiskGuard()
+    files = GuardedFiles(DiskFiles(), guard)
+    identity, verify = Identity(key, SigningRecord(directory.signed_path, files)), make_ticket_verifier(context, task)
+    blobs, kept_states = BlobStore(directory.blobs_path, files), None if options.is_archive else CHECKED_BLOCKS
+    store = BlockStore(GuardedEngine(LevelDb(directory.database_path), guard), kept_states)
     try:
         chain = Chain(store, blobs, context)
         validator = make_validator(
@@ -110,7 +117,7 @@ def make_node(options: NodeOptions, directory: DataDirectory, key: SigningKey) -
         ServerOptions(options.rpc, options.rpc_hosts, options.rpc_origins, token),
         watch.pages,
     )
-    return Node(options, validator, watch, server)
+    return Node(options, validator, watch, server, guard)
 
 
 def _make_peering(options: NodeOptions, directory: DataDirectory) -> PeeringOptions:
@@ -152,15 +159,26 @@ async def _serve(node: Node) -> None:
         await node.start()
         log.info("listening", p2p=node.options.p2p.text, rpc=node.options.rpc.text)
         _say(node)
-        failed = asyncio.create_task(node.network.wait_failed())
+        failures = [asyncio.create_task(wait) for wait in (node.network.wait_failed(), _wait_disk_failed(node.guard))]
         stopped = asyncio.create_task(stopping.wait())
-        await asyncio.wait([failed, stopped], return_when=asyncio.FIRST_COMPLETED)
-        if failed.done() and not stopping.is_set():
-            failed.result()
-        for waiter in (failed, stopped):
+        await asyncio.wait([*failures, stopped], return_when=asyncio.FIRST_COMPLETED)
+        for failed in failures:
+            if failed.done() and not stopping.is_set():
+                failed.result()
+        for waiter in (*failures, stopped):
             waiter.cancel()
     finally:
         await node.stop()
+
+
+async def _wait_disk_failed(guard: DiskGuard) -> None:
+    """Wait for the first write that fails, or read of the database, and raise its StorageError."""
+    loop, failed = asyncio.get_running_loop(), asyncio.Event()
+    guard.listeners.append(lambda _error: loop.call_soon_threadsafe(failed.set))
+    if guard.failure is None:
+        await failed.wait()
+    assert guard.failure is not None
+    raise guard.failure
 
 
 def _say(node: Node) -> None:

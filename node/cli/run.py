@@ -80,6 +80,7 @@ def devnet(directory: Path, blocks: int | None, is_json: bool, *, plain: bool, *
 @click.option(
     "--passphrase", envvar="MATHESIS_PASSPHRASE", default="", help="Opens the node's key (or MATHESIS_PASSPHRASE)."
 )
+@click.option("--archive", "is_archive", is_flag=True, help="Keep every state; otherwise the last 288.")
 @_log_level_option
 @json_option
 def node(
@@ -94,6 +95,7 @@ def node(
     rpc_origins: tuple[str, ...],
     passphrase: str,
     log_level: str,
+    is_archive: bool,
     is_json: bool,
 ) -> int:
     """Run a validator node."""
@@ -113,6 +115,7 @@ def node(
         rpc_hosts=rpc_hosts,
         rpc_origins=rpc_origins,
         passphrase=passphrase,
+        is_archive=is_archive,
         output=make_output(is_json),
         log_level=log_level,
     )
