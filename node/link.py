@@ -55,6 +55,11 @@ class Link:
         """Whether the peer opened the connection."""
         return self.role is Role.RESPONDER
 
+    @property
+    def peer_nonce(self) -> bytes:
+        """The nonce of the peer's Hello, empty before it came."""
+        return self._connection.peer.nonce if self._connection.peer is not None else b""
+
     async def shake_hands(self) -> Established:
         """Run the handshake; raises RemoteProtocolError, or OSError (TimeoutError too) when the peer is gone."""
         async with asyncio.timeout(self._limits.handshake_ms / 1000):

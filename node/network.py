@@ -7,16 +7,16 @@ ends the judging and comes out of `wait_failed`.
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
 
 from chain.errors import MathesisError
 from chain.primitives import Hash, PublicKey
 from chain.signature import SigningKey
-from node.doorman import Doorman, Visit, make_visit
+from node.doorman import Doorman, Visit
 from node.judge import Judge
 from node.link import Link, get_now_ms
 from node.observability.journal import get_log
 from node.observability.tally import Tally
+from node.peer_info import PeerInfo, describe_peer, make_guest
 from node.peering import Peering, PeeringOptions
 from node.ports import ChainPort
 from node.surroundings import Surroundings, WirePort, make_surroundings
@@ -31,41 +31,15 @@ from p2p.messages import Addresses, GetAddresses, Message, Observed, Status
 from p2p.relay import Relay
 from p2p.score import Fault, Standing
 from p2p.serve import Server
-from p2p.slots import Guest, SlotKind, choose_leaver
+from p2p.slots import SlotKind, choose_leaver
 
-__all__ = ["Endpoint", "Network", "PeerInfo"]
+__all__ = ["Endpoint", "Network"]
 
 log = get_log("network")
 
 TICK_S = 0.2
 SEED_VISIT_MS = 10_000
 """How long a seed may take to answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class PeerInfo:
-    """What is known of one connected peer; height and work are its claims, points its standing (0 is best).
-
-    `origin` says how its address was found, `kind` what the connection is for; `latency_ms` is None until measured.
-    """
-
-    key: PublicKey
-    address: str
-    listen_port: int
-    kind: SlotKind
-    origin: str
-    height: int
-    total_work: int
-    points: int
-    received_bytes: int
-    sent_bytes: int
-    latency_ms: int | None
-    connected_ms: int
-
-    @property
-    def is_inbound(self) -> bool:
-        """Whether the peer opened the connection."""
-        return self.kind is SlotKind.INBOUND
 
 
 class Network:
@@ -144,28 +118,13 @@ class Network:
 
     def get_peers(self) -> list[PeerInfo]:
         """Return the connected peers, oldest connection first."""
-        return [self._describe(key, link) for key, link in self._links.items()]
+        now_ms = self._peering.get_now_ms()
+        return [describe_peer(key, link, self._doorman.get_points(key, now_ms)) for key, link in self._links.items()]
 
     @property
     def deliveries_waiting(self) -> int:
         """How many pieces of content wait to be judged."""
         return self._judge.waiting
-
-    def _describe(self, key: PublicKey, link: Link) -> PeerInfo:
-        return PeerInfo(
-            key=key,
-            address=link.wire.address,
-            listen_port=link.established.listen_port if link.established else 0,
-            kind=link.kind,
-            origin=link.origin,
-            height=link.status.height,
-            total_work=link.status.total_work,
-            points=self._doorman.get_points(key, self._peering.get_now_ms()),
-            received_bytes=link.received_bytes,
-            sent_bytes=link.sent_bytes,
-            latency_ms=link.latency_ms,
-            connected_ms=get_now_ms() - link.since_ms,
-        )
 
     def _spawn(self, work: Coroutine[object, object, object]) -> asyncio.Task[object]:
         task = asyncio.create_task(work)
@@ -213,6 +172,8 @@ class Network:
         session = make_session(role, self._key, self._network_id, wire.certificate_hash, nonce, self._port)
         link = Link(wire, session, self._limits, self.traffic_bytes)
         key: PublicKey | None = None
+        if dial is not None:
+            self._peering.note_nonce(nonce, dial)
         try:
             key = (await link.shake_hands()).key
             self._on_shaken(link, visit, dial)
@@ -220,8 +181,8 @@ class Network:
                 await self._run_link(key, link)
         except HandshakeRefused as error:
             log.warning("no handshake", address=wire.address, error=str(error))
-            if dial is not None and error.rule == "self-connection":
-                self._peering.plan.on_self(dial)
+            if error.rule == "self-connection":
+                self._peering.on_own_nonce(link.peer_nonce)
         except RemoteProtocolError as error:
             log.warning("peer broke the protocol", peer=key, address=wire.address, error=str(error))
             self.charges.add(Fault.PROTOCOL.name.lower())
@@ -229,6 +190,7 @@ class Network:
         except OSError as error:
             log.debug("connection ended", address=wire.address, error=str(error))
         finally:
+            self._peering.forget_nonce(nonce)
             self._drop_link(key, link)
             await link.close()
         return key
@@ -268,7 +230,7 @@ class Network:
         inbound = {key: link for key, link in self._links.items() if link.is_inbound}
         if len(inbound) < self._limits.inbound_max:
             return True
-        leaver = choose_leaver((_make_guest(key, link) for key, link in inbound.items()), self._peering.book.salt)
+        leaver = choose_leaver((make_guest(key, link) for key, link in inbound.items()), self._peering.book.salt)
         if leaver is None:
             return False
         log.info("peer dropped", peer=leaver, reason="another one takes its inbound place")
@@ -391,8 +353,3 @@ class Network:
         ports = [(link.wire.address, link.established) for link in self._links.values()]
         addresses = [make_address(host, found.listen_port) for host, found in ports if found is not None]
         return Connected(self._links.keys(), {address for address in addresses if address is not None})
-
-
-def _make_guest(key: PublicKey, link: Link) -> Guest:
-    prefix = make_visit(link.wire.address).prefix
-    return Guest(key, prefix, link.since_ms, link.latency_ms, link.block_ms, link.transaction_ms)

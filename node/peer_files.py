@@ -5,6 +5,7 @@ a warning. What the bytes mean is `p2p.address_file`'s.
 """
 
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 
 from chain.errors import DecodeError
@@ -25,6 +26,8 @@ class PeerFiles:
         """Keep them under `root` of this machine's file system, or of `files`."""
         self._root = root
         self._files = files or DiskFiles()
+        # A write in a thread outlives the task that waited for it, and the last one must come last.
+        self._lock = Lock()
 
     def load_book(self) -> BookRecord | None:
         """Return the address book of the last run, None when there is none to be had."""
@@ -38,7 +41,8 @@ class PeerFiles:
         """Put a record on disk, whole or not at all."""
         path = self._root / ("addresses" if isinstance(record, BookRecord) else "bans")
         try:
-            self._files.write(path, seal(record))
+            with self._lock:
+                self._files.write(path, seal(record))
         except OSError as error:
             log.warning("file of peers not written", path=str(path), error=str(error))
 

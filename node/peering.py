@@ -16,7 +16,7 @@ from p2p.address_book import AddressBook
 from p2p.address_file import BansRecord, BookRecord, make_book, make_record
 from p2p.address_relay import AddressRelay
 from p2p.addresses import PeerAddress, Scope, get_scope
-from p2p.dialling import DialPlan, Endpoint
+from p2p.dialling import Dial, DialPlan, Endpoint
 from p2p.limits import Limits
 
 SAVE_MS = 300_000
@@ -40,6 +40,7 @@ class Peering:
         self._limits = limits
         self._surroundings = surroundings
         self._options = options
+        self._dials: dict[bytes, Dial] = {}
         self._offset_ms = 0
         self._saved_ms = 0
         self._kept_anchors: tuple[PeerAddress, ...] = ()
@@ -66,6 +67,19 @@ class Peering:
     def draw(self, below: int) -> int:
         """Return a uniform integer below `below`."""
         return int.from_bytes(self._surroundings.get_random_bytes(8), "little") % below
+
+    def note_nonce(self, nonce: bytes, dial: Dial) -> None:
+        """Remember the nonce with which a dial introduces itself."""
+        self._dials[nonce] = dial
+
+    def forget_nonce(self, nonce: bytes) -> None:
+        """Forget the nonce of a connection that has ended."""
+        self._dials.pop(nonce, None)
+
+    def on_own_nonce(self, nonce: bytes) -> None:
+        """Learn that somebody of our key came in: if with a dial's nonce, that dial has reached this node itself."""
+        if (dial := self._dials.get(nonce)) is not None:
+            self.plan.on_self(dial)
 
     def make_due_records(self, doorman: Doorman) -> list[BookRecord | BansRecord]:
         """Return what has to be written now: the book now and then and with new anchors, bans with new ones."""

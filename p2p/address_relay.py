@@ -134,7 +134,7 @@ class AddressRelay:
         if now_ms >= self._sample_until_ms or len(self._sample) < RELAYED_MAX:
             self._sample = self._book.sample(ADDRESSES_MAX, now_ms)
             self._sample_until_ms = now_ms + DAY_MS
-        answer = self._sample[: min(count, ADDRESSES_MAX)]
+        answer = tuple(seen for seen in self._sample if seen.address not in state.known)[:count]
         for seen in answer:
             state.known.add(seen.address)
         self._actions.append(Send(peer, Addresses(answer)))

@@ -11,12 +11,14 @@ from p2p.messages import (
     GetAddresses,
     GetData,
     GetHeaders,
+    GetTransactions,
     Inventory,
     Message,
     NotFound,
     Observed,
     Ping,
     Pong,
+    PushBlocks,
     Status,
 )
 
@@ -26,11 +28,13 @@ RATES: dict[type[Message], tuple[int, int]] = {
     Inventory: (4_000, 40_000),
     GetData: (4_000, 40_000),
     NotFound: (4_000, 40_000),
+    GetTransactions: (4_000, 40_000),
     Ping: (2, 20),
     Pong: (2, 20),
     GetAddresses: (1, 4),
     Addresses: (1, 10),
     Observed: (1, 4),
+    PushBlocks: (1, 10),
 }
 """Refill a second and burst, in messages, or in items where a message lists items.
 
@@ -51,5 +55,10 @@ class MessageBudgets:
         bucket = self._buckets.get(type(message))
         if bucket is None:
             return 0
-        count = len(message.items) if isinstance(message, Inventory | GetData | NotFound) else 1
-        return bucket.take(max(1, count), now_ms)
+        return bucket.take(max(1, _count_items(message)), now_ms)
+
+
+def _count_items(message: Message) -> int:
+    if isinstance(message, Inventory | GetData | NotFound):
+        return len(message.items)
+    return len(message.positions) if isinstance(message, GetTransactions) else 1

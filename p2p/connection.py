@@ -102,8 +102,8 @@ class Connection:
         self.state = following
 
     def _on_hello(self, theirs: Hello) -> None:
-        validate_hello(self._session, theirs)
         self.peer = theirs
+        validate_hello(self._session, theirs)
         if self._session.role is Role.RESPONDER:
             self._outgoing += [encode_frame(self._session.hello), encode_frame(make_proof(self._session, theirs))]
 
