@@ -44,8 +44,11 @@ class Child:
 async def start_child(name: str, arguments: Sequence[str], log_path: Path, nice: int = 0) -> Child:
     """Start `mathesis` with these arguments in a process group of its own, its output appended to `log_path`."""
     command = [sys.executable, "-m", "node.cli", *arguments]
-    if nice:
-        command = ["nice", "-n", str(nice), *command]
+    return await start_program(name, ["nice", "-n", str(nice), *command] if nice else command, log_path)
+
+
+async def start_program(name: str, command: Sequence[str], log_path: Path) -> Child:
+    """Start any command in a process group of its own, its output appended to `log_path`."""
     with log_path.open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             *command,
