@@ -42,8 +42,12 @@ from ml.dataset import load_digits
 from ml.models import build_program
 from ml.spec import DIGITS, encode_spec
 from node.chain import Chain
+from node.gate import TransactionGate
 from node.importer import Importer
 from node.learning import Learning, load_task
+from node.mempool import Mempool
+from node.signatures import Signatures
+from node.threads import spread_over_threads
 
 START_MS = 1_700_000_000_000
 TICKET_MACS = 32 * 32 * 1_024
@@ -157,21 +161,32 @@ class BlockMaker:
 
 @dataclass(frozen=True, slots=True)
 class LoadNode:
-    """The parts of a node that take transactions in."""
+    """The parts of a node that take transactions and blocks in."""
 
     chain: Chain
-    learning: Learning
+    mempool: Mempool
+    gate: TransactionGate
     importer: Importer
+    signatures: Signatures
 
 
 @contextmanager
-def open_load_node(root: Path, genesis: Genesis) -> Iterator[LoadNode]:
-    """Open a node's chain under `root` whose importer takes every ticket."""
+def open_load_node(root: Path, genesis: Genesis, threads: int) -> Iterator[LoadNode]:
+    """Open a node's chain under `root` whose importer takes every ticket and verifies signatures on `threads`."""
     context = make_header_context(genesis, lambda _: TICKET_MACS)
     with open_block_store(root / "database") as store:
         chain = Chain(store, BlobStore(root / "blobs"), context)
-        learning = make_learning(genesis, root)
-        yield LoadNode(chain, learning, Importer(chain, learning, lambda _block, _parent: None, lambda: 2 * START_MS))
+        learning, mempool = make_learning(genesis, root), Mempool()
+        signatures = Signatures(context.chain_id, spread_over_threads(threads))
+        gate = TransactionGate(chain, mempool, learning, signatures, get_time_ms)
+        importer = Importer(chain, learning, lambda _block, _parent: None, get_time_ms, signatures.verify)
+        importer.listeners.append(gate.on_head)
+        yield LoadNode(chain, mempool, gate, importer, signatures)
+
+
+def get_time_ms() -> int:
+    """Return a time at which every block of a load is old enough."""
+    return 2 * START_MS
 
 
 def make_learning(genesis: Genesis, root: Path) -> Learning:

@@ -15,6 +15,7 @@ from chain.errors import InvalidTransaction, MissingData
 from chain.ledger.accounts import get_account
 from chain.ledger.bonds import NOTHING, get_stake
 from chain.ledger.context import BlockDraft, BlockScope, get_task_state
+from chain.ledger.keys import account_key
 from chain.ledger.learning import LearningEngine
 from chain.ledger.records import EMPTY_ACCOUNT, Account
 from chain.ledger.transactions import apply_transaction, compute_cost, is_atomic, validate_transaction
@@ -178,6 +179,7 @@ class TransactionGate:
 
     def _judge(self, offers: Sequence[Offer]) -> list[_Verdict]:
         view = self._chain.view()
+        view.read_ahead([account_key(offer.packed.transaction.body.sender) for offer in offers])
         signed = self._signatures.find_errors([offer.packed for offer in offers])
         verdicts = []
         for offer, signature_error in zip(offers, signed, strict=True):

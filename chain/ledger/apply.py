@@ -5,24 +5,24 @@ header claims. Both are pure: they change neither the parent's view nor anything
 trace. Headers, work and tickets are consensus' business and are checked before.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from chain.block import TRANSACTIONS_PER_BLOCK_MAX, Block
 from chain.errors import InvalidBlock, InvalidTransaction, MissingData
 from chain.ledger.context import BlockDraft, BlockEffects, BlockScope, Event, LedgerContext, get_task_state
 from chain.ledger.contributions import apply_deadlines, find_segment_problem
-from chain.ledger.keys import beacon_key
+from chain.ledger.keys import account_key, beacon_key
 from chain.ledger.learning import ContentSource, LearningEngine
-from chain.ledger.records import BeaconRecord, ContributionKey
+from chain.ledger.records import Account, BeaconRecord, ContributionKey
 from chain.ledger.rewards import apply_issuance
 from chain.ledger.rounds import apply_round_end
 from chain.ledger.transactions import SignatureVerifier, apply_transaction, is_atomic, verify_signatures
 from chain.ledger.weight import compute_weight
 from chain.packed import PackedBlock, PackedTransaction
 from chain.primitives import PublicKey
-from chain.state.view import StateView
-from chain.transaction import CommitContribution, Transaction
+from chain.state.view import StateKey, StateView
+from chain.transaction import CommitContribution, Transaction, Transfer
 
 BLOCK_RESERVE_BYTES = 160 * 1024
 """What an assembled block leaves for its header and the opening of its ticket: four strips and their paths."""
@@ -102,6 +102,7 @@ def execute_block(
     assert view.get_existing(beacon_key(draft.height - 1)).height == draft.height - 1, "this is not the parent's state"
     _validate_ticket(scope, view)
     _validate_commit_count(context, transactions)
+    view.read_ahead(_list_accounts(transactions))
     events: list[Event] = []
     for position, transaction in enumerate(transactions):
         try:
@@ -126,8 +127,10 @@ def assemble_block(
     scope, view = BlockScope(context, draft, learning, content), parent_view.fork()
     assert view.get_existing(beacon_key(draft.height - 1)).height == draft.height - 1, "this is not the parent's state"
     _validate_ticket(scope, view)
+    offered = list(candidates)
+    view.read_ahead(_list_accounts(packed.transaction for packed in offered))
     selection = _Selection(context.parameters.block_bytes_max - BLOCK_RESERVE_BYTES, _commits_max(context))
-    for packed in candidates:
+    for packed in offered:
         if selection.is_over:
             break
         if selection.has_room(packed):
@@ -189,6 +192,14 @@ def _finish(
     after = (*events, *apply_deadlines(scope, view), *apply_round_end(scope, view))
     state_root, new_nodes = view.commit()
     return BlockEffects(state_root, new_nodes, after)
+
+
+def _list_accounts(transactions: Iterable[Transaction]) -> Iterator[StateKey[Account]]:
+    """Yield where the accounts stand that transactions surely touch."""
+    for transaction in transactions:
+        yield account_key(transaction.body.sender)
+        if isinstance(transaction.body.action, Transfer):
+            yield account_key(transaction.body.action.recipient)
 
 
 def _validate_ticket(scope: BlockScope, view: StateView) -> None:

@@ -1,15 +1,17 @@
 """A view of the state at one root: typed reads, and writes that stay in memory until they are committed.
 
 A view never changes what it was made from. `fork` gives a view for one attempt, which `adopt` keeps and forgetting
-drops. It knows no rule of the ledger; a `StateKey` carries the type that stands under it.
+drops. Records are decoded when they are first read and encoded when all is committed. It knows no rule of the ledger;
+a `StateKey` carries the type that stands under it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from chain.codec import decode, encode
 from chain.primitives import Hash
+from chain.state.lookup import find_values
 from chain.state.proof import StateProof, prove_key
 from chain.state.tree import NodeChanges, NodeSource, get_value, iter_leaves
 from chain.state.update import update_tree
@@ -35,12 +37,26 @@ class StateView:
         self.root = root
         self._nodes = nodes
         self._base = base
-        self._changes: dict[bytes, bytes | None] = {}
+        self._changes: dict[bytes, object | None] = {}
+        # Forks look at the same root, so what one has read is true for all.
+        self._read: dict[bytes, object | None] = {} if base is None else base._read
 
     def get(self, key: StateKey[T]) -> T | None:
         """Return the record under `key`, or None; raises StorageError."""
-        data = self._get_bytes(key.name)
-        return None if data is None else decode(key.record, data, VALUE_BYTES_MAX)
+        view: StateView | None = self
+        while view is not None:
+            if key.name in view._changes:
+                return cast("T | None", view._changes[key.name])
+            view = view._base
+        if key.name not in self._read:
+            self._read[key.name] = _decode(key, get_value(self._nodes, self.root, key.name))
+        return cast("T | None", self._read[key.name])
+
+    def read_ahead(self, keys: Iterable[StateKey[T]]) -> None:
+        """Read what stands under many keys at once, for `get` to find it at hand; raises StorageError."""
+        wanted = {key.name: key for key in keys if key.name not in self._read}
+        values = find_values(self._nodes, self.root, wanted)
+        self._read.update({name: _decode(wanted[name], data) for name, data in values.items()})
 
     def get_existing(self, key: StateKey[T]) -> T:
         """Return the record under a key that the ledger's own rules guarantee."""
@@ -51,7 +67,7 @@ class StateView:
     def put(self, key: StateKey[T], record: T) -> None:
         """Set the record under `key`."""
         assert type(record) is key.record
-        self._changes[key.name] = encode(record)
+        self._changes[key.name] = record
 
     def delete(self, key: StateKey[T]) -> None:
         """Remove what stands under `key`."""
@@ -68,7 +84,9 @@ class StateView:
 
     def commit(self) -> tuple[Hash, NodeChanges]:
         """Return the root after all changes and the nodes that come and go with it; this view stays as it is."""
-        update = update_tree(self._nodes, self.root, self._collect_changes())
+        changes = self._collect_changes()
+        values = {name: None if record is None else encode(record) for name, record in changes.items()}
+        update = update_tree(self._nodes, self.root, values)
         return update.root, update.nodes
 
     def prove(self, key: StateKey[T]) -> StateProof:
@@ -84,14 +102,10 @@ class StateView:
             if leaf.key.startswith(prefix):
                 yield leaf.key[len(prefix) :], decode(record, leaf.value, VALUE_BYTES_MAX)
 
-    def _get_bytes(self, name: bytes) -> bytes | None:
-        view: StateView | None = self
-        while view is not None:
-            if name in view._changes:
-                return view._changes[name]
-            view = view._base
-        return get_value(self._nodes, self.root, name)
-
-    def _collect_changes(self) -> dict[bytes, bytes | None]:
+    def _collect_changes(self) -> dict[bytes, object | None]:
         below = self._base._collect_changes() if self._base is not None else {}
         return below | self._changes
+
+
+def _decode(key: StateKey[T], data: bytes | None) -> T | None:
+    return None if data is None else decode(key.record, data, VALUE_BYTES_MAX)

@@ -10,9 +10,12 @@ import pytest
 import pytest_asyncio
 
 from chain.block import Block
+from chain.ledger.context import BlockEffects
+from chain.primitives import ZERO_HASH
 from chain.storage.blob_store import BlobStore
 from chain.storage.block_store import open_block_store
 from consensus.header_chain import ChainEntry
+from node import importer
 from node.chain import Chain
 from node.importer import Importer, ImportResult
 from tests.support.live_node import LiveNode, run_live_node
@@ -78,3 +81,25 @@ async def test_a_stop_waits_for_the_block_under_way(follower: Follower) -> None:
     await follower.importer.stop()
     assert follower.chain.head.height == 1
     assert (await caller).result is ImportResult.EXTENDED
+
+
+async def test_effects_that_lead_elsewhere_are_refused(follower: Follower) -> None:
+    follower.importer.start()
+    follower.tickets.gate.set()
+    effects = BlockEffects(ZERO_HASH, {}, ())
+    outcome = await follower.importer.import_block(follower.blocks[0], effects=effects)
+    assert (outcome.result, outcome.rule) == (ImportResult.INVALID, "state-root")
+    assert follower.chain.head.height == 0
+    await follower.importer.stop()
+
+
+async def test_a_block_of_our_own_is_executed_once(live: LiveNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its assembly has computed is imported; a block of anybody else would have to be applied here."""
+    height = live.node.parts.chain.head.height
+
+    def refuse(*_arguments: object) -> BlockEffects:
+        raise AssertionError("executed again")
+
+    monkeypatch.setattr(importer, "apply_block", refuse)
+    await live.mine(1)
+    assert live.node.parts.chain.head.height == height + 1
