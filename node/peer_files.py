@@ -11,7 +11,7 @@ from typing import TypeVar
 from chain.errors import DecodeError
 from chain.storage.files import DiskFiles, Files
 from node.observability.journal import get_log
-from p2p.address_file import FILE_BYTES_MAX, BansRecord, BookRecord, seal, unseal
+from p2p.address_file import FILE_BYTES_MAX, BansRecord, BookRecord, Snapshot, make_record, seal, unseal
 
 log = get_log("peer_files")
 
@@ -37,8 +37,9 @@ class PeerFiles:
         """Return the bans of the last run, None when there are none to be had."""
         return self._load(BansRecord, self._root / "bans")
 
-    def save(self, record: BookRecord | BansRecord) -> None:
-        """Put a record on disk, whole or not at all."""
+    def save(self, kept: Snapshot | BansRecord) -> None:
+        """Put an address book or bans on disk, whole or not at all."""
+        record = make_record(kept) if isinstance(kept, Snapshot) else kept
         path = self._root / ("addresses" if isinstance(record, BookRecord) else "bans")
         try:
             with self._lock:

@@ -13,7 +13,7 @@ from node.link import get_now_ms
 from node.peer_files import PeerFiles
 from node.surroundings import Surroundings
 from p2p.address_book import AddressBook
-from p2p.address_file import BansRecord, BookRecord, make_book, make_record
+from p2p.address_file import BansRecord, Snapshot, make_book, take_snapshot
 from p2p.address_relay import AddressRelay
 from p2p.addresses import PeerAddress, Scope, get_scope
 from p2p.dialling import Dial, DialPlan, Endpoint
@@ -81,23 +81,23 @@ class Peering:
         if (dial := self._dials.get(nonce)) is not None:
             self.plan.on_self(dial)
 
-    def make_due_records(self, doorman: Doorman) -> list[BookRecord | BansRecord]:
+    def make_due_records(self, doorman: Doorman) -> list[Snapshot | BansRecord]:
         """Return what has to be written now: the book now and then and with new anchors, bans with new ones."""
         now_ms, anchors = self.get_now_ms(), self.plan.get_anchors()
-        records: list[BookRecord | BansRecord] = []
+        records: list[Snapshot | BansRecord] = []
         if doorman.has_new_bans:
             records.append(doorman.make_bans_record(now_ms))
         if anchors != self._kept_anchors or now_ms - self._saved_ms >= SAVE_MS:
             self._saved_ms, self._kept_anchors = now_ms, anchors
-            records.append(make_record(self.book, anchors))
+            records.append(take_snapshot(self.book, anchors))
         return records
 
-    def make_last_records(self, doorman: Doorman) -> list[BookRecord | BansRecord]:
+    def make_last_records(self, doorman: Doorman) -> list[Snapshot | BansRecord]:
         """Return all there is to be kept."""
-        return [make_record(self.book, self.plan.get_anchors()), doorman.make_bans_record(self.get_now_ms())]
+        return [take_snapshot(self.book, self.plan.get_anchors()), doorman.make_bans_record(self.get_now_ms())]
 
-    async def keep(self, records: list[BookRecord | BansRecord]) -> None:
-        """Write records, in a thread: a full book takes a while."""
+    async def keep(self, records: list[Snapshot | BansRecord]) -> None:
+        """Write them, in a thread: a full book takes a while."""
         if self._options.files is not None:
             for record in records:
                 await asyncio.to_thread(self._options.files.save, record)

@@ -73,6 +73,10 @@ class AddressBook:
         yield from self._new
         yield from self._tried
 
+    def list_buckets(self, choice: Choice) -> list[tuple[Entry, ...]]:
+        """Return the entries of the new or the tried table, a bucket each."""
+        return (self._new if choice is Choice.NEW else self._tried).list_buckets()
+
     def get(self, address: PeerAddress) -> Entry | None:
         """Return what is known of an address."""
         return self._entries.get(address)

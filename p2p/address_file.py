@@ -64,16 +64,33 @@ class BansRecord:
     bans: Annotated[tuple[Ban, ...], Many(NAMES_MAX)]
 
 
-def make_record(book: AddressBook, anchors: tuple[PeerAddress, ...]) -> BookRecord:
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A book's entries at one moment, taken quickly; a record is made of it elsewhere, as that takes longer.
+
+    An entry may change meanwhile: each of its times is right by itself, and no more is asked of them.
+    """
+
+    salt: bytes
+    anchors: tuple[PeerAddress, ...]
+    entries: tuple[Entry, ...]
+
+
+def take_snapshot(book: AddressBook, anchors: tuple[PeerAddress, ...]) -> Snapshot:
+    """Return what there is to be kept of a book."""
+    return Snapshot(book.salt, anchors[:ANCHORS_MAX], tuple(book))
+
+
+def make_record(snapshot: Snapshot) -> BookRecord:
     """Return what a book is kept as; equal books give equal records."""
     entries = tuple(
         EntryRecord(
             entry.address, entry.teller, entry.seen_ms, entry.attempt_ms, entry.success_ms,
             min(entry.failures, 2**16 - 1), int(entry.is_tried),
         )
-        for entry in book
+        for entry in snapshot.entries
     )  # fmt: skip
-    return BookRecord(VERSION, book.salt, anchors[:ANCHORS_MAX], entries)
+    return BookRecord(VERSION, snapshot.salt, snapshot.anchors, entries)
 
 
 def make_book(record: BookRecord, draw: Draw, scope: Scope, now_ms: int) -> AddressBook:

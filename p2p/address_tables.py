@@ -79,10 +79,13 @@ class Table:
         bucket = self._buckets[sorted(self._buckets)[draw(len(self._buckets))]]
         return bucket[sorted(bucket)[draw(len(bucket))]]
 
+    def list_buckets(self) -> list[tuple[Entry, ...]]:
+        """Return what each bucket holds that holds something."""
+        return [tuple(bucket[position] for position in sorted(bucket)) for _, bucket in sorted(self._buckets.items())]
+
     def __iter__(self) -> Iterator[Entry]:
-        for number in sorted(self._buckets):
-            bucket = self._buckets[number]
-            yield from (bucket[position] for position in sorted(bucket))
+        for bucket in self.list_buckets():
+            yield from bucket
 
     def __len__(self) -> int:
         return self._size

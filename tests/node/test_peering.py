@@ -16,7 +16,7 @@ from node.observability.tally import Tally
 from node.peer_files import PeerFiles
 from node.peering import PeeringOptions
 from node.transport import Dialler
-from p2p.address_file import BansRecord, BookRecord, make_record, seal, unseal
+from p2p.address_file import BansRecord, BookRecord, seal, take_snapshot, unseal
 from p2p.addresses import PeerAddress, SeenAddress, compute_prefix
 from p2p.budgets import RATES
 from p2p.dialling import Endpoint
@@ -143,7 +143,7 @@ async def test_an_anchor_is_dialled_first_and_exchanges_no_addresses(peers: Peer
     other = await peers.start(1)
     files = PeerFiles(tmp_path / "peers")
     anchor = at(LOOPBACK, other._port)
-    files.save(make_record(other._peering.book, (anchor,)))
+    files.save(take_snapshot(other._peering.book, (anchor,)))
     node = await peers.start(2, files=files)
     await wait_until(lambda: get_kinds(node) == {make_key(1).public_key: SlotKind.BLOCK_ONLY})
     assert [peer.origin for peer in node.get_peers()] == ["anchor"]

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from chain.errors import DecodeError
 from p2p import address_tables
 from p2p.address_book import CLAIM_MS, DAY_MS, FRESH_MS, REST_MS, SAMPLE_MIN, AddressBook, Choice, is_stale
-from p2p.address_file import BookRecord, make_book, make_record, seal, unseal
+from p2p.address_file import BookRecord, make_book, make_record, seal, take_snapshot, unseal
 from p2p.address_tables import BUCKET_SIZE, compute_new_place, compute_tried_place
 from p2p.addresses import (
     PeerAddress,
@@ -29,6 +29,10 @@ TELLER = Prefix(b"\x04\x05\x06")
 
 def make_empty(seed: int = 0, salt: bytes = SALT) -> AddressBook:
     return AddressBook(salt, Random(seed).randrange, Scope.GLOBAL)
+
+
+def keep(book: AddressBook, anchors: tuple[PeerAddress, ...] = ()) -> BookRecord:
+    return make_record(take_snapshot(book, anchors))
 
 
 def add(book: AddressBook, address: PeerAddress, now_ms: int = NOW_MS, teller: Prefix = TELLER) -> bool:
@@ -96,10 +100,8 @@ class BookMachine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        self.book = make_book(
-            unseal(BookRecord, seal(make_record(self.book, ()))), self.book._draw, Scope.GLOBAL, self.now_ms
-        )
-        self.twin = make_book(make_record(self.twin, ()), self.twin._draw, Scope.GLOBAL, self.now_ms)
+        self.book = make_book(unseal(BookRecord, seal(keep(self.book))), self.book._draw, Scope.GLOBAL, self.now_ms)
+        self.twin = make_book(keep(self.twin), self.twin._draw, Scope.GLOBAL, self.now_ms)
 
     @invariant()
     def bounds_hold_and_no_tried_address_is_lost_untested(self) -> None:
@@ -123,7 +125,7 @@ class BookMachine(RuleBasedStateMachine):
                 else compute_new_place(SALT, entry.address, entry.teller)
             )
             assert table.get(place) is entry
-        assert make_record(self.book, ()) == make_record(self.twin, ())
+        assert keep(self.book) == keep(self.twin)
 
 
 TestBook = BookMachine.TestCase
@@ -250,7 +252,7 @@ def test_damaged_files_are_typed_errors(data: bytes, position: int, change: int)
     book = make_empty()
     for number in range(20):
         add(book, numbered(number * 999))
-    whole = bytearray(seal(make_record(book, (numbered(0),))))
+    whole = bytearray(seal(keep(book, (numbered(0),))))
     with pytest.raises(DecodeError):
         unseal(BookRecord, data)
     whole[position % len(whole)] ^= change
