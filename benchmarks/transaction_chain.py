@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from chain.block import Block, compute_transactions_root
+from chain.block import BLOCK_BYTES_MAX, Block, compute_transactions_root
+from chain.codec import decode
 from chain.errors import MissingData
 from chain.genesis import Allocation, Genesis, Parameters, TaskSpec
 from chain.hashing import tagged_hash
@@ -41,13 +42,14 @@ from ml.checkpoint import compute_checkpoint_root, compute_initial_checkpoint
 from ml.dataset import load_digits
 from ml.models import build_program
 from ml.spec import DIGITS, encode_spec
+from node.admission import Admission
 from node.chain import Chain
 from node.gate import TransactionGate
-from node.importer import Importer
+from node.importer import Importer, ImportResult
 from node.learning import Learning, load_task
-from node.mempool import Mempool
+from node.mempool import DEFAULT_BOUNDS, Mempool, PoolBounds
 from node.signatures import Signatures
-from node.threads import spread_over_threads
+from node.threads import spread_in_line, spread_over_threads
 
 START_MS = 1_700_000_000_000
 TICKET_MACS = 32 * 32 * 1_024
@@ -98,11 +100,11 @@ class BlockMaker:
         self.keys = [make_account(number) for number in range(accounts)]
         self._nonces = [0] * accounts
         self._salt = salt
-        self._learning = learning
+        self.learning = learning
 
     def branch(self, salt: int) -> "BlockMaker":
         """Return a maker that goes on from the same tip with other tickets."""
-        other = BlockMaker(0, self._learning, salt)
+        other = BlockMaker(0, self.learning, salt)
         other.nodes, other.tip, other.keys, other._nonces = self.nodes, self.tip, self.keys, list(self._nonces)
         return other
 
@@ -136,7 +138,7 @@ class BlockMaker:
         trunk = make_trunk(self.context, parent, ticket)
         draft = BlockDraft(parent.height + 1, timestamp_ms, MINER.public_key, ticket, trunk.beacon)
         view = StateView(parent.header.foliage.state_root, self.nodes)
-        effects = execute_block(self.ledger, view, draft, chosen, self._learning, NoContent())
+        effects = execute_block(self.ledger, view, draft, chosen, self.learning, NoContent())
         self.nodes.add(effects.new_nodes)
         roots = effects.state_root, compute_transactions_root(chosen)
         content = HeaderContent(MINER.public_key, timestamp_ms, *roots)
@@ -171,17 +173,26 @@ class LoadNode:
 
 
 @contextmanager
-def open_load_node(root: Path, genesis: Genesis, threads: int) -> Iterator[LoadNode]:
+def open_load_node(
+    root: Path, genesis: Genesis, threads: int, bounds: PoolBounds = DEFAULT_BOUNDS
+) -> Iterator[LoadNode]:
     """Open a node's chain under `root` whose importer takes every ticket and verifies signatures on `threads`."""
     context = make_header_context(genesis, lambda _: TICKET_MACS)
     with open_block_store(root / "database") as store:
         chain = Chain(store, BlobStore(root / "blobs"), context)
-        learning, mempool = make_learning(genesis, root), Mempool()
+        learning, mempool = make_learning(genesis, root), Mempool(bounds)
         signatures = Signatures(context.chain_id, spread_over_threads(threads))
         gate = TransactionGate(chain, mempool, learning, signatures, get_time_ms)
-        importer = Importer(chain, learning, lambda _block, _parent: None, get_time_ms, signatures.verify)
+        admission = Admission(chain, lambda _block, _parent: None, get_time_ms, spread_in_line)
+        importer = Importer(chain, learning, lambda _block, _parent: None, admission, signatures.verify)
         importer.listeners.append(gate.on_head)
         yield LoadNode(chain, mempool, gate, importer, signatures)
+
+
+async def take_block(node: LoadNode, data: bytes) -> None:
+    """Import a block as a peer sends it."""
+    outcome = await node.importer.import_block(decode(Block, data, BLOCK_BYTES_MAX))
+    assert outcome.result in {ImportResult.EXTENDED, ImportResult.REORGED, ImportResult.SIDE_BRANCH}, outcome
 
 
 def get_time_ms() -> int:

@@ -3,17 +3,21 @@
 Every byte from a peer is decoded here, within the record's own bound, before anything else looks at it.
 """
 
+from collections.abc import Iterable
+
 from chain.block import BLOCK_BYTES_MAX, Block
 from chain.codec import decode, encode
 from chain.errors import DecodeError, InvalidTransaction, MissingData
 from chain.header import HEADER_BYTES_MAX, Header
 from chain.primitives import Hash
+from chain.ticket import TICKET_OPENING_BYTES_MAX, TicketOpening
 from chain.transaction import TRANSACTION_BYTES_MAX, Sidecar, Transaction
 from consensus.header_chain import get_locator
 from node.chain import SIDECAR_ENCODED_BYTES_MAX, Chain
 from node.gate import LASTING_RULES, TransactionGate
-from node.importer import Importer, ImportOutcome, ImportResult
+from node.importer import Importer
 from node.mempool import AddResult, Mempool
+from node.outcomes import ImportOutcome, ImportResult
 from p2p.view import Outcome, SubmitResult, Tip
 
 _OUTCOMES = {
@@ -25,6 +29,7 @@ _OUTCOMES = {
     ImportResult.ALREADY_KNOWN: Outcome.ALREADY_KNOWN,
     ImportResult.ORPHAN: Outcome.ORPHAN,
     ImportResult.MISSING_DATA: Outcome.MISSING_DATA,
+    ImportResult.TOO_DEEP: Outcome.REFUSED,
     ImportResult.REFUSED: Outcome.REFUSED,
     ImportResult.INVALID: Outcome.INVALID,
 }
@@ -75,10 +80,19 @@ class NodeChainPort:
         """Say whether block data is held."""
         return self._chain.has_sidecar(sidecar_hash)
 
+    def iter_pool(self) -> Iterable[Hash]:
+        """Return the hashes of the pool's transactions."""
+        return self._mempool.iter_hashes()
+
     def get_block_bytes(self, block_hash: Hash) -> bytes | None:
         """Return an encoded block."""
         block = self._chain.store.get_block(block_hash)
         return None if block is None else encode(block)
+
+    def get_opening_bytes(self, block_hash: Hash) -> bytes | None:
+        """Return the encoded opening of a block's ticket."""
+        block = self._chain.store.get_block(block_hash)
+        return None if block is None else encode(block.opening)
 
     def get_transaction_bytes(self, transaction_hash: Hash) -> bytes | None:
         """Return an encoded transaction of the pool."""
@@ -89,13 +103,14 @@ class NodeChainPort:
         """Return encoded block data."""
         return self._chain.blobs.get(sidecar_hash)
 
-    async def submit_headers(self, headers: tuple[bytes, ...]) -> SubmitResult:
-        """Keep headers, oldest first, up to the first that breaks a rule."""
+    async def submit_headers(self, headers: tuple[bytes, ...], openings: tuple[tuple[int, bytes], ...]) -> SubmitResult:
+        """Keep headers, oldest first, once the openings of some of their tickets hold."""
         try:
             decoded = tuple(decode(Header, data, HEADER_BYTES_MAX) for data in headers)
+            opened = {place: decode(TicketOpening, data, TICKET_OPENING_BYTES_MAX) for place, data in openings}
         except DecodeError:
             return SubmitResult(Outcome.INVALID, "decode")
-        return _to_submit_result(self._importer.import_headers(decoded))
+        return _to_submit_result(await self._importer.import_headers(decoded, opened))
 
     async def submit_block(self, block: bytes, sidecars: tuple[bytes, ...]) -> SubmitResult:
         """Import a block and the block data beside it."""

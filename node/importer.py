@@ -7,11 +7,9 @@ bounded queue, so no lock is needed. `InvalidBlock` is caught in one place. It k
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from enum import Enum, auto
-from itertools import zip_longest
 
 from chain.block import Block, get_sidecar_hashes
 from chain.errors import InvalidBlock, InvalidProof
@@ -23,48 +21,19 @@ from chain.ledger.transactions import SignatureVerifier, verify_signatures
 from chain.packed import PackedBlock, pack_block
 from chain.primitives import Hash
 from chain.state.view import StateView
+from chain.ticket import TicketOpening
 from chain.transaction import Sidecar
 from consensus.fork_choice import Path, choose_path
-from consensus.header_chain import ChainEntry, make_entry
-from consensus.header_rules import validate_header
+from consensus.header_chain import ChainEntry
+from node.admission import Admission, VerifyTicket
 from node.chain import Chain, OverlayNodes
 from node.observability.journal import get_log
 from node.observability.tally import Durations, Tally
+from node.outcomes import ImportOutcome, ImportResult
 
 log = get_log("importer")
 
 QUEUE_LENGTH_MAX = 64
-
-
-class ImportResult(Enum):
-    """What became of a block."""
-
-    EXTENDED = auto()
-    REORGED = auto()
-    SIDE_BRANCH = auto()
-    EVIDENCE = auto()
-    """On a side branch, and the second content of its ticket: worth telling, whatever becomes of it."""
-    SURPLUS = auto()
-    """One content more than two of its ticket, and nothing is built on it: not kept."""
-    ALREADY_KNOWN = auto()
-    ORPHAN = auto()
-    MISSING_DATA = auto()
-    TOO_DEEP = auto()
-    """Heavier than the head, but it forks off deeper than states are kept: a person must decide."""
-    REFUSED = auto()
-    """Not valid yet: its time lies ahead of our clock."""
-    INVALID = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class ImportOutcome:
-    """A result, with the rule that refused the block or the sidecars that it needs first."""
-
-    result: ImportResult
-    hash: Hash
-    rule: str = ""
-    message: str = ""
-    missing: tuple[Hash, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +44,6 @@ class HeadChange:
     connected: tuple[tuple[ChainEntry, Block, BlockEffects], ...]
 
 
-EquivocationListener = Callable[[Header, Header], None]
-"""Hears of two headers of one ticket, the first seen first."""
-
-VerifyTicket = Callable[[Block, ChainEntry], None]
-"""Checks a block's ticket opening under its parent; raises InvalidProof."""
-
-
 class Importer:
     """Imports blocks and headers in turn, and tells listeners when the head has moved."""
 
@@ -90,14 +52,14 @@ class Importer:
         chain: Chain,
         learning: LearningEngine,
         verify_ticket: VerifyTicket,
-        get_time_ms: Callable[[], int],
+        admission: Admission,
         verify_signatures: SignatureVerifier = verify_signatures,
     ) -> None:
-        """Take the chain to grow and what decides about learning, tickets, time and transactions' signatures."""
+        """Take the chain to grow and what decides about learning, tickets, headers and transactions' signatures."""
         self._chain = chain
         self._learning = learning
         self._verify_ticket = verify_ticket
-        self._get_time_ms = get_time_ms
+        self.admission = admission
         self._verify_signatures = verify_signatures
         self._jobs: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(QUEUE_LENGTH_MAX)
         self._worker: asyncio.Task[None] | None = None
@@ -106,7 +68,6 @@ class Importer:
         self.listeners: list[Callable[[HeadChange], None]] = []
         self.results = Tally(tuple(result.name.lower() for result in ImportResult))
         self.phases = {phase: Durations() for phase in ("ticket", "execution", "commit")}
-        self.equivocation_listeners: list[EquivocationListener] = []
 
     def start(self) -> None:
         """Begin to take jobs."""
@@ -162,18 +123,11 @@ class Importer:
         """Whether jobs are taken."""
         return self._worker is not None and not self._worker.done()
 
-    def import_headers(self, headers: tuple[Header, ...]) -> ImportOutcome:
-        """Keep headers whose rules hold, up to the first that does not; oldest first."""
-        outcome = ImportOutcome(ImportResult.ALREADY_KNOWN, self._chain.headers.genesis.hash)
-        for header, child in zip_longest(headers, headers[1:]):
-            header_hash = compute_header_hash(header)
-            if header_hash in self._chain.headers:
-                continue
-            refusal = self._admit_header(header, header_hash, child)
-            if refusal is not None:
-                return refusal
-            outcome = ImportOutcome(ImportResult.SIDE_BRANCH, header_hash)
-        return outcome
+    async def import_headers(
+        self, headers: tuple[Header, ...], openings: Mapping[int, TicketOpening] | None = None
+    ) -> ImportOutcome:
+        """Keep linked headers ahead of their blocks, oldest first; `openings` show the work of some, by position."""
+        return await self.admission.admit_run(headers, openings or {})
 
     async def _work(self) -> None:
         while True:
@@ -190,7 +144,7 @@ class Importer:
         if self._chain.has_block(block_hash):
             return ImportOutcome(ImportResult.ALREADY_KNOWN, block_hash)
         packed = pack_block(block)
-        refusal = self._check_content(packed, block_hash) or self._admit_header(block.header, block_hash)
+        refusal = self._check_content(packed, block_hash) or self.admission.admit(block.header, block_hash)
         if refusal is not None:
             return refusal
         entry = self._chain.headers.get(block_hash)
@@ -224,32 +178,6 @@ class Importer:
         if commits > parameters.sidecars_per_block:
             message = f"found {commits} commits, expected at most {parameters.sidecars_per_block}"
             return ImportOutcome(ImportResult.INVALID, block_hash, "block-sidecars", message)
-        return None
-
-    def _admit_header(self, header: Header, header_hash: Hash, child: Header | None = None) -> ImportOutcome | None:
-        """Keep a header in the tree, or return why not; a third one of its ticket needs a valid `child`."""
-        if header_hash in self._chain.headers:
-            return None
-        is_surplus = self._chain.contents.is_full(header)
-        if is_surplus and (child is None or child.foliage.parent_hash != header_hash):
-            return ImportOutcome(ImportResult.SURPLUS, header_hash, "contents", "two contents of its ticket are held")
-        parent = self._chain.headers.get(header.foliage.parent_hash)
-        if parent is None:
-            return ImportOutcome(ImportResult.ORPHAN, header_hash)
-        if self._chain.marks.is_poisoned(parent.hash):
-            return ImportOutcome(ImportResult.INVALID, header_hash, "parent-invalid", "its parent is invalid")
-        try:
-            validate_header(self._chain.header_context, header, parent, self._get_time_ms())
-            if is_surplus and child is not None:
-                validate_header(self._chain.header_context, child, make_entry(header, parent), self._get_time_ms())
-        except InvalidBlock as error:
-            result = ImportResult.REFUSED if error.rule == "future" else ImportResult.INVALID
-            return ImportOutcome(result, header_hash, error.rule, str(error))
-        entry = self._chain.insert_header(header)
-        first = self._chain.contents.get_first(entry)
-        if first is not None:
-            for listener in self.equivocation_listeners:
-                listener(first.header, header)
         return None
 
     async def _connect(self, entry: ChainEntry, packed: PackedBlock, effects: BlockEffects | None) -> ImportOutcome:

@@ -49,7 +49,7 @@ class Judge:
 
     async def _submit(self, delivery: Delivery) -> SubmitResult:
         if isinstance(delivery, DeliverHeaders):
-            result = await self._chain.submit_headers(delivery.headers)
+            result = await self._chain.submit_headers(delivery.headers, delivery.openings)
             self._relay.on_headers_outcome(delivery, result, self._get_now_ms())
         elif isinstance(delivery, DeliverBlock):
             result = await self._chain.submit_block(delivery.block, delivery.sidecars)

@@ -14,11 +14,11 @@ __all__ = ["ChainPort", "Outcome", "SubmitResult", "Tip"]
 class ChainPort(ChainView, Protocol):
     """A chain that answers questions (`ChainView`) and takes what peers send."""
 
-    async def submit_headers(self, headers: tuple[bytes, ...]) -> SubmitResult:
-        """Validate linked headers, oldest first, and keep them.
+    async def submit_headers(self, headers: tuple[bytes, ...], openings: tuple[tuple[int, bytes], ...]) -> SubmitResult:
+        """Validate linked headers, oldest first, and keep them; `openings` show the work of some, by position.
 
         ACCEPTED when at least one is new and all are valid; INVALID names the first broken rule, with the valid ones
-        before it kept; ORPHAN when the first one's parent is unknown.
+        before it kept where no openings came; ORPHAN when the first one's parent is unknown.
         """
         ...
 

@@ -19,7 +19,7 @@ from chain.primitives import Hash
 from chain.ticket import Ticket, TicketOpening
 from consensus.header_chain import ChainEntry
 from consensus.header_rules import HeaderContent, compute_timestamp_min, make_header, make_trunk
-from node.importer import ImportOutcome
+from node.outcomes import ImportOutcome
 from node.parts import Parts
 
 NO_OPENING = TicketOpening((), ())

@@ -22,7 +22,7 @@ from chain.transaction import (
 )
 from consensus.header_rules import compute_next_target
 from node.chain import SIDECAR_ENCODED_BYTES_MAX
-from node.importer import ImportResult
+from node.outcomes import ImportResult
 from node.parts import Parts
 from node.producer import Producer
 from node.queries import NodeQueries

@@ -12,11 +12,12 @@ from consensus.header_rules import HeaderContext, get_segment_seed
 from consensus.ticket import Draw, compute_ticket_shape, verify_ticket
 from ml.backends import get_backend
 from ml.lottery import get_lottery
+from node.admission import Admission, VerifyTicket
 from node.auditor import Auditor
 from node.chain import Chain
 from node.chain_port import NodeChainPort
 from node.gate import TransactionGate
-from node.importer import HeadChange, Importer, VerifyTicket
+from node.importer import HeadChange, Importer
 from node.learning import Learning, Task
 from node.mempool import Mempool
 from node.network import Endpoint, Network
@@ -97,7 +98,7 @@ def make_validator(
         network.announce_block(chain.head.hash)
 
     parts.importer.listeners.append(on_head)
-    parts.importer.equivocation_listeners.append(reporter.on_equivocation)
+    parts.importer.admission.equivocation_listeners.append(reporter.on_equivocation)
     parts.gate.on_admitted.append(network.announce_transaction)
     return Validator(parts, auditor, reporter, network)
 
@@ -108,5 +109,6 @@ def make_parts(chain: Chain, task: Task, identity: Identity, surroundings: Surro
     mempool, get_time_ms = Mempool(), surroundings.get_time_ms
     signatures = Signatures(chain.header_context.chain_id, surroundings.spread)
     gate = TransactionGate(chain, mempool, learning, signatures, get_time_ms)
-    importer = Importer(chain, learning, verify, get_time_ms, signatures.verify)
+    admission = Admission(chain, verify, get_time_ms, surroundings.spread)
+    importer = Importer(chain, learning, verify, admission, signatures.verify)
     return Parts(chain, learning, mempool, gate, importer, identity.key, identity.signed, get_time_ms, signatures)

@@ -29,9 +29,10 @@ from chain.transaction import Transaction, TransactionBody, Transfer
 from chain.transaction import compute_signing_hash as compute_transaction_signing_hash
 from consensus.equivocation import Contents
 from node.chain import Chain
-from node.importer import Importer, ImportResult
 from node.learning import load_task
+from node.outcomes import ImportResult
 from node.validator import make_ticket_verifier
+from tests.support.importing import make_importer
 from tests.support.live_node import HOLDER, MINER, LiveNode, run_live_node
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -159,7 +160,7 @@ async def test_no_altered_block_is_accepted(live: LiveNode, tmp_path: Path) -> N
         context = parts.chain.header_context
         chain = Chain(store, BlobStore(tmp_path / "blobs"), context)
         verify = make_ticket_verifier(context, load_task(live.genesis.task))
-        importer = Importer(chain, parts.learning, verify, parts.get_time_ms)
+        importer = make_importer(chain, parts.learning, parts.get_time_ms, verify)
         importer.start()
         for block in blocks[:2]:
             assert (await importer.import_block(block)).result is ImportResult.EXTENDED

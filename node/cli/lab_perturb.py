@@ -1,4 +1,7 @@
-"""`mathesis lab perturb`: real nodes, disturbed as a manifest says, and whether they end on one chain."""
+"""`mathesis lab perturb`: real nodes, disturbed as a manifest says, and whether they end on one chain.
+
+What disturbs and judges is `benchmarks.lab.perturb`; here are its options, and what ends in which exit code.
+"""
 
 from pathlib import Path
 

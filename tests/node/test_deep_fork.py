@@ -11,7 +11,8 @@ from chain.storage.blob_store import BlobStore
 from chain.storage.block_store import BlockStore
 from chain.storage.leveldb import LevelDb
 from node.chain import Chain
-from node.importer import Importer, ImportResult
+from node.outcomes import ImportResult
+from tests.support.importing import make_importer
 from tests.support.live_node import MINER, LiveNode, run_live_node
 
 
@@ -31,7 +32,7 @@ async def test_a_fork_below_the_kept_states_is_too_deep(tmp_path: Path, kept_sta
         other = sign_again(live, blocks[0])
         with BlockStore(LevelDb(tmp_path / "database"), kept_states) as store:
             chain = Chain(store, BlobStore(tmp_path / "blobs"), parts.chain.header_context)
-            importer = Importer(chain, parts.learning, lambda _block, _parent: None, parts.get_time_ms)
+            importer = make_importer(chain, parts.learning, parts.get_time_ms)
             importer.start()
             assert (await importer.import_block(other)).result is ImportResult.EXTENDED
             await importer.import_block(blocks[0])

@@ -16,8 +16,8 @@ from chain.primitives import ATOMS_PER_COIN, Hash, Signature
 from chain.transaction import CommitContribution, Transaction, TransactionBody, Transfer, compute_signing_hash
 from node import gate as module
 from node.gate import Answer, Offer
-from node.importer import ImportResult
 from node.mempool import AddResult
+from node.outcomes import ImportResult
 
 ACCOUNTS = 40
 FUNDS = 100_000 * ATOMS_PER_COIN

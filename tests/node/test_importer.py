@@ -17,7 +17,9 @@ from chain.storage.block_store import open_block_store
 from consensus.header_chain import ChainEntry
 from node import importer
 from node.chain import Chain
-from node.importer import Importer, ImportResult
+from node.importer import Importer
+from node.outcomes import ImportResult
+from tests.support.importing import make_importer
 from tests.support.live_node import LiveNode, run_live_node
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -58,7 +60,7 @@ def follower(live: LiveNode, tmp_path: Path) -> Iterator[Follower]:
     with open_block_store(tmp_path / "database") as store:
         chain, tickets = Chain(store, BlobStore(tmp_path / "blobs"), parts.chain.header_context), SlowTickets()
         blocks = [parts.chain.get_existing_block(parts.chain.head.get_ancestor(height).hash) for height in (1, 2)]
-        yield Follower(chain, Importer(chain, parts.learning, tickets.verify, parts.get_time_ms), tickets, blocks)
+        yield Follower(chain, make_importer(chain, parts.learning, parts.get_time_ms, tickets.verify), tickets, blocks)
 
 
 async def test_a_caller_that_leaves_does_not_stop_the_queue(follower: Follower) -> None:

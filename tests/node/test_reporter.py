@@ -25,11 +25,12 @@ from chain.storage.block_store import open_block_store
 from chain.transaction import ReportEquivocation, Transaction, TransactionBody
 from chain.transaction import compute_signing_hash as compute_transaction_signing_hash
 from node.chain import Chain
-from node.importer import Importer, ImportResult
 from node.network import Endpoint as NetworkEndpoint
 from node.network import Network
 from node.options import Endpoint
+from node.outcomes import ImportResult
 from p2p.handshake import NetworkId
+from tests.support.importing import make_importer
 from tests.support.live_node import HOLDER, MINER, SECOND_MINER, LiveNode, make_genesis, run_live_node
 from tests.support.scripted_chain import ScriptedChain
 
@@ -87,9 +88,9 @@ async def test_headers_alone_are_bounded_too(live: LiveNode) -> None:
     await live.mine(1)
     parts, block = live.node.parts, get_block(live, 1)
     headers = [sign_again(live, block, number + 1).header for number in range(50)]
-    assert parts.importer.import_headers(tuple(headers)).result is ImportResult.SURPLUS
+    assert (await parts.importer.import_headers(tuple(headers))).result is ImportResult.SURPLUS
     for header in headers:
-        parts.importer.import_headers((header,))
+        await parts.importer.import_headers((header,))
     assert len(parts.chain.headers) == 3
 
 
@@ -99,17 +100,17 @@ async def test_a_third_content_is_followed_when_work_builds_on_it(live: LiveNode
     parts, third, child = live.node.parts, get_block(live, 1), get_block(live, 2)
     with open_block_store(tmp_path / "other") as store:
         chain = Chain(store, BlobStore(tmp_path / "blobs"), parts.chain.header_context)
-        importer = Importer(chain, parts.learning, lambda _block, _parent: None, parts.get_time_ms)
+        importer = make_importer(chain, parts.learning, parts.get_time_ms)
         importer.start()
         shown = [await importer.import_block(sign_again(live, third, delay)) for delay in (1, 2)]
         assert [outcome.result for outcome in shown] == [ImportResult.EXTENDED, ImportResult.EVIDENCE]
         assert (await importer.import_block(third)).result is ImportResult.SURPLUS
         assert (await importer.import_block(child)).result is ImportResult.ORPHAN
         forged = replace(child.header, signature=Signature(bytes(64)))
-        assert importer.import_headers((third.header, forged)).result is ImportResult.INVALID
-        assert importer.import_headers((third.header,)).result is ImportResult.SURPLUS
+        assert (await importer.import_headers((third.header, forged))).result is ImportResult.INVALID
+        assert (await importer.import_headers((third.header,))).result is ImportResult.SURPLUS
         assert len(chain.headers) == 3, "a child that is none lets nothing in"
-        assert importer.import_headers((third.header, child.header)).result is ImportResult.SIDE_BRANCH
+        assert (await importer.import_headers((third.header, child.header))).result is ImportResult.SIDE_BRANCH
         assert chain.get_missing_blocks(8) == (compute_header_hash(third.header), compute_header_hash(child.header))
         await importer.import_block(third)
         assert (await importer.import_block(child)).result is ImportResult.REORGED
@@ -121,7 +122,7 @@ async def test_evidence_outlives_a_restart(tmp_path: Path) -> None:
     async with run_live_node(tmp_path) as live:
         await live.mine(1)
         block = get_block(live, 1)
-        live.node.parts.importer.equivocation_listeners.clear()
+        live.node.parts.importer.admission.equivocation_listeners.clear()
         await live.node.parts.importer.import_block(sign_again(live, block, 1))
     async with run_live_node(tmp_path) as live:
         await live.mine(1)
@@ -201,7 +202,7 @@ async def test_threat_59_an_equivocating_miner_is_reported_and_burned_by_a_node_
     genesis = make_genesis((MINER, SECOND_MINER))
     async with run_live_node(tmp_path / "first", SigningKey(b"\x55" * 32), genesis) as first:
         # The first node only relays: it would report just as well.
-        first.node.parts.importer.equivocation_listeners.clear()
+        first.node.parts.importer.admission.equivocation_listeners.clear()
         seed = Endpoint("127.0.0.1", first.node.network._port)
         async with run_live_node(tmp_path / "second", SECOND_MINER, genesis, (seed,)) as second:
             chains = [live.node.parts.chain for live in (first, second)]

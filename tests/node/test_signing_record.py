@@ -16,7 +16,7 @@ from chain.errors import InvalidBlock, StorageError
 from chain.header import Foliage, Header, Trunk, compute_header_hash, compute_trunk_hash
 from chain.primitives import ZERO_HASH, Hash, PublicKey, Signature
 from chain.ticket import EMPTY_TICKET, Ticket, TicketOpening
-from node.importer import ImportResult
+from node.outcomes import ImportResult
 from node.producer import Producer
 from node.rpc.client import AsyncRpcClient
 from node.rpc.methods import GET_WORK

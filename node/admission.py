@@ -1,0 +1,137 @@
+"""How headers come into the tree: one with its block, or a run of them ahead of their blocks.
+
+A run is checked in a thread and kept whole or not at all when its work was sampled; a short one is kept up to the first
+header that breaks a rule. Of one ticket two headers are kept, a third only under work that is built on it. It knows no
+body, no state and no peer.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from itertools import zip_longest
+
+from chain.block import Block
+from chain.errors import InvalidBlock, InvalidProof
+from chain.header import Header, compute_header_hash
+from chain.primitives import Hash
+from chain.ticket import TicketOpening
+from consensus.header_chain import ChainEntry, make_entry
+from consensus.header_rules import Spread, validate_header, validate_headers
+from node.chain import Chain
+from node.outcomes import ImportOutcome, ImportResult
+
+EquivocationListener = Callable[[Header, Header], None]
+"""Hears of two headers of one ticket, the first seen first."""
+
+VerifyTicket = Callable[[Block, ChainEntry], None]
+"""Checks a block's ticket opening under its parent; raises InvalidProof."""
+
+INSERTED_AT_ONCE = 100
+"""Headers that are inserted before others get their turn on the event loop."""
+
+
+class Admission:
+    """The door of one chain's tree of headers."""
+
+    def __init__(
+        self, chain: Chain, verify_ticket: VerifyTicket, get_time_ms: Callable[[], int], spread: Spread
+    ) -> None:
+        """Guard the headers of `chain`; `spread` runs signature checks side by side."""
+        self._chain = chain
+        self._verify_ticket = verify_ticket
+        self._get_time_ms = get_time_ms
+        self._spread = spread
+        self.equivocation_listeners: list[EquivocationListener] = []
+
+    def admit(self, header: Header, header_hash: Hash, child: Header | None = None) -> ImportOutcome | None:
+        """Keep a header in the tree, or return why not; a third one of its ticket needs a valid `child`."""
+        if header_hash in self._chain.headers:
+            return None
+        is_surplus = self._chain.contents.is_full(header)
+        if is_surplus and (child is None or child.foliage.parent_hash != header_hash):
+            return ImportOutcome(ImportResult.SURPLUS, header_hash, "contents", "two contents of its ticket are held")
+        parent = self._chain.headers.get(header.foliage.parent_hash)
+        refusal = self._refuse_parent(parent, header_hash)
+        if parent is None or refusal is not None:
+            return refusal
+        try:
+            validate_header(self._chain.header_context, header, parent, self._get_time_ms())
+            if is_surplus and child is not None:
+                validate_header(self._chain.header_context, child, make_entry(header, parent), self._get_time_ms())
+        except InvalidBlock as error:
+            return _make_refusal(error, header_hash)
+        self._insert(header)
+        return None
+
+    async def admit_run(self, headers: tuple[Header, ...], openings: Mapping[int, TicketOpening]) -> ImportOutcome:
+        """Keep linked headers, oldest first; `openings` show the work of some, by position.
+
+        Without openings what stands before the first broken rule is kept, with them all or nothing.
+        """
+        if not openings:
+            return self._admit_one_by_one(headers)
+        first_hash = compute_header_hash(headers[0])
+        parent = self._chain.headers.get(headers[0].foliage.parent_hash)
+        refusal = self._refuse_parent(parent, first_hash)
+        if parent is None or refusal is not None:
+            return refusal or ImportOutcome(ImportResult.ORPHAN, first_hash)
+        try:
+            await asyncio.to_thread(self._validate_run, headers, parent, openings)
+        except InvalidBlock as error:
+            return _make_refusal(error, first_hash)
+        except InvalidProof as error:
+            return ImportOutcome(ImportResult.INVALID, first_hash, error.rule, str(error))
+        return await self._keep_run(headers)
+
+    def _admit_one_by_one(self, headers: tuple[Header, ...]) -> ImportOutcome:
+        outcome = ImportOutcome(ImportResult.ALREADY_KNOWN, self._chain.headers.genesis.hash)
+        for header, child in zip_longest(headers, headers[1:]):
+            header_hash = compute_header_hash(header)
+            if header_hash in self._chain.headers:
+                continue
+            refusal = self.admit(header, header_hash, child)
+            if refusal is not None:
+                return refusal
+            outcome = ImportOutcome(ImportResult.SIDE_BRANCH, header_hash)
+        return outcome
+
+    def _refuse_parent(self, parent: ChainEntry | None, header_hash: Hash) -> ImportOutcome | None:
+        if parent is None:
+            return ImportOutcome(ImportResult.ORPHAN, header_hash)
+        if self._chain.marks.is_poisoned(parent.hash):
+            return ImportOutcome(ImportResult.INVALID, header_hash, "parent-invalid", "its parent is invalid")
+        return None
+
+    def _validate_run(
+        self, headers: tuple[Header, ...], parent: ChainEntry, openings: Mapping[int, TicketOpening]
+    ) -> None:
+        context, now_ms = self._chain.header_context, self._get_time_ms()
+        last = validate_headers(context, headers, parent, now_ms, self._spread)
+        for position, opening in openings.items():
+            entry = last.get_ancestor(headers[position].height)
+            assert entry.parent is not None
+            self._verify_ticket(Block(entry.header, opening, ()), entry.parent)
+
+    async def _keep_run(self, headers: tuple[Header, ...]) -> ImportOutcome:
+        known = len(self._chain.headers)
+        # Whatever a third content is followed by in a valid run is built on it; at the end nothing is.
+        kept = headers[:-1] if self._chain.contents.is_full(headers[-1]) else headers
+        for start in range(0, len(kept), INSERTED_AT_ONCE):
+            for header in kept[start : start + INSERTED_AT_ONCE]:
+                if compute_header_hash(header) not in self._chain.headers:
+                    self._insert(header)
+            await asyncio.sleep(0)
+        is_new = len(self._chain.headers) > known
+        result = ImportResult.SIDE_BRANCH if is_new else ImportResult.ALREADY_KNOWN
+        return ImportOutcome(result, compute_header_hash(headers[-1]))
+
+    def _insert(self, header: Header) -> None:
+        entry = self._chain.insert_header(header)
+        first = self._chain.contents.get_first(entry)
+        if first is not None:
+            for listener in self.equivocation_listeners:
+                listener(first.header, header)
+
+
+def _make_refusal(error: InvalidBlock, header_hash: Hash) -> ImportOutcome:
+    result = ImportResult.REFUSED if error.rule == "future" else ImportResult.INVALID
+    return ImportOutcome(result, header_hash, error.rule, str(error))
