@@ -70,6 +70,7 @@ class Chain:
         for header in store.iter_headers():
             self.contents.add(self.headers.insert(header))
         self.head = self._find_entry(store.get_tip().hash)
+        self.base = self.head.get_ancestor(store.get_base_height())
         self._heaviest = find_heaviest(self.headers, self.marks)
 
     @property
@@ -82,8 +83,8 @@ class Chain:
         return StateView((entry or self.head).header.foliage.state_root, self.store)
 
     def has_body(self, block_hash: Hash) -> bool:
-        """Say whether the block itself is stored (genesis counts)."""
-        return block_hash == self.headers.genesis.hash or self.store.has_block(block_hash)
+        """Say whether the block itself is stored; genesis counts, and the block whose state was imported."""
+        return block_hash in (self.headers.genesis.hash, self.base.hash) or self.store.has_block(block_hash)
 
     def has_block(self, block_hash: Hash) -> bool:
         """Say whether the block's fate is known: stored on any branch, or invalid."""

@@ -15,7 +15,7 @@ from chain.block import BLOCK_BYTES_MAX, Block, compute_transactions_root
 from chain.codec import decode, encode
 from chain.errors import DecodeError, StorageError
 from chain.header import HEADER_BYTES_MAX, Header, compute_header_hash
-from chain.primitives import Hash
+from chain.primitives import ZERO_HASH, Hash
 from chain.state.tree import NodeChanges, load_node
 from chain.state.update import compute_difference
 from chain.storage.engine import Changes, CorruptDatabase, Engine
@@ -27,8 +27,11 @@ from chain.transaction import compute_transaction_hash
 CHECKED_BLOCKS = 288
 """Links that are verified at every start; as many states below the head's are kept, so a fork may lie that deep."""
 
-_TIP, _CHAIN = b"tip", b"chain"
+_TIP, _CHAIN, _BASE = b"tip", b"chain", b"base"
 _HEADER, _BLOCK, _HEIGHT, _TRANSACTION, _GENERATION = b"h", b"b", b"n", b"t", b"g"
+
+BASE_TRANSITION = 1
+"""The transition that an imported state counts as; those below it, whose heights have 0, are as good as pruned."""
 
 T = TypeVar("T")
 
@@ -95,6 +98,11 @@ class BlockStore:
             raise CorruptDatabase(f"{self._place}: found no tip")
         return Tip(Hash(data[:32]), *(int.from_bytes(data[place : place + 8], "big") for place in range(32, 64, 8)))
 
+    def get_base_height(self) -> int:
+        """Return the height that the database starts from: 0, or that of an imported state; no block lies below."""
+        data = self._rows.get(_BASE)
+        return 0 if data is None else int.from_bytes(data, "big")
+
     def get_header(self, block_hash: Hash) -> Header | None:
         """Return a header of any branch; raises StorageError."""
         data = self._rows.get(_HEADER + block_hash)
@@ -138,6 +146,14 @@ class BlockStore:
                 raise CorruptDatabase(f"{self._place}: the parent of a header at height {header.height} is missing")
             known.add(compute_header_hash(header))
             yield header
+
+    def get_nodes(self) -> StateNodes:
+        """Return the state nodes as they lie on disk, for audits."""
+        return self._nodes
+
+    def count_indexed_transactions(self) -> int:
+        """Return how many transactions the index holds; reads all of it."""
+        return sum(len(key) == 1 + len(ZERO_HASH) for key, _ in self._rows.iter_rows(_TRANSACTION))
 
     def put_block(self, block_hash: Hash, block: Block) -> None:
         """Keep a block of a side branch; raises StorageError."""
@@ -195,7 +211,8 @@ class BlockStore:
         genesis_hash = compute_header_hash(genesis_header)
         changes: Changes = {_CHAIN: chain_id, _HEADER + genesis_hash: encode(genesis_header)}
         changes[_height_key(0)] = genesis_hash + bytes(8)
-        self._rows.write(changes | self._nodes.make_rows(0, nodes) | _make_tip_rows(Tip(genesis_hash, 0, 0, 0, 0)))
+        changes |= self._nodes.make_birth_rows(0, nodes)
+        self._rows.write(changes | _make_tip_rows(Tip(genesis_hash, 0, 0, 0, 0)))
 
     def is_empty(self) -> bool:
         """Say whether nothing was ever written; raises StorageError."""
@@ -235,7 +252,7 @@ class BlockStore:
                 load_node(self, header.foliage.state_root)
         except StorageError as error:
             raise CorruptDatabase(f"{self._place}: the state of height {header.height}: {error}") from None
-        if header.height == 0:
+        if header.height <= self.get_base_height():
             return
         block = self.get_block(block_hash)
         if block is None:
@@ -249,6 +266,21 @@ class BlockStore:
             return decode(record, data, size_bytes_max)
         except DecodeError as error:
             raise CorruptDatabase(f"{self._place}: {error}") from None
+
+
+def make_imported_rows(headers: Sequence[Header]) -> Changes:
+    """Return the rows of headers whose blocks are not there, on the head's branch."""
+    hashes = [compute_header_hash(header) for header in headers]
+    rows: Changes = {_HEADER + name: encode(header) for name, header in zip(hashes, headers, strict=True)}
+    return rows | {_height_key(h.height): name + bytes(8) for name, h in zip(hashes, headers, strict=True)}
+
+
+def make_base_rows(chain_id: Hash, base: Header) -> Changes:
+    """Return the rows that make a database of imported headers up to `base` and the nodes of the state after it."""
+    base_hash, number = compute_header_hash(base), BASE_TRANSITION
+    rows: Changes = {_CHAIN: chain_id, _BASE: base.height.to_bytes(8, "big")}
+    rows[_height_key(base.height)] = base_hash + number.to_bytes(8, "big")
+    return rows | _make_tip_rows(Tip(base_hash, base.height, 0, number, number))
 
 
 def _make_block_rows(block_hash: Hash, block: Block) -> Changes:

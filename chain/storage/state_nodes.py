@@ -6,7 +6,7 @@ transition, what went with it is deleted, unless it was born again since. So the
 trees. It knows no block. Source: docs/adr/0030-states-are-pruned.md.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from chain.primitives import Hash
 from chain.state.tree import NodeChanges, verify_node
@@ -43,13 +43,15 @@ class StateNodes:
                 self._remember(node_hash, data)
         return data
 
-    def make_rows(self, number: int, nodes: NodeChanges) -> Changes:
-        """Return the rows of the transition called `number`; 0 is the tree that a database starts from."""
+    def make_birth_rows(self, number: int, nodes: Mapping[Hash, bytes | None]) -> Changes:
+        """Return the rows of the nodes that come with the transition called `number`."""
         born = number.to_bytes(_NUMBER_BYTES, "big")
-        rows: Changes = {_NODE + node_hash: born + data for node_hash, data in nodes.items() if data is not None}
-        if number:
-            rows[_STALE + born] = b"".join(node_hash for node_hash, data in nodes.items() if data is None)
-        return rows
+        return {_NODE + node_hash: born + data for node_hash, data in nodes.items() if data is not None}
+
+    def make_rows(self, number: int, nodes: NodeChanges) -> Changes:
+        """Return all rows of the transition called `number`."""
+        stale = b"".join(node_hash for node_hash, data in nodes.items() if data is None)
+        return self.make_birth_rows(number, nodes) | {_STALE + number.to_bytes(_NUMBER_BYTES, "big"): stale}
 
     def make_pruning_rows(self, pruned: int, last: int, changes: Changes) -> tuple[Changes, int]:
         """Return the rows that delete what went with transitions above `pruned` up to `last`, and how far they reach.
@@ -84,9 +86,15 @@ class StateNodes:
                 self._remember(node_hash, data)
 
     def iter_names(self) -> Iterator[Hash]:
-        """Yield the name of every node on disk."""
+        """Yield the name of every node on disk, in order."""
         for key, _ in self._rows.iter_rows(_NODE):
             yield Hash(key[1:])
+
+    def iter_stale_names(self) -> Iterator[Hash]:
+        """Yield the names of the nodes that went with transitions not pruned yet, some of them born again since."""
+        for _, names in self._rows.iter_rows(_STALE):
+            for place in range(0, len(names), _HASH_BYTES):
+                yield Hash(names[place : place + _HASH_BYTES])
 
     def _read(self, node_hash: Hash) -> bytes | None:
         row = self._rows.get(_NODE + node_hash)

@@ -29,6 +29,7 @@ COMMANDS = {
     "train": ("node.cli.train:train", "Train SPEC (a name or a JSON file) on this machine."),
     "model": ("node.cli.model:model", "Specs, checkpoints, text from a model, export and import."),
     "dataset": ("node.cli.dataset:dataset", "List, show and get the data that tasks train on."),
+    "db": ("node.cli.db:db", "Verify, export and import what a node keeps."),
     "lab": ("node.cli.lab:lab", "Compare integer training with float32, find out what breaks, and attack the proof."),
     "doctor": ("node.cli.doctor:doctor", "Check this machine: arithmetic, clock, ports, disk."),
     "rpc": ("node.cli.rpc:rpc", "Call any method of a node."),

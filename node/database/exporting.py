@@ -1,0 +1,131 @@
+"""Exports: the whole chain with its block data, or the state after one block with what a node needs to go on from it.
+
+Reads a chain that nobody changes meanwhile and writes a folder. It decides nothing about whether an export is right.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from chain.block import BLOCK_BYTES_MAX, Block, get_sidecar_hashes
+from chain.codec import Bytes, Many, encode
+from chain.errors import StorageError
+from chain.header import Header
+from chain.ledger.context import LedgerContext, get_task_state
+from chain.ledger.contributions import iter_contributions
+from chain.primitives import Hash
+from chain.state.snapshot import iter_chunks
+from chain.state.view import StateView
+from chain.storage.block_store import PrunedState
+from consensus.header_chain import ChainEntry
+from node.chain import SIDECAR_ENCODED_BYTES_MAX, Chain
+from node.database.export_folder import (
+    GENESIS_NAME,
+    ExportKind,
+    ExportRefused,
+    ExportWriter,
+    Manifest,
+    OnProgress,
+    join_records,
+)
+
+SEGMENT_BYTES = 8 * 1024 * 1024
+"""Blocks or headers are cut into files of about this size."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRecord:
+    """A block with its block data, as bytes whose own rules are checked when they are decoded."""
+
+    block: Annotated[bytes, Bytes(1, BLOCK_BYTES_MAX)]
+    sidecars: Annotated[tuple[Annotated[bytes, Bytes(1, SIDECAR_ENCODED_BYTES_MAX)], ...], Many(1024)]
+
+
+BLOCK_RECORD_BYTES_MAX = BLOCK_BYTES_MAX + 64 * SIDECAR_ENCODED_BYTES_MAX
+
+
+def export_chain(chain: Chain, root: Path, on_progress: OnProgress) -> Manifest:
+    """Write every block of the head's branch with its block data; raises ExportRefused, StorageError."""
+    if chain.base.height:
+        raise ExportRefused(f"found blocks above {chain.base.height} only, expected all: export the state instead")
+    writer = _start(chain, root)
+    _write_segments(writer, "blocks", _iter_block_records(chain, on_progress))
+    return _finish(writer, chain, ExportKind.CHAIN, chain.head)
+
+
+def export_state(chain: Chain, root: Path, height: int | None, on_progress: OnProgress) -> Manifest:
+    """Write the state after the block at `height`, the head's when None; raises PrunedState, StorageError."""
+    entry = chain.head if height is None else chain.head.get_ancestor(height)
+    if not chain.store.is_state_kept(entry.height):
+        raise PrunedState(f"the state at height {entry.height} is not kept, take one near {chain.head.height}")
+    writer = _start(chain, root)
+    _write_segments(writer, "headers", (encode(header) for header in _list_headers(entry)))
+    for number, chunk in enumerate(iter_chunks(chain.store, entry.header.foliage.state_root)):
+        writer.write(f"chunks/{number:06}", encode(chunk))
+        # How far the last path is along all paths is how much of the state is written.
+        on_progress("state", int.from_bytes(chunk.last[:4], "big") + 1, 1 << 32)
+    for name in get_needed_blobs(chain.ledger_context, chain.view(entry)):
+        writer.write(f"blobs/{name.hex()}", _get_blob(chain, name))
+    return _finish(writer, chain, ExportKind.STATE, entry)
+
+
+def get_needed_blobs(context: LedgerContext, view: StateView) -> tuple[Hash, ...]:
+    """Return the checkpoint that the running round starts from and the sidecars of its contributions."""
+    state = get_task_state(context, view)
+    sidecars = (contribution.sidecar_hash for _, contribution in iter_contributions(context, view, state))
+    return (state.checkpoint_root, *dict.fromkeys(sidecars))
+
+
+def _start(chain: Chain, root: Path) -> ExportWriter:
+    writer = ExportWriter(root)
+    writer.write(GENESIS_NAME, encode(chain.header_context.genesis))
+    return writer
+
+
+def _finish(writer: ExportWriter, chain: Chain, kind: ExportKind, entry: ChainEntry) -> Manifest:
+    roots = (entry.hash, entry.header.foliage.state_root)
+    return writer.finish(kind, chain.header_context.chain_id, entry.height, roots)
+
+
+def _list_headers(entry: ChainEntry) -> list[Header]:
+    """Return the headers behind genesis up to `entry`."""
+    headers = []
+    walk: ChainEntry | None = entry
+    while walk is not None:
+        headers.append(walk.header)
+        walk = walk.parent
+    return headers[-2::-1]
+
+
+def _iter_block_records(chain: Chain, on_progress: OnProgress) -> Iterator[bytes]:
+    for height in range(1, chain.head.height + 1):
+        block_hash = chain.store.get_hash_at_height(height)
+        if block_hash is None:
+            raise StorageError(f"the index of height {height} is lost")
+        yield encode(_make_record(chain, chain.get_existing_block(block_hash)))
+        on_progress("blocks", height, chain.head.height)
+
+
+def _make_record(chain: Chain, block: Block) -> BlockRecord:
+    return BlockRecord(encode(block), tuple(_get_blob(chain, name) for name in get_sidecar_hashes(block)))
+
+
+def _get_blob(chain: Chain, name: Hash) -> bytes:
+    data = chain.blobs.get(name)
+    if data is None:
+        raise StorageError(f"the blob {name.hex()} is gone, expected it to be held")
+    return data
+
+
+def _write_segments(writer: ExportWriter, folder: str, records: Iterator[bytes]) -> None:
+    waiting: list[bytes] = []
+    size_bytes = number = 0
+    for record in records:
+        waiting.append(record)
+        size_bytes += len(record)
+        if size_bytes >= SEGMENT_BYTES:
+            writer.write(f"{folder}/{number:06}", join_records(waiting))
+            waiting, size_bytes, number = [], 0, number + 1
+    if waiting:
+        writer.write(f"{folder}/{number:06}", join_records(waiting))
