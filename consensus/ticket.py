@@ -47,7 +47,7 @@ def compute_ticket_seed(draw: Draw, operands: Operands) -> Hash:
     """Return the seed of the noise: it binds parent and operands, and no transaction, time or signature."""
     shape = operands.shape
     return tagged_hash(
-        "ticket",
+        "ticket.2",
         draw.chain_id,
         draw.parent_hash,
         draw.segment_seed,

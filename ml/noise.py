@@ -1,8 +1,9 @@
 """The noise of the lottery: which columns carry it, what it is, and how a matmul's operands look under it.
 
 Every matmul C (M, N) = A (M, K) x BT (N, K) transposed has one shape of noise; nobody chooses rank, tile, window or
-fold. E = E_L x E_R and F = F_L x F_R, one factor dense and the other a signed permutation in every `rank` columns. This
-is the authority, in NumPy and BLAKE3 alone; it knows no chain and no segment. Source: arXiv 2504.09971, section 4.
+fold. E = E_L x E_R and F = F_L x F_R, one factor dense and the other, in every `rank` columns, a signed permutation:
+by itself in E, followed by a chain of three in F. This is the authority, in NumPy and BLAKE3 alone; it knows no chain
+of blocks and no segment. Source: arXiv 2504.09971, section 4; docs/adr/0028 for the chain.
 """
 
 from dataclasses import dataclass
@@ -26,16 +27,30 @@ OPERAND_MAX = 63
 """Operands lie in [-63, 63], noise too: their sum still fits int8."""
 
 
+CHAIN = (0, 1, 3)
+"""Which columns of a signed permutation one column of F adds up: itself, the next and the third next, in a circle.
+
+An odd number of steps: modulo 2, where signs vanish, such a circulant of a power of two is (1 + nilpotent), whatever
+the signs. So it is never singular, and every fold of F has full rank.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Role:
-    """The message bytes that keep the four factors of one matmul apart."""
+    """What sets the factors of A and of B apart: message bytes, and the steps of the chain."""
 
     dense: int
     choice: int
+    steps: tuple[int, ...]
+
+    @property
+    def bound(self) -> int:
+        """Return the largest element of the dense factor: as many as there are steps add up to OPERAND_MAX."""
+        return OPERAND_MAX // len(self.steps)
 
 
-ROLE_A = Role(ord("a"), ord("A"))
-ROLE_B = Role(ord("b"), ord("B"))
+ROLE_A = Role(ord("a"), ord("A"), CHAIN[:1])
+ROLE_B = Role(ord("b"), ord("B"), CHAIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +126,17 @@ class FoundTicket:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A factor of signed permutations: column k of the noise is `signs[k]` times dense column `targets[k]`."""
+    """Signed permutations: column k of the permuted dense factor is `signs[k]` times dense column `targets[k]`."""
 
     targets: NDArray[np.int64]
     signs: I8
 
 
 def compute_dense_factor(seed: Hash, role: Role, first: int, count: int, rank: int) -> I8:
-    """Return rows `first` to `first + count` of a dense factor, (count, rank) int8 uniform in [-63, 63]."""
+    """Return rows `first` to `first + count` of a dense factor, (count, rank) int8 uniform in [-bound, bound]."""
     streams = [_read_stream(seed, role.dense, first + row, 2 * rank) for row in range(count)]
     draws = np.frombuffer(b"".join(streams), "<u2").astype(np.int32).reshape(count, rank)
-    return ((draws * 127 >> 16) - OPERAND_MAX).astype(np.int8)
+    return ((draws * (2 * role.bound + 1) >> 16) - role.bound).astype(np.int8)
 
 
 def compute_choice_factor(seed: Hash, role: Role, first: int, count: int, rank: int) -> Choice:
@@ -135,18 +150,20 @@ def compute_choice_factor(seed: Hash, role: Role, first: int, count: int, rank: 
     return Choice(np.array(targets, np.int64), np.concatenate(signs) if signs else np.zeros(0, np.int8))
 
 
-def compute_noise(dense: I8, choice: Choice) -> I8:
+def compute_noise(dense: I8, choice: Choice, role: Role) -> I8:
     """Return dense factor (rows, rank) times choice factor: (rows, columns of the choice) int8 in [-63, 63]."""
-    return np.multiply(dense[:, choice.targets], choice.signs, dtype=np.int8)
+    permuted = np.multiply(dense[:, choice.targets], choice.signs, dtype=np.int8)
+    groups = permuted.reshape(len(dense), -1, dense.shape[1])
+    noise: I8 = np.sum([np.roll(groups, -step, axis=2) for step in role.steps], axis=0, dtype=np.int8)
+    return noise.reshape(permuted.shape)
 
 
 def compute_operand_noise(seed: Hash, role: Role, rows: int, shape: MatmulShape) -> I8:
     """Return the noise of a whole operand: (rows, K) int8, zero beyond the last whole fold."""
     dense = compute_dense_factor(seed, role, 0, rows, shape.rank)
     noise = np.zeros((rows, shape.K), np.int8)
-    noise[:, : shape.noised_columns] = compute_noise(
-        dense, compute_choice_factor(seed, role, 0, shape.groups, shape.rank)
-    )
+    choice = compute_choice_factor(seed, role, 0, shape.groups, shape.rank)
+    noise[:, : shape.noised_columns] = compute_noise(dense, choice, role)
     return noise
 
 

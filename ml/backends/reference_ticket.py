@@ -126,7 +126,7 @@ def _add_window_noise(seed: Hash, role: Role, shape: MatmulShape, strip: tuple[i
     tile, window = strip
     first, count = window * WINDOW // shape.rank, shape.get_window_columns(window) // shape.rank
     dense = compute_dense_factor(seed, role, tile * TILE, TILE, shape.rank)
-    return rows + compute_noise(dense, compute_choice_factor(seed, role, first, count, shape.rank))
+    return rows + compute_noise(dense, compute_choice_factor(seed, role, first, count, shape.rank), role)
 
 
 def _multiply(a: I8, bt: I8) -> I32:

@@ -14,6 +14,7 @@ import ml.noise
 from chain.primitives import Hash
 from ml.arithmetic import IntArray
 from ml.backends import reference_ticket
+from ml.backends.cpu.operands import SPAN
 from ml.backends.cuda import lottery, lottery_product, noise
 from ml.backends.cuda.blake3 import KEYED, count_windows, hash_rows, upload_key
 from ml.backends.cuda.device import IS_INTERPRETED, get_device, upload
@@ -118,6 +119,10 @@ def test_windows_and_runs_in_small(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (shape.windows, noise.get_layout(shape, has_product=True).runs) == (windows, runs)
         assert_twins_agree(shape, *make_operands(shape))
     assert_one_tile_alone(MatmulShape(64, 32, 170), Place(1, 0, 2), 64)
+
+
+def test_two_limbs_hold_what_they_hold_on_the_cpu() -> None:
+    assert noise.RUN_COLUMNS == SPAN
 
 
 def test_two_windows() -> None:

@@ -1,6 +1,8 @@
 """The compiled lottery must agree with the reference byte for byte, and both must resist what would cheapen it."""
 
 import inspect
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -10,10 +12,12 @@ from hypothesis import strategies as st
 from chain.primitives import Hash
 from ml.backends import reference_ticket
 from ml.backends.cpu import ticket as cpu_ticket
+from ml.backends.cpu.operands import SPAN
 from ml.backends.cpu.units import UNIT_NAMES, get_units
 from ml.backends.reference_ticket import fold_window, list_places
 from ml.lottery import get_lottery
 from ml.noise import (
+    CHAIN,
     I8,
     OPERAND_MAX,
     ROLE_A,
@@ -21,8 +25,10 @@ from ml.noise import (
     TILE,
     WINDOW,
     MatmulShape,
+    Role,
     compute_choice_factor,
     compute_dense_factor,
+    compute_noise,
     compute_operand_noise,
 )
 
@@ -166,21 +172,57 @@ def test_threat_55_columns_past_the_last_fold_carry_no_noise_and_no_work() -> No
 
 
 @pytest.mark.parametrize("rank", [32, 64, 128])
-def test_threat_63_every_permutation_is_of_full_rank(rank: int) -> None:
+def test_threat_63_every_permutation_is_one_and_every_fold_of_the_noise_has_full_rank(rank: int) -> None:
     choice = compute_choice_factor(SEED, ROLE_B, 3, 50, rank)
     for targets in choice.targets.reshape(50, rank):
         assert sorted(targets.tolist()) == list(range(rank))
     assert set(choice.signs.tolist()) == {-1, 1}
     assert len({targets.tobytes() for targets in choice.targets.reshape(50, rank)}) == 50
+    for role in (ROLE_A, ROLE_B):
+        factor = compute_noise(np.eye(rank, dtype=np.int8), choice, role).reshape(rank, 50, rank)
+        assert (np.abs(factor).sum(axis=0) == len(role.steps)).all()
+        assert (np.linalg.matrix_rank(factor.transpose(1, 0, 2).astype(np.float64)) == rank).all()
 
 
-def test_dense_factors_are_uniform_in_their_range_and_kept_apart() -> None:
-    dense = compute_dense_factor(SEED, ROLE_A, 0, 1000, 128)
-    counts = np.bincount(dense.ravel() + OPERAND_MAX, minlength=127)
-    assert counts.size == 127
-    assert (abs(counts - dense.size // 127) < 6 * (dense.size // 127) ** 0.5).all()
-    assert not np.array_equal(dense[:5], compute_dense_factor(SEED, ROLE_B, 0, 5, 128))
-    assert np.array_equal(dense[7:9], compute_dense_factor(SEED, ROLE_A, 7, 2, 128))
+def test_threat_47_no_signs_make_a_chain_singular() -> None:
+    """Modulo 2 signs vanish: a power of the chain is the identity, and every determinant is odd."""
+    for rank in (32, 64, 128):
+        power = np.sum([np.roll(np.eye(rank, dtype=np.int64), step, axis=0) for step in CHAIN], axis=0) % 2
+        for _ in range(rank.bit_length() - 1):
+            power = power @ power % 2
+        assert np.array_equal(power, np.eye(rank))
+
+
+def test_noise_is_the_page_written_out() -> None:
+    shape = MatmulShape(3, 3, 70)
+    for role, bound, steps in ((ROLE_A, 63, (0,)), (ROLE_B, 21, (0, 1, 3))):
+        noise = compute_operand_noise(SEED, role, 3, shape)
+        dense, choice = compute_dense_factor(SEED, role, 0, 3, 32), compute_choice_factor(SEED, role, 0, 2, 32)
+        assert abs(dense).max() <= bound
+        for i, k in product(range(3), range(64)):
+            group = k // 32 * 32
+            places = [group + (k + step) % 32 for step in steps]
+            assert noise[i, k] == sum(int(choice.signs[at]) * int(dense[i, choice.targets[at]]) for at in places)
+        assert not noise[:, 64:].any()
+
+
+@pytest.mark.parametrize(("role", "bound"), [(ROLE_A, 63), (ROLE_B, 21)])
+def test_dense_factors_are_uniform_in_their_range_and_kept_apart(role: Role, bound: int) -> None:
+    dense, values = compute_dense_factor(SEED, role, 0, 1000, 128), 2 * bound + 1
+    counts = np.bincount(dense.ravel() + bound, minlength=values)
+    assert counts.size == values
+    assert (abs(counts - dense.size // values) < 6 * (dense.size // values) ** 0.5).all()
+    other = replace(role, dense=role.choice)
+    assert not np.array_equal(dense[:5], compute_dense_factor(SEED, other, 0, 5, 128))
+    assert np.array_equal(dense[7:9], compute_dense_factor(SEED, role, 7, 2, 128))
+
+
+def test_two_limbs_hold_the_largest_projection() -> None:
+    """What one dense column gathers from a span, of A through the chain and of B under noise, has 15 bits."""
+    for K in (2047, 4095, 20_000):
+        groups = min(K, SPAN) // MatmulShape(32, 32, K).rank
+        # The high limb lies within 127, and the low one adds 63 at most.
+        assert groups * max(len(ROLE_B.steps) * OPERAND_MAX, 2 * OPERAND_MAX) <= 127 * 128 + 63
 
 
 def test_an_unknown_lottery_is_refused() -> None:

@@ -24,11 +24,16 @@ from ml.noise import (
     Choice,
     MatmulShape,
     Place,
+    Role,
     compute_choice_factor,
     compute_dense_factor,
+    compute_noise,
 )
 
 Integers = NDArray[np.signedinteger]
+
+PERMUTED_B = Role(ROLE_B.dense, ROLE_B.choice, ROLE_B.steps[:1])
+"""Noise of B as in the first version of the tickets: signed permutations without a chain."""
 
 CERTAIN = 1 << 256
 """A threshold that every digest meets."""
@@ -89,13 +94,31 @@ def get_protocol_lattice(M: int, N: int, K: int) -> Lattice:
 
 
 @dataclass(frozen=True, slots=True)
+class Factors:
+    """Both factors of one operand's noise."""
+
+    dense: I8
+    choice: Choice
+    role: Role
+
+    def get_columns(self, columns: slice) -> I8:
+        """Return the noise (rows, columns) int8 of whole groups of columns."""
+        choice = Choice(self.choice.targets[columns], self.choice.signs[columns])
+        return compute_noise(self.dense, choice, self.role)
+
+    def add_to(self, meter: Meter, operand: I8, columns: slice) -> I32:
+        """Return the columns of whole groups of `operand` (rows, K) under noise: an addition an element and step."""
+        noised = meter.add(operand[:, columns], self.get_columns(columns))
+        meter.adds += noised.size * (len(self.role.steps) - 1)
+        return noised
+
+
+@dataclass(frozen=True, slots=True)
 class Noise:
     """The four factors of one lap's noise."""
 
-    dense_a: I8
-    dense_b: I8
-    choice_a: Choice
-    choice_b: Choice
+    a: Factors
+    b: Factors
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +132,18 @@ class Scene:
     noise: Noise
 
 
-def make_scene(lattice: Lattice, seed: Hash, a: I8, bt: I8) -> Scene:
+def make_scene(lattice: Lattice, seed: Hash, a: I8, bt: I8, role_b: Role = ROLE_B) -> Scene:
     """Return the operands with the noise that `seed` gives them, of the lattice's rank."""
     rank, groups = lattice.rank, lattice.K // lattice.rank
     noise = Noise(
-        compute_dense_factor(seed, ROLE_A, 0, lattice.M, rank),
-        compute_dense_factor(seed, ROLE_B, 0, lattice.N, rank),
-        compute_choice_factor(seed, ROLE_A, 0, groups, rank),
-        compute_choice_factor(seed, ROLE_B, 0, groups, rank),
+        *(
+            Factors(
+                compute_dense_factor(seed, role, 0, rows, rank),
+                compute_choice_factor(seed, role, 0, groups, rank),
+                role,
+            )
+            for role, rows in ((ROLE_A, lattice.M), (role_b, lattice.N))
+        )
     )
     return Scene(lattice, seed, a[:, : lattice.K], bt[:, : lattice.K], noise)
 
@@ -133,17 +160,10 @@ def make_lap_seed(lap: int) -> Hash:
     return tagged_hash("ticket", lap.to_bytes(4, "little"))
 
 
-def choose_columns(dense: I8, choice: Choice, columns: slice) -> I8:
-    """Return the noise (rows, columns) int8 of some columns."""
-    chosen: I8 = dense[:, choice.targets[columns]] * choice.signs[columns]
-    return chosen
-
-
 def add_noise(meter: Meter, scene: Scene) -> tuple[I32, I32]:
     """Return both operands under noise, (M, K) and (N, K) int32."""
-    noise, whole = scene.noise, slice(0, scene.lattice.K)
-    noised_a = meter.add(scene.a, choose_columns(noise.dense_a, noise.choice_a, whole))
-    return noised_a, meter.add(scene.bt, choose_columns(noise.dense_b, noise.choice_b, whole))
+    whole = slice(0, scene.lattice.K)
+    return scene.noise.a.add_to(meter, scene.a, whole), scene.noise.b.add_to(meter, scene.bt, whole)
 
 
 def compute_honest_prefixes(meter: Meter, scene: Scene) -> Iterator[I32]:

@@ -15,11 +15,11 @@ import numpy as np
 
 from benchmarks.lab.attacks.case import Attack, Effort, Ending, Outcome
 from benchmarks.lab.attacks.lottery_arithmetic import (
+    Factors,
     Lattice,
     Meter,
     Scene,
     add_noise,
-    choose_columns,
     compute_digests,
     compute_honest_prefixes,
     get_protocol_lattice,
@@ -30,7 +30,7 @@ from benchmarks.lab.attacks.lottery_arithmetic import (
 )
 from benchmarks.lab.records import LabError
 from chain.primitives import Hash
-from ml.noise import I8, I32, Choice
+from ml.noise import I8, I32, ROLE_B, Role
 
 Prefixes = Callable[[Meter, Scene, tuple[I32, ...]], Iterable[I32]]
 """Returns the accumulators at every fold, given the products without noise that stood there."""
@@ -57,30 +57,30 @@ def compute_cached_products(scene: Scene) -> tuple[I32, ...]:
     return tuple(found)
 
 
-def place_columns(meter: Meter, thin: I32, operand: I8 | I32, choice: Choice, columns: slice) -> I32:
+def place_columns(meter: Meter, thin: I32, operand: I8 | I32, factors: Factors, columns: slice) -> I32:
     """Return thin (rows, rank) with every column of `operand` added where the other operand's choice wants it."""
-    rank = thin.shape[1]
+    rank, choice = thin.shape[1], factors.choice
     for start in range(columns.start, columns.stop, rank):
         group = slice(start, start + rank)
-        placed = np.empty_like(thin)
-        placed[:, choice.targets[group]] = operand[:, group] * choice.signs[group]
-        thin = meter.add(thin, placed)
+        for step in factors.role.steps:
+            placed = np.empty_like(thin)
+            placed[:, choice.targets[group]] = np.roll(operand[:, group], step, axis=1) * choice.signs[group]
+            thin = meter.add(thin, placed)
     return thin
 
 
 def add_changes_of_noise(meter: Meter, scene: Scene, cached: tuple[I32, ...]) -> Iterator[I32]:
     """Yield A x B, kept, plus U x F_L + E_L x V, at every fold."""
     lattice, noise = scene.lattice, scene.noise
-    whole = slice(0, lattice.K)
-    noised_b = meter.add(scene.bt, choose_columns(noise.dense_b, noise.choice_b, whole))
+    noised_b = noise.b.add_to(meter, scene.bt, slice(0, lattice.K))
     u = v = np.zeros(0, np.int32)
     for (columns, is_first), product in zip(lattice.iterate_folds(), cached, strict=True):
         if is_first:
             u, v = np.zeros((lattice.M, lattice.rank), np.int32), np.zeros((lattice.N, lattice.rank), np.int32)
-        u = place_columns(meter, u, scene.a, noise.choice_b, columns)
-        v = place_columns(meter, v, noised_b, noise.choice_a, columns)
-        sums = meter.multiply_onto(product, u, noise.dense_b)
-        yield meter.multiply_onto(sums, noise.dense_a, v)
+        u = place_columns(meter, u, scene.a, noise.b, columns)
+        v = place_columns(meter, v, noised_b, noise.a, columns)
+        sums = meter.multiply_onto(product, u, noise.b.dense)
+        yield meter.multiply_onto(sums, noise.a.dense, v)
 
 
 def subtract_first_group(meter: Meter, scene: Scene, _cached: tuple[I32, ...]) -> Iterator[I32]:
@@ -89,7 +89,7 @@ def subtract_first_group(meter: Meter, scene: Scene, _cached: tuple[I32, ...]) -
     Every group of A' is the first group in another order and with other signs, up to a difference that the attacker
     knew before the seed. That splits a fold into X_g x B'_g and A'_0 x (W_g B'_g), each of them r MACs an element.
     """
-    lattice, choice = scene.lattice, scene.noise.choice_a
+    lattice, choice = scene.lattice, scene.noise.a.choice
     noised_a, noised_b = add_noise(meter, scene)
     sums: I32 | int = 0
     first_columns, gathered = slice(0, 0), np.zeros(0, np.int32)
@@ -106,19 +106,21 @@ def subtract_first_group(meter: Meter, scene: Scene, _cached: tuple[I32, ...]) -
         yield meter.multiply_onto(sums, noised_a[:, first_columns], gathered)
 
 
-def compare(lattice: Lattice, attack: Prefixes, laps: int, operands: tuple[I8, I8]) -> Comparison:
+def compare(
+    lattice: Lattice, attack: Prefixes, laps: int, operands: tuple[I8, I8], role_b: Role = ROLE_B
+) -> Comparison:
     """Return what `attack` takes over some laps; raises LabError when a digest is not the honest one."""
     cached = compute_cached_products(make_scene(lattice, make_lap_seed(0), *operands))
     attacker, honest, times, digests = Meter(), Meter(), [], 0
     for lap in range(1, laps + 1):
-        scene = make_scene(lattice, make_lap_seed(lap), *operands)
+        scene = make_scene(lattice, make_lap_seed(lap), *operands, role_b)
         start_s = perf_counter()
         expected = list(compute_honest_prefixes(honest, scene))
         middle_s = perf_counter()
         found = list(attack(attacker, scene, cached))
         times.append((perf_counter() - middle_s) / (middle_s - start_s))
         digests += _count_equal(compute_digests(scene, found), compute_digests(scene, expected))
-        if lattice == get_protocol_lattice(lattice.M, lattice.N, lattice.K):
+        if role_b == ROLE_B and lattice == get_protocol_lattice(lattice.M, lattice.N, lattice.K):
             _count_equal(compute_digests(scene, found), get_reference_digests(scene))
     return Comparison(digests, attacker.total / honest.total, median(times))
 

@@ -1,10 +1,10 @@
-"""Threats 47, 48 and 63: operands that might make the noised matmul cheap, and noise that might make zeros cheap.
+"""Threats 47 and 48: operands that might make the noised matmul cheap.
 
-Zero, equal and trained operands under the protocol's noise; then the same zeros under noise of other kinds, by the
-ranks that its folds leave. The products are computed, not assumed: wrong digests end a case with an error.
+Zero, equal and trained operands under the protocol's noise. The products are computed, not assumed: wrong digests end a
+case with an error. Zeros under noise of other kinds are next door, in lottery_kinds.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,27 +15,19 @@ from benchmarks.lab.attacks.lottery_arithmetic import (
     Meter,
     Scene,
     add_noise,
-    choose_columns,
     get_protocol_lattice,
     make_lap_seed,
     make_operands,
     make_scene,
 )
 from benchmarks.lab.attacks.lottery_cached import Prefixes, compare, get_size, place_columns
-from benchmarks.lab.attacks.lottery_structure import (
-    Matrix,
-    compute_edges,
-    compute_edges_of_any,
-    compute_tree_cost,
-    count_shared_cells,
-    list_relations,
-    share_increments,
-)
+from benchmarks.lab.attacks.lottery_pairs import compute_pairs_cost, share_pairs
+from benchmarks.lab.attacks.lottery_structure import compute_edges_of_any, compute_tree_cost, list_matrices
 from ml.backends import get_backend
 from ml.checkpoint import compute_initial_checkpoint
 from ml.dataset import load_digits
 from ml.models import build_program
-from ml.noise import I8, I32, OPERAND_MAX, TILE
+from ml.noise import I8, I32, ROLE_B, TILE
 from ml.segment import Runner, StepTensors, as_i8, run_steps
 from ml.spec import DIGITS
 
@@ -45,40 +37,56 @@ RANK = 32
 def multiply_noise_alone(meter: Meter, scene: Scene, _cached: tuple[I32, ...]) -> Iterator[I32]:
     """Yield the accumulators where A is zero: E_L x V, V gathered from B'."""
     lattice, noise = scene.lattice, scene.noise
-    noised_b = meter.add(scene.bt, choose_columns(noise.dense_b, noise.choice_b, slice(0, lattice.K)))
+    noised_b = noise.b.add_to(meter, scene.bt, slice(0, lattice.K))
     v = np.zeros(0, np.int32)
     for columns, is_first in lattice.iterate_folds():
         v = np.zeros((lattice.N, lattice.rank), np.int32) if is_first else v
-        v = place_columns(meter, v, noised_b, noise.choice_a, columns)
-        yield meter.multiply_onto(0, noise.dense_a, v)
+        v = place_columns(meter, v, noised_b, noise.a, columns)
+        yield meter.multiply_onto(0, noise.a.dense, v)
 
 
 def subtract_first_tile(meter: Meter, scene: Scene, _cached: tuple[I32, ...]) -> Iterator[I32]:
     """Yield the accumulators where all tile rows of A are equal: the first honestly, the others by differences."""
     lattice, noise = scene.lattice, scene.noise
     noised_a, noised_b = add_noise(meter, scene)
-    differences = meter.add(noise.dense_a[TILE:], -np.tile(noise.dense_a[:TILE], (lattice.M // TILE - 1, 1)))
+    differences = meter.add(noise.a.dense[TILE:], -np.tile(noise.a.dense[:TILE], (lattice.M // TILE - 1, 1)))
     first, v = np.zeros(0, np.int32), np.zeros(0, np.int32)
     for columns, is_first in lattice.iterate_folds():
         v = np.zeros((lattice.N, lattice.rank), np.int32) if is_first else v
-        v = place_columns(meter, v, noised_b, noise.choice_a, columns)
+        v = place_columns(meter, v, noised_b, noise.a, columns)
         first = meter.multiply_onto(0 if is_first else first, noised_a[:TILE, columns], noised_b[:, columns])
         others = np.tile(first, (lattice.M // TILE - 1, 1))
         yield np.concatenate([first, meter.multiply_onto(others, differences, v)])
 
 
 def judge_zeros(effort: Effort) -> Outcome:
-    """Both operands zero: share increments between folds."""
+    """Both operands zero: two folds at once."""
     size = get_size(effort)
     zeros = np.zeros((size, 2016), np.int8)
-    return _judge(get_protocol_lattice(size, size, 2016), share_increments, (zeros, zeros))
+    return _judge(get_protocol_lattice(size, size, 2016), share_pairs, (zeros, zeros))
 
 
 def judge_wide_zeros(effort: Effort) -> Outcome:
     """Both operands zero where the rank is 128."""
     size = get_size(effort)
     zeros = np.zeros((size, 4096), np.int8)
-    return _judge(get_protocol_lattice(size, size, 4096), share_increments, (zeros, zeros))
+    return _judge(get_protocol_lattice(size, size, 4096), share_pairs, (zeros, zeros))
+
+
+def judge_kept_folds(effort: Effort) -> Outcome:
+    """Both operands zero: keep earlier folds, as far as differences of folds have a lower rank."""
+    folds = 16 if effort.trials < 1024 else 63
+    edges = compute_edges_of_any(list_matrices(_make_zero_scene(RANK * folds, effort.seed).noise, RANK))
+    verdict = f"mean rank {np.diag(edges).mean():.1f} of {RANK} a fold, {folds} folds, r = {RANK}"
+    return Outcome(folds, 0, None, compute_tree_cost(edges) / (RANK * folds), verdict)
+
+
+def judge_wide_pairs(effort: Effort) -> Outcome:
+    """Both operands zero: two folds at once, through sums of three rows each, whose width is not charged."""
+    folds = 8 if effort.trials < 1024 else 63
+    cost = compute_pairs_cost(list_matrices(_make_zero_scene(RANK * folds, effort.seed).noise, RANK), None, rows=3)
+    verdict = f"{cost} of {RANK * folds} MACs an element; factors of up to 18 dense elements, too wide for int8"
+    return Outcome(folds, 0, None, cost / (RANK * folds), verdict)
 
 
 def judge_one_zero(effort: Effort) -> Outcome:
@@ -102,20 +110,13 @@ def _judge(lattice: Lattice, attack: Prefixes, operands: tuple[I8, I8]) -> Outco
     return Outcome(found.digests, 0, None, found.cost_ratio, verdict)
 
 
-def judge_shared_cells(effort: Effort) -> Outcome:
-    """Both operands zero: share single products and sums of them between folds."""
-    scene = _make_zero_scene(2016, effort.seed)
-    multiplications, additions = count_shared_cells(list_relations(scene.noise, RANK))
-    verdict = f"{multiplications} products and {additions} sums an element, for 2016 MACs"
-    return Outcome(1, 0, None, (multiplications + additions) / 2016, verdict)
-
-
 def judge_lap_choice(effort: Effort) -> Outcome:
     """Both operands zero: look at the permutations of many laps, mine the weakest; looking is not charged."""
-    costs = [
-        compute_tree_cost(compute_edges(list_relations(_make_zero_scene(64, lap).noise, RANK))[0])
-        for lap in range(max(16, effort.trials))
-    ]
+    laps = (
+        list_matrices(_make_zero_scene(64, lap).noise, RANK)
+        for lap in range(16 if effort.trials < 1024 else effort.trials)
+    )
+    costs = [min(compute_tree_cost(compute_edges_of_any(lap)), compute_pairs_cost(lap, ROLE_B.bound)) for lap in laps]
     verdict = (
         f"K = 64; {np.mean(costs) / 64:.3f} on average, the least of {len(costs)} laps as given, looking not charged"
     )
@@ -171,68 +172,33 @@ def _bound_ranks(operand: I8) -> NDArray[np.int64]:
 
 def _compute_noise_cost(K: int) -> float:
     """Return what E x F takes an element and fold, at best, over eight laps of so many folds."""
-    laps = (_make_zero_scene(K, lap).noise for lap in range(8))
-    return min(compute_tree_cost(compute_edges(list_relations(noise, RANK))[0]) for noise in laps) * RANK / K
+    laps = (list_matrices(_make_zero_scene(K, lap).noise, RANK) for lap in range(8))
+    return min(compute_pairs_cost(matrices, ROLE_B.bound) for matrices in laps) * RANK / K
 
 
-def make_permutations(rng: np.random.Generator, folds: int) -> Matrix:
-    """Return signed permutations (folds, r, r)."""
-    found = np.zeros((folds, RANK, RANK), np.int64)
-    for matrix in found:
-        matrix[np.arange(RANK), rng.permutation(RANK)] = rng.choice([-1, 1], RANK)
-    return found
-
-
-def make_one_hot(rng: np.random.Generator, folds: int) -> Matrix:
-    """Return products of two factors whose columns each choose one place, independently of each other."""
-    found = np.zeros((folds, RANK, RANK), np.int64)
-    for matrix in found:
-        np.add.at(matrix, tuple(rng.integers(RANK, size=(2, RANK))), rng.choice([-1, 1], RANK))
-    return found
-
-
-def make_dense(rng: np.random.Generator, folds: int) -> Matrix:
-    """Return products of two dense factors, as in the paper."""
-    left, right = rng.integers(-OPERAND_MAX, OPERAND_MAX + 1, (2, folds, RANK, RANK))
-    matrices: Matrix = left @ right
-    return matrices
-
-
-def make_chained(rng: np.random.Generator, folds: int) -> Matrix:
-    """Return signed permutations with a chain between them: every column of F the sum of three dense columns."""
-    chain = np.eye(RANK, dtype=np.int64)
-    for distance in (1, 3):
-        chain += np.eye(RANK, k=distance, dtype=np.int64)
-    matrices: Matrix = make_permutations(rng, folds) @ chain @ make_permutations(rng, folds)
-    return matrices
-
-
-def judge_kind(effort: Effort, make: Callable[[np.random.Generator, int], Matrix], is_shared: bool = True) -> Outcome:
-    """Return what zero operands cost under noise of a kind, from the ranks of its folds and of their differences."""
-    folds = 16 if effort.trials < 1024 else 63
-    edges = compute_edges_of_any(make(np.random.default_rng(effort.seed), folds))
-    ranks = np.diag(edges)
-    cost = compute_tree_cost(edges) if is_shared else int(ranks.sum())
-    verdict = f"mean rank {ranks.mean():.1f} of {RANK} a fold, {folds} folds, r = {RANK}"
-    return Outcome(folds, 0, None, cost / (RANK * folds), verdict)
-
-
-SHARED = (
-    "Keep the products of earlier folds; two permutations agree on cycles, so their difference has a lower rank: add a "
-    "thinner product to the kept one, along a cheapest spanning tree of all folds"
-)
+PAIRS = "Find combinations of rows of two folds that are one vector, and compute what follows from them once for both"
 
 ATTACKS: tuple[Attack, ...] = (
-    Attack((47,), "zero operands: r = 32", SHARED, "saves a seventh", (Ending.OPEN,), judge_zeros),
-    Attack((47,), "zero operands: r = 128", SHARED, "saves a twentieth", (Ending.OPEN,), judge_wide_zeros),
     Attack(
-        (47, 54), "zero operands: laps with weak permutations",
-        "Look at the permutations of many laps and mine the one whose folds are most alike", "saves a fifth at most",
-        (Ending.OPEN,), judge_lap_choice,
+        (47,), "zero operands: pairs of folds, r = 32", PAIRS, "saves nothing", (Ending.UNPROFITABLE,), judge_zeros
     ),
     Attack(
-        (47, 63), "zero operands: shared cells", "Compute each product of two dense elements once, and each shared sum",
-        "costs more", (Ending.UNPROFITABLE,), judge_shared_cells,
+        (47,), "zero operands: pairs of folds, r = 128", PAIRS, "saves nothing", (Ending.UNPROFITABLE,),
+        judge_wide_zeros,
+    ),
+    Attack(
+        (47,), "zero operands: pairs of folds, wider sums", PAIRS, "saves a thousandth at most", (Ending.OPEN,),
+        judge_wide_pairs,
+    ),
+    Attack(
+        (47,), "zero operands: kept folds",
+        "Keep the products of earlier folds and add a thinner product where the difference has a lower rank",
+        "saves nothing", (Ending.UNPROFITABLE,), judge_kept_folds,
+    ),
+    Attack(
+        (47, 54), "zero operands: laps with weak permutations",
+        "Look at the permutations of many laps and mine the one whose folds are most alike", "saves nothing",
+        (Ending.UNPROFITABLE,), judge_lap_choice,
     ),
     Attack(
         (47,), "one zero operand", "Gather B' into V as the permutations place it: A' x B' = E_L x V", "costs as much",
@@ -245,21 +211,5 @@ ATTACKS: tuple[Attack, ...] = (
     Attack(
         (48,), "equal tiles", "Compute one tile row, and the others by what their noise differs in", "costs more",
         (Ending.UNPROFITABLE,), judge_equal_tiles,
-    ),
-    Attack(
-        (63,), "noise of independent one-hot columns", "Zero operands: multiply by the rank that is there",
-        "pays, were the noise such", (Ending.ACCEPTED,), lambda effort: judge_kind(effort, make_one_hot, False),
-    ),
-    Attack(
-        (63,), "noise of signed permutations, fold by fold", "Zero operands: multiply by the rank that is there",
-        "full rank", (Ending.UNPROFITABLE,), lambda effort: judge_kind(effort, make_permutations, False),
-    ),
-    Attack(
-        (63,), "noise of dense factors, folds shared", SHARED, "saves nothing: what the paper's noise is worth",
-        (Ending.UNPROFITABLE,), lambda effort: judge_kind(effort, make_dense),
-    ),
-    Attack(
-        (63,), "noise of chained permutations, folds shared", SHARED, "saves nothing: what would mend ours",
-        (Ending.UNPROFITABLE,), lambda effort: judge_kind(effort, make_chained),
     ),
 )  # fmt: skip

@@ -1,7 +1,7 @@
-"""What the permutations of the noise give away where both operands are zero: threats 47 and 63, structured noise.
+"""What signed permutations give away where both operands are zero: threats 47 and 63, structured noise.
 
-There only E x F is left: D_a R_g D_b^T at every fold, D the dense factors and R_g a signed permutation. Two of them,
-R_g and R_h, are alike on cycles: R_g -+ R_h has rank r less one for every cycle whose signs cancel. Whoever keeps the
+There only E x F is left: D_a R_g D_b^T at every fold, D the dense factors. Without a chain R_g is a signed permutation.
+Two of them are alike on cycles: R_g -+ R_h has rank r less one for every cycle whose signs cancel. Whoever keeps the
 product of fold h gets that of fold g by a thinner matmul; a spanning tree over all folds says which to keep. It knows
 no ticket rule. Source: docs/security.md, Structured noise.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.lab.attacks.lottery_arithmetic import Meter, Noise, Scene
-from ml.noise import I32
+from ml.noise import I32, compute_noise
 
 Matrix = NDArray[np.int64]
 Edges = NDArray[np.int64]
@@ -38,17 +38,24 @@ class Cycle:
     """Whether they cancel: then one row is a sum of the others."""
 
 
+def list_matrices(noise: Noise, rank: int) -> Matrix:
+    """Return R_g of every group, (groups, r, r): E_g x F_g = D_a x R_g x D_b transposed."""
+    # A choice factor is what it makes of unit vectors.
+    a, b = (
+        compute_noise(np.eye(rank, dtype=np.int8), factors.choice, factors.role).reshape(rank, -1, rank)
+        for factors in (noise.a, noise.b)
+    )
+    matrices: Matrix = np.einsum("pgk,qgk->gpq", a, b, dtype=np.int64)
+    return matrices
+
+
 def list_relations(noise: Noise, rank: int) -> tuple[Relation, ...]:
-    """Return R_g of every group: E_g x F_g = dense_a x R_g x dense_b transposed."""
-    found = []
-    for start in range(0, len(noise.choice_a.targets), rank):
-        group = slice(start, start + rank)
-        rows = noise.choice_a.targets[group]
-        columns, signs = np.empty(rank, np.int64), np.empty(rank, np.int64)
-        columns[rows] = noise.choice_b.targets[group]
-        signs[rows] = noise.choice_a.signs[group] * noise.choice_b.signs[group]
-        found.append(Relation(columns, signs))
-    return tuple(found)
+    """Return R_g of every group as signed permutations; the noise has no chain."""
+    assert noise.b.role.steps == (0,)
+    matrices = list_matrices(noise, rank)
+    columns = np.abs(matrices).argmax(axis=2)
+    signs = np.take_along_axis(matrices, columns[..., None], axis=2)[..., 0]
+    return tuple(map(Relation, columns, signs))
 
 
 def list_cycles(one: Relation, other: Relation, sign: int) -> tuple[Cycle, ...]:
@@ -152,7 +159,7 @@ def share_increments(meter: Meter, scene: Scene, _cached: tuple[I32, ...]) -> It
             left, right = factor_difference(relations[fold], relations[source], sign)
             # The sign costs nothing: it can be that of the thin factor and of the sum below.
             kept = sign * increments[source]
-        thin_a, thin_b = meter.combine(noise.dense_a, left), meter.combine(noise.dense_b, right.T)
+        thin_a, thin_b = meter.combine(noise.a.dense, left), meter.combine(noise.b.dense, right.T)
         increments[fold] = meter.multiply_onto(kept, thin_a, thin_b)
     sums = np.zeros(0, np.int32)
     for fold, (_, is_first) in enumerate(scene.lattice.iterate_folds()):

@@ -16,6 +16,7 @@ from ml.backends.cpu.operands import (
     Noise,
     Operand,
     Plan,
+    Roles,
     compute_choice_kernel,
     compute_dense_kernel,
     make_band,
@@ -40,7 +41,7 @@ Group = tuple[U32Array, I32]
 """Words of tickets (bands of A, bands of B, windows, 19), and clean tiles (bands of A, tiles, 1024), or none."""
 
 _STARTS_I64 = np.arange(LANES) * BLOCK_COLUMNS
-_ROLES_A, _ROLES_B = (ROLE_A.dense, ROLE_A.choice), (ROLE_B.dense, ROLE_B.choice)
+_ROLES_A, _ROLES_B = ((role.dense, role.choice, len(role.steps)) for role in (ROLE_A, ROLE_B))
 
 
 @kernel
@@ -183,21 +184,21 @@ def hash_tickets(key_u32: U32Array, first: tuple[int, int, int], words_u32: U32A
 def make_noise(
     key_u32: U32Array,
     plan: Plan,
-    roles: tuple[int, int],
+    roles: Roles,
     rows: tuple[int, int],
     groups: tuple[int, int],
     has_factor: bool,
 ) -> Noise:
     """Return the noise of `rows` = (first, count) of an operand and of `groups` = (first, count) of its columns.
 
-    roles are those of the dense and of the choice factor; the factor as bands has no room where it is not needed.
+    The choice factor as bands has no room where it is not needed.
     """
     rank, noised, columns = plan
     tables_u8 = np.empty(rows[1] * TABLE_BYTES, np.uint8)
-    plan_u8 = np.empty((2, (noised + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS * BLOCK_COLUMNS), np.uint8)
+    plan_u8 = np.empty((2 * roles[2], (noised + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS * BLOCK_COLUMNS), np.uint8)
     factor_u8 = make_aligned(rank * columns if has_factor else 0)
-    compute_dense_kernel(key_u32, roles[0], rows[0], rank, tables_u8)
-    compute_choice_kernel(key_u32, roles[1], (groups[0], groups[1], rank), plan_u8, factor_u8)
+    compute_dense_kernel(key_u32, roles, rows[0], rank, tables_u8)
+    compute_choice_kernel(key_u32, roles, (groups[0], groups[1], rank), plan_u8, factor_u8)
     return tables_u8, plan_u8, factor_u8
 
 

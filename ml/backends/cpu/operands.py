@@ -15,10 +15,12 @@ from ml.backends.cpu.moves import add_noise, copy_block, copy_half, put_limbs
 from ml.backends.cpu.tile import BLOCK_BYTES, BLOCK_COLUMNS, HALF_BYTES, TILE, U8
 from ml.backends.cpu.tiles import compute_offsets, make_scratch, run_tile
 from ml.backends.cpu.vector import load_blocks
-from ml.noise import I8, I32
+from ml.noise import CHAIN, I8, I32, OPERAND_MAX
 
 Plan = tuple[int, int, int]
 """Rank, columns that carry noise, whole columns of blocks."""
+Roles = tuple[int, int, int]
+"""Message bytes of dense and choice factor, and how many steps the chain has."""
 Noise = tuple[U8, U8, U8]
 """Tables of the dense factor by row, the plan of the choice factor, and the other operand's choice factor as bands."""
 Operand = tuple[U8, U8, U8]
@@ -26,41 +28,45 @@ Operand = tuple[U8, U8, U8]
 
 TABLE_BYTES = 128
 """Bytes of a row's dense factor, as a table for `add_noise`: zero beyond the rank."""
-SPAN = 16_384
-"""Columns whose projections fit 15 bits: at most 128 groups of rank 128, 126 each."""
+SPAN = 8192
+"""Columns whose projections fit 15 bits: at most 64 groups of rank 128, three elements of 63 or one of 126 each."""
 
 
 @kernel
-def compute_dense_kernel(key_u32: U32Array, role: int, first: int, rank: int, tables_u8: U8) -> None:
-    """Fill rows (count * TABLE_BYTES,) with rows `first`, `first + 1`, ... of the dense factor of `role`."""
-    rows = tables_u8.size // TABLE_BYTES
+def compute_dense_kernel(key_u32: U32Array, roles: Roles, first: int, rank: int, tables_u8: U8) -> None:
+    """Fill rows (count * TABLE_BYTES,) with rows `first`, `first + 1`, ... of the dense factor of `roles`."""
+    (role, _, steps), rows = roles, tables_u8.size // TABLE_BYTES
+    bound = OPERAND_MAX // steps
     streams_u8 = np.empty((rows, 2 * rank), np.uint8)
     fill_streams(key_u32, role, first, streams_u8)
     draws_u16 = streams_u8.reshape(-1).view(np.uint16)
     for row in range(rows):
         at = row * TABLE_BYTES
         for column in range(rank):
-            tables_u8[at + column] = np.uint8((np.int32(draws_u16[row * rank + column]) * 127 >> 16) - 63)
+            tables_u8[at + column] = np.uint8(
+                (np.int32(draws_u16[row * rank + column]) * (2 * bound + 1) >> 16) - bound
+            )
         tables_u8[at + rank : at + TABLE_BYTES] = 0
 
 
 @kernel
 def compute_choice_kernel(
-    key_u32: U32Array, role: int, groups_of: tuple[int, int, int], plan_u8: U8, factor_u8: U8
+    key_u32: U32Array, roles: Roles, groups_of: tuple[int, int, int], plan_u8: U8, factor_u8: U8
 ) -> None:
-    """Fill the plan of noise (2, columns) and, if there is room, the choice factor; `groups_of` = first, count, rank.
+    """Fill the plan of noise and, if there is room, the choice factor; `groups_of` = first, count, rank.
 
-    The plan holds a target and a sign (0 or 255) a column. The factor is rank / 32 bands of B, each with 1 or -1
-    where a column goes to one of its rows. Columns beyond the groups have neither.
+    The plan (2 steps, columns) holds, for every step of the chain, a target and a sign (0 or 255) a column. The factor
+    is rank / 32 bands of B, each with 1 or -1 where a column goes to one of its rows. Columns beyond the groups have
+    neither.
     """
-    first, groups, rank = groups_of
-    columns = factor_u8.size // rank
+    (first, groups, rank), (_, role, steps) = groups_of, roles
     streams_u8 = np.empty((groups, (2 * rank + rank // 8 + 63) // 64 * 64), np.uint8)
     fill_streams(key_u32, role, first, streams_u8)
     order_u8 = np.empty(rank, np.uint8)
     factor_u8[:] = 0
-    plan_u8[0] = TABLE_BYTES - 1
-    plan_u8[1] = 0
+    for step in range(steps):
+        plan_u8[2 * step] = TABLE_BYTES - 1
+        plan_u8[2 * step + 1] = 0
     for group in range(groups):
         draws_u16 = streams_u8[group].view(np.uint16)
         for k in range(rank):
@@ -69,15 +75,20 @@ def compute_choice_kernel(
             other = np.int64(draws_u16[k]) * (k + 1) >> 16
             order_u8[k], order_u8[other] = order_u8[other], order_u8[k]
         for k in range(rank):
-            column = group * rank + k
             sign = np.uint8(-(streams_u8[group, 2 * rank + (k >> 3)] >> (k & 7) & 1))
-            plan_u8[0, column], plan_u8[1, column] = order_u8[k], sign
-            if columns == 0:
-                continue
-            band, row = divmod(np.int64(order_u8[k]), TILE)
-            start = (band * columns + (column & -BLOCK_COLUMNS)) * TILE + (row >> 4) * HALF_BYTES
-            at = start + (column & BLOCK_COLUMNS - 1) // 4 * 4 * LANES + (row & 15) * 4 + (column & 3)
-            factor_u8[at] = sign | 1
+            for step in range(steps):
+                column = group * rank + (k - CHAIN[step] & rank - 1)
+                plan_u8[2 * step, column], plan_u8[2 * step + 1, column] = order_u8[k], sign
+                if factor_u8.size > 0:
+                    factor_u8[locate_choice(int(order_u8[k]), column, factor_u8.size // rank)] = sign | 1
+
+
+@kernel
+def locate_choice(target: int, column: int, columns: int) -> int:
+    """Return the byte of a choice factor, in bands of B, that adds `column` to dense column `target`."""
+    band, row = divmod(target, TILE)
+    start = (band * columns + (column & -BLOCK_COLUMNS)) * TILE + (row >> 4) * HALF_BYTES
+    return start + (column & BLOCK_COLUMNS - 1) // 4 * 4 * LANES + (row & 15) * 4 + (column & 3)
 
 
 @kernel
@@ -111,6 +122,9 @@ def noise_band(raw_u8: U8, tables_u8: U8, first: int, plan_u8: U8, out_u8: U8) -
             at = column * TILE + row * BLOCK_COLUMNS
             table = (first + row) * TABLE_BYTES
             add_noise(raw_u8, tables_u8, flat_u8, (at, table, at, column, columns + column), out_u8)
+            for step in range(1, plan_u8.shape[0] // 2):
+                targets = 2 * step * columns + column
+                add_noise(out_u8, tables_u8, flat_u8, (at, table, at, targets, targets + columns), out_u8)
     for at in range(columns * TILE, raw_u8.size, BLOCK_COLUMNS):
         copy_block(raw_u8, (at, at), out_u8)
 

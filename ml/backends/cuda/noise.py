@@ -13,15 +13,18 @@ from torch import Tensor
 
 from ml.backends.cuda.blake3 import KEYED, THREADS, WHOLE, compress, load_digest, store_words
 from ml.backends.cuda.device import Block, divide_up, function, kernel, new
-from ml.noise import OPERAND_MAX, ROLE_A, ROLE_B, MatmulShape
+from ml.noise import CHAIN, OPERAND_MAX, ROLE_A, ROLE_B, MatmulShape
 
-RUN_COLUMNS = 16_384
-"""Columns whose projection on a factor is held by two int8 limbs: at most 128 terms of 126."""
+RUN_COLUMNS = 8192
+"""Columns whose projection on a factor is held by two int8 limbs: of 64 groups of rank 128, three elements of 63 or
+one of 126 each."""
 
 _RUN = tl.constexpr(RUN_COLUMNS)
 _STEP = tl.constexpr(128)
 """Columns that are laid out together: whole permutations of any rank."""
 _MAX = tl.constexpr(OPERAND_MAX)
+_CHAIN = tl.constexpr(CHAIN)
+_STEPS_A, _STEPS_B = tl.constexpr(len(ROLE_A.steps)), tl.constexpr(len(ROLE_B.steps))
 _TILE_ROWS = 8
 _TILE_ELEMENTS = 256
 """Positions of permutations that a program works out."""
@@ -63,9 +66,9 @@ class Factors:
     dense: tuple[Tensor, Tensor]
     """Draws of the dense factors, (rows, words of a stream) int16."""
     targets: tuple[Tensor, Tensor]
-    """The dense column that each column takes, (noised,) uint8."""
+    """The dense column that each column of the signed permutations takes, (noised,) uint8."""
     places: tuple[Tensor, Tensor]
-    """The column in its group that takes each dense column, (noised,) uint8."""
+    """The column in its group of the signed permutations that takes each dense column, (noised,) uint8."""
 
 
 def get_layout(shape: MatmulShape, *, has_product: bool) -> Layout:
@@ -131,9 +134,9 @@ def _shuffle(
 
 
 @function
-def _read_dense(dense: Block, at: Block, mask: Block) -> Block:
+def _read_dense(dense: Block, at: Block, mask: Block, steps: tl.constexpr) -> Block:
     draws = tl.load(dense + at, mask=mask, other=0).to(tl.int32) & 0xFFFF
-    return tl.where(mask, (draws * 127 >> 16) - _MAX, 0)
+    return tl.where(mask, (draws * (2 * (_MAX // steps) + 1) >> 16) - _MAX // steps, 0)
 
 
 @function
@@ -142,19 +145,30 @@ def _apply_sign(value: Block, pick: Block) -> Block:
 
 
 @function
+def _add_noise(
+    value: Block, draws: Block, targets: Block, column: Block, mask: Block, rank: tl.constexpr, steps: tl.constexpr
+) -> Block:
+    """Return the elements `value` of `column` under the noise: of so many columns of its group's permutation."""
+    for step in tl.static_range(steps):
+        at = column // rank * rank + (column + _CHAIN[step]) % rank
+        pick = tl.load(targets + at, mask=mask, other=0).to(tl.int32)
+        value += _apply_sign(_read_dense(draws, pick % _NEGATIVE, mask, steps), pick)
+    return value
+
+
+@function
 def _project(
-    source: Block, draws: Block, targets: Block, places: Block, column: Block, inside: Block, noised: Block,
+    source: Block, draws: Block, targets: Block, places: Block, column: Block, mask: Block,
     rank: tl.constexpr, is_left: tl.constexpr,
 ) -> Block:  # fmt: skip
-    """Return what `column` adds to the projection on a choice factor: a column of its group, noised on the right."""
-    place = tl.load(places + column, mask=column < noised, other=0).to(tl.int32)
-    picked = column // rank * rank + place % _NEGATIVE
-    mask = inside & (column < noised)
-    value = tl.load(source + picked, mask=mask, other=0).to(tl.int32)
-    if not is_left:
-        pick = tl.load(targets + picked, mask=column < noised, other=0).to(tl.int32)
-        value += _apply_sign(_read_dense(draws, pick % _NEGATIVE, mask), pick)
-    return _apply_sign(value, place)
+    """Return what `column` adds to the projection on a choice factor: columns of its group, noised on the right."""
+    place = tl.load(places + column, mask=mask, other=0).to(tl.int32)
+    total = tl.zeros_like(place)
+    for step in tl.static_range(_STEPS_B if is_left else _STEPS_A):
+        picked = column // rank * rank + (place + rank - _CHAIN[step]) % rank
+        value = tl.load(source + picked, mask=mask, other=0).to(tl.int32)
+        total += value if is_left else _add_noise(value, draws, targets, picked, mask, rank, _STEPS_B)
+    return _apply_sign(total, place)
 
 
 @kernel(varying=("rows", "runs"))
@@ -178,25 +192,26 @@ def _lay_out(
 ) -> None:
     """Lay out some rows; `places` are those of the other operand's choice factor."""
     row = (tl.program_id(0) * tile_rows + tl.arange(0, tile_rows)).to(tl.int64)[:, None]
-    inside, step = row < rows, tl.arange(0, _STEP)[None, :]
+    inside, offset = row < rows, tl.arange(0, _STEP)[None, :]
+    steps: tl.constexpr = _STEPS_A if is_left else _STEPS_B
     source, target, draws = operand + row * columns, laid + row * width, dense + row * words
     for run in range(tl.cdiv(padded, _RUN)):
         projected = tl.zeros((tile_rows, _STEP), tl.int32)
         for start in range(run * _RUN, tl.minimum((run + 1) * _RUN, padded), _STEP):
-            column = start + step
-            pick = tl.load(targets + column, mask=column < noised, other=0).to(tl.int32)
+            column = start + offset
+            mask = inside & (column < noised)
             value = tl.load(source + column, mask=inside & (column < columns), other=0).to(tl.int32)
-            value += _apply_sign(_read_dense(draws, pick % _NEGATIVE, inside & (column < noised)), pick)
+            value = _add_noise(value, draws, targets, column, mask, rank, steps)
             tl.store(target + column, value.to(tl.int8), mask=inside & (column < padded))
             if has_factors:
-                projected += _project(source, draws, targets, places, column, inside, noised, rank, is_left)
+                projected += _project(source, draws, targets, places, column, mask, rank, is_left)
         if has_factors:
             sums = tl.sum(tl.reshape(projected, (tile_rows, _STEP // rank, rank)), axis=1)
             high = target + padded + 2 * run * rank + tl.arange(0, rank)[None, :]
-            mask = inside & (run < runs)
-            factor = _read_dense(draws, tl.arange(0, rank)[None, :], inside)
-            _store_factors(high, sums if is_left else -sums, factor, mask, True, rank, is_left)
-            _store_factors(high + 2 * runs * rank, sums if is_left else -sums, factor, mask, False, rank, is_left)
+            within = inside & (run < runs)
+            factor = _read_dense(draws, tl.arange(0, rank)[None, :], inside, steps)
+            _store_factors(high, sums if is_left else -sums, factor, within, True, rank, is_left)
+            _store_factors(high + 2 * runs * rank, sums if is_left else -sums, factor, within, False, rank, is_left)
 
 
 @function
