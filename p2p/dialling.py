@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from chain.primitives import PublicKey
-from p2p.address_book import AddressBook, Choice
+from p2p.address_book import FAILURES_MAX, AddressBook, Choice
 from p2p.address_file import ANCHORS_MAX
 from p2p.addresses import Draw, PeerAddress, compute_prefix, is_loopback, make_address
 from p2p.limits import Limits
@@ -81,7 +81,7 @@ class DialPlan:
     draw: Draw
     seeds: tuple[Endpoint, ...] = ()
     anchors: tuple[PeerAddress, ...] = ()
-    """The block-only peers of the last run."""
+    """Block-only peers of earlier runs, the oldest first."""
     statics: tuple[Endpoint, ...] = ()
     _anchors_left: list[PeerAddress] = field(default_factory=list)
     _redials: dict[Endpoint, _Redial] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class DialPlan:
 
     def __post_init__(self) -> None:
         """Dial the anchors first."""
-        self._anchors_left = list(self.anchors[: self.limits.block_only_max])
+        self._anchors_left = list(self.anchors)
 
     def poll(self, connected: Connected, now_ms: int) -> list[Dial]:
         """Return what is to be dialled now; call several times a second."""
@@ -129,11 +129,22 @@ class DialPlan:
         if (address := dial.target.address) is not None:
             self.book.on_own(address)
 
+    def list_reached(self, kinds: tuple[SlotKind, ...]) -> list[Dial]:
+        """Return the dials of some kinds whose connections stand."""
+        return [active.dial for active in self._active.values() if active.is_reached and active.dial.kind in kinds]
+
     def get_anchors(self) -> tuple[PeerAddress, ...]:
-        """Return whom to dial first at the next start: block-only peers, then those of the last run."""
-        reached = [active.dial.target.address for active in self._get_active(SlotKind.BLOCK_ONLY) if active.is_reached]
-        found = dict.fromkeys([address for address in reached if address is not None] + list(self.anchors))
-        return tuple(found)[:ANCHORS_MAX]
+        """Return whom to dial first at the next start: who was first an anchor, as long as it answers now and then.
+
+        An attacker that comes later stands behind them, even when some of them are away for a few starts.
+        """
+        reached = [dial.target.address for dial in self.list_reached((SlotKind.BLOCK_ONLY,))]
+        kept = [address for address in self.anchors if address in reached or self._may_answer(address)]
+        return tuple(dict.fromkeys(kept + [address for address in reached if address is not None]))[:ANCHORS_MAX]
+
+    def _may_answer(self, address: PeerAddress) -> bool:
+        entry = self.book.get(address)
+        return entry is not None and entry.failures < FAILURES_MAX
 
     def _get_active(self, kind: SlotKind) -> list[_Active]:
         return [active for active in self._active.values() if active.dial.kind is kind]
@@ -162,13 +173,12 @@ class DialPlan:
         if now_ms < self._next_ms:
             return []
         dial = self._take_anchor(connected) or self._choose(connected, now_ms)
-        if dial is None:
-            return []
+        # A search that finds nobody is the dearest: a small network leaves slots empty for ever.
         self._next_ms = now_ms + PACE_MS
-        return [dial]
+        return [dial] if dial is not None else []
 
     def _take_anchor(self, connected: Connected) -> Dial | None:
-        while self._anchors_left:
+        while self._anchors_left and len(self._get_active(SlotKind.BLOCK_ONLY)) < self.limits.block_only_max:
             address = self._anchors_left.pop(0)
             if self._is_free(address, connected, is_alone=True):
                 return _make_dial(address, SlotKind.BLOCK_ONLY, "anchor")
