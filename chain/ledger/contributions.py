@@ -93,16 +93,16 @@ def find_segment_problem(
     could show its tickets with two contents. One that has given notice starts nothing that its bond would not outlive.
     """
     miner = view.get(miner_key(key.miner))
-    oldest = max(get_task_state(context, view).start_height - 1, 0)
     if miner is None:
         return "segment-miner", f"found {key.miner.hex()}, expected a registered miner"
+    oldest = max(get_task_state(context, view).start_height - 1, miner.registered_height)
     if miner.bond < context.parameters.bond:
         return "segment-bond", f"found a bond of {miner.bond} atoms, expected {context.parameters.bond}"
     if miner.release_height:
         return "segment-notice", f"found a bond that is free at height {miner.release_height}, expected no notice"
     if key.index >= context.parameters.segments_per_round:
         return "segment-index", f"found index {key.index}, expected one below {context.parameters.segments_per_round}"
-    if not max(oldest, miner.registered_height) <= anchor_height < draft.height:
+    if not oldest <= anchor_height < draft.height:
         return "segment-anchor", f"found anchor {anchor_height}, expected {oldest} to {draft.height - 1}"
     return None
 
