@@ -1,0 +1,110 @@
+"""Many seeds one after another, or several at a time, with a line for each that failed and a page for all of them.
+
+It decides nothing within a run.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from time import perf_counter, process_time
+
+from benchmarks.lab.simulator.faults import KINDS
+from benchmarks.lab.simulator.rogues import MALICE
+from benchmarks.lab.simulator.simulation import END_S, Result, run_seed
+from benchmarks.lab.tables import describe_run, format_table
+
+PROGRESS_EVERY = 10
+COUNTED = (
+    ("nodes started", "boot"),
+    ("crashes and power losses", "crash"),
+    ("nodes that stopped on a storage error", "stop"),
+    ("partitions", "part"),
+    ("pauses", "pause"),
+    ("wrong clocks", "skew"),
+    ("full disks", "full"),
+    ("broken wires", "break"),
+    ("visits of rogue peers", "malice"),
+    ("equivocations published", "equivocation"),
+    ("frames delivered", "wire"),
+    ("changes of a head", "head"),
+    ("reorganisations", "reorg"),
+)
+"""Rows of the page, and the kind of event that each counts."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a campaign has seen."""
+
+    seeds: int = 0
+    blocks: int = 0
+    deepest_reorg: int = 0
+    evidence: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    failed: list[Result] = field(default_factory=list)
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+    def add(self, result: Result) -> None:
+        """Take one more run."""
+        self.seeds += 1
+        self.blocks += result.height
+        self.deepest_reorg = max(self.deepest_reorg, result.deepest_reorg)
+        self.evidence += result.evidence
+        self.counts.update(result.counts)
+        if result.failure is not None:
+            self.failed.append(result)
+
+
+def run_campaign(
+    seeds: Sequence[int], jobs: int, report: Callable[[str], object], limit_s: float | None = None
+) -> Summary:
+    """Run all seeds, `jobs` at a time, or as many as begin within `limit_s`; `report` hears progress and failures."""
+    summary, start_s, start_cpu_s = Summary(), perf_counter(), process_time()
+    for result in _run_all(seeds, jobs):
+        summary.add(result)
+        summary.wall_s = perf_counter() - start_s
+        summary.cpu_s = process_time() - start_cpu_s
+        if result.failure is not None:
+            report(f"seed {result.seed}: {result.failure}")
+        if summary.seeds % PROGRESS_EVERY == 0:
+            rate = summary.seeds / summary.wall_s
+            report(f"{summary.seeds} of {len(seeds)} seeds, {len(summary.failed)} failed, {rate:.2f} seeds/s")
+        if limit_s is not None and summary.wall_s > limit_s:
+            break
+    return summary
+
+
+def _run_all(seeds: Sequence[int], jobs: int) -> Iterator[Result]:
+    if jobs == 1:
+        yield from map(run_seed, seeds)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from pool.map(run_seed, seeds)
+
+
+def render_page(seeds: Sequence[int], summary: Summary) -> str:
+    """Return the results as a page."""
+    rows = [[name, f"{summary.counts[kind]:,}"] for name, kind in COUNTED]
+    totals = [
+        ["seeds run", f"{summary.seeds:,}"],
+        ["seeds that failed", f"{len(summary.failed):,}"],
+        ["blocks on the final chains", f"{summary.blocks:,}"],
+        ["deepest reorganisation", f"{summary.deepest_reorg:,} blocks"],
+        ["pairs of evidence at the ends", f"{summary.evidence:,}"],
+        ["virtual time", f"{summary.seeds * END_S / 3600:,.1f} h"],
+        ["seeds a second", f"{summary.seeds / summary.wall_s:.2f}"],
+        ["seeds a second of this process's CPU time", f"{summary.seeds / summary.cpu_s:.2f}"],
+    ]
+    failures = [[str(result.seed), ", ".join(result.kinds), str(result.failure)] for result in summary.failed]
+    parts = [
+        "# Simulated networks\n",
+        f"`mathesis lab simulate --seeds {seeds[0]}..{seeds[0] + summary.seeds - 1}`: {describe_run()}\n",
+        "Real node code on a virtual clock, network and disk; one seed decides everything. Kinds of faults: "
+        f"{', '.join(sorted(KINDS))}. Rogue peers send: {', '.join(sorted(MALICE))}.\n",
+        format_table(("what", "count"), totals + rows),
+    ]
+    if failures:
+        parts.append(format_table(("seed", "kinds of faults", "invariant"), failures))
+    return "\n".join(parts)

@@ -1,0 +1,126 @@
+"""What has to hold in every run, whatever goes wrong: checked while it runs and once more at its end.
+
+Each check raises `InvariantBroken` with what it found. It looks into nodes and changes nothing.
+"""
+
+from collections.abc import Sequence
+
+from benchmarks.lab.simulator.machine import InvariantBroken, Machine
+from benchmarks.lab.simulator.setting import Setting
+from chain.ledger.apply import apply_block
+from chain.ledger.bonds import NOTHING, get_stake
+from chain.ledger.genesis_state import make_genesis_state
+from chain.ledger.supply import compute_holdings
+from chain.packed import pack_block
+from chain.primitives import Hash
+from chain.state.tree import MemoryNodes
+from chain.state.view import StateView
+from node.chain import Chain
+from node.gate import LATER_MAX
+from node.judge import TRANSACTIONS_QUEUED_MAX
+from node.mempool import DEFAULT_BOUNDS
+from node.validator import Validator
+from p2p.messages import FRAME_BYTES_MAX
+from p2p.score import Standing
+
+EVIDENCE_BLOCKS = 3
+"""Blocks in which a report is made, told and included."""
+
+
+class Watch:
+    """One run's checks; remembers which states it has seen."""
+
+    def __init__(self, setting: Setting, machines: Sequence[Machine], *, is_malice_about: bool) -> None:
+        """Watch these machines; honest ones may fall out with each other only where others deceive them."""
+        self._setting = setting
+        self._machines = machines
+        self._is_malice_about = is_malice_about
+        self._conserved: set[Hash] = set()
+
+    def check_running(self) -> None:
+        """Check every machine that is up."""
+        for machine in self._machines:
+            if machine.validator is not None:
+                self._check_supply(machine.validator.parts.chain)
+                _check_queues(machine, machine.validator)
+                if not self._is_malice_about:
+                    self._check_standings(machine, machine.validator)
+
+    def _check_supply(self, chain: Chain) -> None:
+        view = chain.view()
+        if view.root in self._conserved:
+            return
+        holdings = compute_holdings(view)
+        if not holdings.is_conserved:
+            raise InvariantBroken("supply is conserved", f"at height {chain.head.height}: {holdings}")
+        self._conserved.add(view.root)
+
+    def _check_standings(self, machine: Machine, validator: Validator) -> None:
+        now_ms = validator.network._peering.get_now_ms()
+        for other in self._machines:
+            standing = validator.network._doorman.get_standing(other.key.public_key, other.host.address, now_ms)
+            if standing is Standing.BANNED:
+                raise InvariantBroken("honest peers are not banned", f"{machine.name} has banned {other.name}")
+
+    def compute_tips(self) -> set[Hash]:
+        """Return the heads of all machines, an empty hash for one that is down."""
+        return {m.validator.parts.chain.head.hash if m.validator is not None else Hash(b"") for m in self._machines}
+
+    def check_evidence(self) -> int:
+        """Check that nothing is at stake any more of what nodes hold evidence against; return how many pairs it is."""
+        chain = self._get_heaviest()
+        view, parameters, head = chain.view(), chain.parameters, chain.head
+        pairs = {
+            first.foliage.trunk_hash: first
+            for machine in self._machines
+            if machine.validator is not None and not machine.is_rogue
+            for first, _ in machine.validator.parts.chain.contents.iter_evidence()
+        }
+        # Reports come one a miner at a time, each in a block of its own.
+        old = [first for first in pairs.values() if first.height <= head.height - EVIDENCE_BLOCKS - len(pairs)]
+        for first in old:
+            stake = get_stake(parameters, view, first, head.height)
+            if stake != NOTHING:
+                miner = first.foliage.miner.hex()[:16]
+                raise InvariantBroken("equivocation is paid for", f"at height {first.height} {miner} keeps {stake}")
+        return len(pairs)
+
+    def _get_heaviest(self) -> Chain:
+        chains = [machine.validator.parts.chain for machine in self._machines if machine.validator is not None]
+        return max(chains, key=lambda chain: chain.head.total_work)
+
+    def check_replay(self) -> int:
+        """Execute the longest chain again from genesis and compare every root; return its height."""
+        chain = self._get_heaviest()
+        learning = next(m.validator.parts.learning for m in self._machines if m.validator is not None)
+        root, genesis_nodes = make_genesis_state(self._setting.genesis)
+        nodes = MemoryNodes(genesis_nodes)
+        for height in range(1, chain.head.height + 1):
+            entry = chain.head.get_ancestor(height)
+            block = chain.get_existing_block(entry.hash)
+            effects = apply_block(chain.ledger_context, StateView(root, nodes), pack_block(block), learning, chain)
+            nodes.add(effects.new_nodes)
+            root = effects.state_root
+            if root != entry.header.foliage.state_root:
+                raise InvariantBroken("a replay gives the same root", f"found another at height {height}")
+        return chain.head.height
+
+
+def _check_queues(machine: Machine, validator: Validator) -> None:
+    network, parts = validator.network, validator.parts
+    limits, assembly = network._limits, network._relay._assembly
+    queued = max((link._queue_bytes for link in network._links.values()), default=0)
+    asked = max((len(link._backlog) for link in network._links.values()), default=0)
+    for what, found, bound in (
+        ("deliveries", network.deliveries_waiting, TRANSACTIONS_QUEUED_MAX + 2 * limits.pending_max),
+        ("pool bytes", parts.mempool.size_bytes, DEFAULT_BOUNDS.bytes_max),
+        ("early transactions", len(parts.gate._later), LATER_MAX),
+        ("waiting items", len(assembly._pending), limits.pending_max),
+        ("waiting bytes", assembly.size_bytes, limits.pending_bytes_max),
+        ("queued bytes", queued, limits.send_queue_bytes_max + FRAME_BYTES_MAX),
+        ("questions", asked, limits.serve_backlog_max),
+    ):
+        if found > bound:
+            raise InvariantBroken(
+                "queues are bounded", f"{machine.name}: found {found} {what}, expected at most {bound}"
+            )

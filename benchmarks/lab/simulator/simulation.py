@@ -1,0 +1,191 @@
+"""One run: a seed makes a world of nodes, load, faults and rogues, runs it, and says what held and what did not.
+
+Nothing but the seed decides what happens, so the digest of a run's events is a function of its seed and of the code.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+
+from benchmarks.lab.simulator.faults import FAULTS_S, KINDS, Scene, plan_faults
+from benchmarks.lab.simulator.invariants import Watch
+from benchmarks.lab.simulator.journal import Journal
+from benchmarks.lab.simulator.load import use_network
+from benchmarks.lab.simulator.loop import PROCESS, NeverSleeps, Process, VirtualLoop
+from benchmarks.lab.simulator.machine import InvariantBroken, Machine, UnhandledError, World
+from benchmarks.lab.simulator.rogues import sign_twice, visit_nodes
+from benchmarks.lab.simulator.setting import INTERVAL_MS, make_setting
+from benchmarks.lab.simulator.wires import VirtualNetwork
+from chain.errors import MathesisError
+
+HEALING_S = 3 * INTERVAL_MS / 1000
+"""From the end of all faults to one tip."""
+AFTER_S = 4 * INTERVAL_MS / 1000
+"""What a run goes on for, so that evidence can be included."""
+END_S = FAULTS_S + HEALING_S + AFTER_S
+CHECK_S = 1.0
+EQUIVOCATOR_CHANCE = 0.15
+SPEEDS = (1 << 24, 1 << 24, 1 << 20, 1 << 16)
+"""Bytes a second of a machine's line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a seed."""
+
+    seed: int
+    digest: str
+    counts: dict[str, int]
+    kinds: tuple[str, ...]
+    height: int
+    deepest_reorg: int
+    evidence: int
+    """Pairs of headers of one ticket that honest nodes hold at the end."""
+    failure: InvariantBroken | None
+
+
+class Simulation:
+    """One seed's world."""
+
+    def __init__(self, seed: int, report: Callable[[str], object] | None = None) -> None:
+        """Draw everything; `report` hears every event as a line."""
+        self.seed = seed
+        self.loop = VirtualLoop(self._make_random("threads"))
+        self.journal = Journal(self.loop.time, report)
+        network = VirtualNetwork(self.loop, self._make_random("network"), self.journal)
+        self.world = World(self.loop, network, self.journal, make_setting())
+        random = self._make_random("plan")
+        self.machines = tuple(self._make_machine(number, random) for number in range(random.randrange(3, 6)))
+        self.kinds = tuple(sorted(random.sample(sorted(KINDS), random.randrange(len(KINDS) + 1))))
+        self.rogues = random.choice((0, 0, 1, 2))
+        self.equivocators = tuple(m for m in self.machines[1:] if random.random() < EQUIVOCATOR_CHANCE)
+        for machine in self.equivocators:
+            machine.is_rogue, machine.on_boot = (
+                True,
+                partial(sign_twice, random=self._make_random(f"twice {machine.number}")),
+            )
+        self._watch = Watch(self.world.setting, self.machines, is_malice_about=bool(self.rogues or self.equivocators))
+        self._evidence = 0
+        self._one_tip_s: float | None = None
+        self._failure: InvariantBroken | None = None
+
+    def run(self) -> Result:
+        """Run to the end or to the first invariant that does not hold."""
+        with _listening(self.world), self.loop.entered():
+            try:
+                self._run()
+            except InvariantBroken as error:
+                self._failure = error
+            except MathesisError as error:
+                self._failure = InvariantBroken("what is committed can be read", str(error))
+            except NeverSleeps as error:
+                self._failure = InvariantBroken("time goes on", str(error))
+            finally:
+                height = self._compute_height()
+                self._end()
+        deepest = max(machine.deepest_reorg for machine in self.machines)
+        return Result(
+            self.seed,
+            self.journal.digest,
+            dict(self.journal.counts),
+            self.kinds,
+            height,
+            deepest,
+            self._evidence,
+            self._failure,
+        )
+
+    def _make_random(self, name: str) -> Random:
+        return Random(f"{self.seed} {name}")
+
+    def _make_machine(self, number: int, random: Random) -> Machine:
+        host = self.world.network.add_host(_make_address(number), random.choice(SPEEDS))
+        others = [_make_address(other) for other in range(number)]
+        seeds = tuple(random.sample(others, min(len(others), 2)))
+        key = self.world.setting.miners[number]
+        return Machine(self.world, number, host, key, self._make_random(f"machine {number}"), 0.25, seeds)
+
+    def _run(self) -> None:
+        for machine in self.machines:
+            self.loop.call_soon(machine.boot_if_down)
+        people = use_network(self.world.setting, self.machines, self._make_random("load"))
+        self.loop.spawn(Process("people"), people)
+        for number in range(self.rogues):
+            random = self._make_random(f"rogue {number}")
+            host = self.world.network.add_host(_make_address(100 + number), random.choice(SPEEDS))
+            self.loop.spawn(Process(f"rogue {number}"), visit_nodes(self.world, host, self.machines, random))
+        plan_faults(Scene(self.world, self.machines, self._make_random("faults")), self.kinds)
+        while self.loop.time() < END_S:
+            self.loop.run_until(self.loop.time() + CHECK_S)
+            self._check()
+        self._watch.check_replay()
+        self._evidence = self._watch.check_evidence()
+
+    def _check(self) -> None:
+        if self.world.failures:
+            raise self.world.failures[0]
+        if self.loop.errors:
+            raise UnhandledError(self.loop.errors[0])
+        self._watch.check_running()
+        now_s, tips = self.loop.time(), self._watch.compute_tips()
+        if now_s > FAULTS_S and self._one_tip_s is None and len(tips) == 1:
+            self._one_tip_s = now_s
+            self.journal.note("healed")
+        if now_s > FAULTS_S + HEALING_S and self._one_tip_s is None:
+            raise InvariantBroken("one tip after healing", self._describe_tips())
+
+    def _describe_tips(self) -> str:
+        heads = [(m.name, m.validator.parts.chain.head if m.validator else None) for m in self.machines]
+        shown = [f"{name} {head.height} {head.hash.hex()[:8]}" if head else f"{name} down" for name, head in heads]
+        return "found " + ", ".join(shown)
+
+    def _compute_height(self) -> int:
+        return max((m.validator.parts.chain.head.height for m in self.machines if m.validator is not None), default=0)
+
+    def _end(self) -> None:
+        for machine in self.machines:
+            self.loop.call_soon(partial(machine.crash, is_silent=True))
+        self.loop.run_until(self.loop.time())
+
+
+def _make_address(number: int) -> str:
+    """Return an address that is routable, each in a prefix of its own."""
+    return f"{40 + number}.{number}.0.1"
+
+
+class _ErrorCatcher(logging.Handler):
+    """Takes what a node logs as an error for one."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.ERROR)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        process = PROCESS.get()
+        # An error that is one of ours, a full disk for instance, is logged without a trace.
+        if record.exc_info and (process is None or not process.is_dead):
+            self._world.failures.append(UnhandledError(f"{record.getMessage()}: {record.exc_info[1]!r}"))
+
+
+@contextmanager
+def _listening(world: World) -> Iterator[None]:
+    """Fail the run on what its nodes log as an error, and keep everything else they log to themselves."""
+    log, catcher = logging.getLogger("mathesis"), _ErrorCatcher(world)
+    before = log.level, log.propagate
+    log.addHandler(catcher)
+    log.setLevel(logging.ERROR)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(catcher)
+        log.setLevel(before[0])
+        log.propagate = before[1]
+
+
+def run_seed(seed: int, report: Callable[[str], object] | None = None) -> Result:
+    """Run one seed; `report` hears every event as a line."""
+    return Simulation(seed, report).run()
