@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from node.cli.failures import end_in_exit_codes
+from node.cli.lab_simulate import simulate
 from node.cli.output import json_option, print_record
 from node.exit_codes import CommandError, ExitCode
 
@@ -33,6 +34,9 @@ threads_option = click.option("--threads", type=click.IntRange(1, 1024), default
 @click.group()
 def lab() -> None:
     """Compare integer training with float32, find out what breaks, and attack the proof."""
+
+
+lab.add_command(simulate)
 
 
 @lab.command()
