@@ -8,6 +8,7 @@ import asyncio
 import errno
 import json
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from chain.genesis import GENESIS_BYTES_MAX, Genesis
 from chain.signature import SigningKey
 from chain.storage.blob_store import BlobStore
 from chain.storage.block_store import CHECKED_BLOCKS, BlockStore
-from chain.storage.engine import CorruptDatabase
-from chain.storage.files import DiskFiles
+from chain.storage.engine import CorruptDatabase, Engine
+from chain.storage.files import DiskFiles, Files
 from chain.storage.guard import DiskGuard, GuardedEngine, GuardedFiles
 from chain.storage.leveldb import LevelDb
 from consensus.header_rules import make_header_context
 from consensus.ticket import compute_ticket_macs
 from node.api import Api
+from node.bootstrap.start import start_from_peers
 from node.chain import Chain
 from node.data_directory import DataDirectory, DirectoryLock, write_private
 from node.exit_codes import CommandError, ExitCode
@@ -50,6 +52,14 @@ from p2p.addresses import make_address
 from p2p.limits import Limits
 
 log = get_log("node")
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """Where a node keeps things: what opens its database in a folder, and the file system of everything else."""
+
+    open_engine: Callable[[Path], Engine]
+    files: Files
 
 
 @dataclass(slots=True)
@@ -90,16 +100,17 @@ class Node:
         await self.validator.stop()
 
 
-def make_node(options: NodeOptions, directory: DataDirectory, key: SigningKey) -> Node:
-    """Wire a node; raises StorageError, DecodeError."""
+def make_node(options: NodeOptions, directory: DataDirectory, key: SigningKey, disk: Disk | None = None) -> Node:
+    """Wire a node on this machine's disk unless another is given; raises StorageError, DecodeError."""
+    disk = disk or Disk(LevelDb, DiskFiles())
     genesis = directory.read_genesis()
     task = load_task(genesis.task)
     context = make_header_context(genesis, lambda ticket: compute_ticket_macs(task.program, ticket))
     guard = DiskGuard()
-    files = GuardedFiles(DiskFiles(), guard)
+    files = GuardedFiles(disk.files, guard)
     identity, verify = Identity(key, SigningRecord(directory.signed_path, files)), make_ticket_verifier(context, task)
     blobs, kept_states = BlobStore(directory.blobs_path, files), None if options.is_archive else CHECKED_BLOCKS
-    store = BlockStore(GuardedEngine(LevelDb(directory.database_path), guard), kept_states)
+    store = BlockStore(GuardedEngine(disk.open_engine(directory.database_path), guard), kept_states)
     try:
         chain = Chain(store, blobs, context)
         validator = make_validator(
@@ -210,8 +221,8 @@ def _take_genesis(directory: DataDirectory, path: Path) -> None:
     write_private(directory.genesis_path, data)
 
 
-def run(options: NodeOptions) -> int:
-    """Run a node until a signal; returns an exit code."""
+def run(options: NodeOptions, disk: Disk | None = None) -> int:
+    """Run a node until a signal, on this machine's disk unless another is given; returns an exit code."""
     start_journal(options.log_level, is_json=options.output.json)
     directory = DataDirectory(options.directory)
     directory.create()
@@ -223,7 +234,9 @@ def run(options: NodeOptions) -> int:
         if options.genesis_path is not None:
             _take_genesis(directory, options.genesis_path)
         key = load_key(directory.key_path, options.passphrase)
-        asyncio.run(_serve(make_node(options, directory, key)))
+        if options.is_snapshot_sync:
+            start_from_peers(options, directory, key)
+        asyncio.run(_serve(make_node(options, directory, key, disk)))
     except (CorruptDatabase, DecodeError) as error:
         raise CommandError(ExitCode.CORRUPT_DATABASE, str(error)) from None
     except StorageError as error:

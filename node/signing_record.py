@@ -14,6 +14,7 @@ from chain.errors import DecodeError, InvalidBlock, StorageError
 from chain.header import compute_trunk_hash
 from chain.primitives import Hash
 from chain.storage.files import DiskFiles, Files
+from chain.storage.seals import SEAL_BYTES, DamagedFile, seal, unseal
 
 KEPT_HEIGHTS = 64
 """Heights below the highest signed one at which a reorganisation may still have us sign."""
@@ -45,8 +46,9 @@ class SigningRecord:
         if path not in self._heights:
             return None
         try:
-            return decode(Block, self._files.read(path, BLOCK_BYTES_MAX + 1), BLOCK_BYTES_MAX)
-        except (OSError, DecodeError) as error:
+            data = unseal(path.name.encode(), self._files.read(path, SEAL_BYTES + BLOCK_BYTES_MAX + 1))
+            return decode(Block, data, BLOCK_BYTES_MAX)
+        except (OSError, DecodeError, DamagedFile) as error:
             raise StorageError(f"the signing record {path} cannot be read: {error}") from None
 
     def sign_once(self, height: int, trunk_hash: Hash, sign: Callable[[], Block]) -> Block:
@@ -60,7 +62,7 @@ class SigningRecord:
         block, path = sign(), self._path(height, trunk_hash)
         assert (block.header.height, compute_trunk_hash(block.header.trunk)) == (height, trunk_hash)
         try:
-            self._files.write(path, encode(block))
+            self._files.write(path, seal(path.name.encode(), encode(block)))
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from None
         self._heights[path] = height

@@ -1,22 +1,19 @@
 """Content-addressed files: sidecars and checkpoints, written whole or not at all, and checked when they are read.
 
-A blob's name is a BLAKE3 digest of its bytes; whoever stores one may file it under a name of its own kind (a sidecar's
-hash, a checkpoint's root), which its reader verifies by decoding. It knows no record.
+A blob's name is of its own kind (a sidecar's hash, a checkpoint's root), and its file is sealed to that name, so no
+blob is taken for another. It knows no record.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from blake3 import blake3
-
 from chain.errors import StorageError
 from chain.primitives import Hash
 from chain.storage.files import DiskFiles, Files
+from chain.storage.seals import SEAL_BYTES, DamagedFile, seal, unseal
 
 BLOB_BYTES_MAX = 256 * 1024 * 1024
 """No file larger than this is written or read into memory."""
-
-_DIGEST_BYTES = 32
 
 
 class BlobStore:
@@ -39,14 +36,15 @@ class BlobStore:
         """Return a blob's bytes, or None when it is not held; raises StorageError when the file is damaged."""
         path = self._path(name)
         try:
-            data = self._files.read(path, _DIGEST_BYTES + BLOB_BYTES_MAX + 1)
+            data = self._files.read(path, SEAL_BYTES + BLOB_BYTES_MAX + 1)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise StorageError(f"cannot read {path}: {error.strerror}") from None
-        if blake3(data[_DIGEST_BYTES:]).digest() != data[:_DIGEST_BYTES]:
-            raise StorageError(f"{path} is damaged; delete it and it is fetched or computed again")
-        return data[_DIGEST_BYTES:]
+        try:
+            return unseal(name, data)
+        except DamagedFile:
+            raise StorageError(f"{path} is damaged; delete it and it is fetched or computed again") from None
 
     def put(self, name: Hash, data: bytes) -> None:
         """Keep `data` under `name`, on disk before this returns; raises StorageError."""
@@ -55,7 +53,7 @@ class BlobStore:
         if self._files.exists(path):
             return
         try:
-            self._files.write(path, blake3(data).digest() + data)
+            self._files.write(path, seal(name, data))
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from None
 
