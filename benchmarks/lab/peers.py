@@ -4,6 +4,7 @@ Each phase of each side runs in a process of its own, one after another. Where E
 measured alone. What the sides compute is theirs to know (`peers_own`, `peers_ezkl`), what is said of it `peers_page`'s.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ def run_peers(cases: Sequence[PeerCase], plan: Plan, say: Callable[[str], None])
     """Return the page of the cases, telling `say` what is under way; raises LabError when a process fails."""
     machine, version = describe_run(), get_peer_version()
     comparisons = [compare(case, plan, say, is_alone=version is None) for case in cases]
+    machine += f" Load average {os.getloadavg()[0]:.1f} at the end."
     return render_page(comparisons, plan, machine, version)
 
 

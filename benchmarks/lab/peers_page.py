@@ -185,6 +185,9 @@ every side runs in a process of its own, one after another. Ours takes one threa
 EZKL takes its default arguments and its own calibration for least resources; it reads its key from disk for each proof.
 What is ours for each verifier beyond training: *spot checks* commitment and openings of 8 drawn places, for which the
 step is trained again; *Freivalds* commitment and transcript; *re-execution* the commitment.
+
+On a busy machine believe the processors' clock: a long call is made to wait, a short one seldom. On an idle one EZKL's
+wall time is below its processor time, since it takes all processors.
 """
 _STEP = """EZKL: `w − ⅛ xᵀ(x w − t)` for {shapes}, t one-hot: forward product, gradient of half the
 squared error, plain descent; x, w and t are private, the new weights public.
@@ -192,7 +195,7 @@ squared error, plain descent; x, w and t are private, the new weights public.
 _LAYER = """EZKL: `x w` for {shapes}, both private, the product public. No program of ours is a layer
 alone, so ours does more here: the layer is the forward product of its step.
 """
-_OURS = """Ours: a whole step of training, {width} inputs → {width} classes, {batch} examples drawn of 63 random ones:
+_OURS = """Ours: a whole step of training, {width} inputs → {width} classes, batch {batch} from 63 random examples: the
 batch, both views of each operand quantised, forward product, softmax cross-entropy, weight gradient, Adam, delta.
 """
 _FILTER = """A challenge of 8 places shows one wrong element of one tensor of ours with a chance of {chance:.2%}.
