@@ -20,7 +20,8 @@ VERSION = 1
 SEAL_BYTES = 32
 FILE_BYTES_MAX = 8 * 1024 * 1024
 """More than a full book takes, at 64 bytes an entry."""
-ANCHORS_MAX = 2
+ANCHORS_MAX = 8
+"""Kept; as many as there are block-only slots are dialled first, in the order in which they became anchors."""
 
 T = TypeVar("T", "BookRecord", "BansRecord")
 

@@ -5,6 +5,7 @@ buckets, and all of one prefix's addresses in at most 8 of 256 tried ones, so ro
 addresses. Which entry stays is not decided here. Source: Heilman et al. 2015; Bitcoin Core's addrman.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -48,6 +49,7 @@ class Table:
     def __init__(self) -> None:
         """Start empty."""
         self._buckets: dict[int, dict[int, Entry]] = {}
+        self._numbers: list[int] = []
         self._size = 0
 
     def get(self, place: Place) -> Entry | None:
@@ -56,7 +58,10 @@ class Table:
 
     def put(self, place: Place, entry: Entry) -> None:
         """Take an entry; the place must be free."""
-        bucket = self._buckets.setdefault(place.bucket, {})
+        if place.bucket not in self._buckets:
+            self._buckets[place.bucket] = {}
+            insort(self._numbers, place.bucket)
+        bucket = self._buckets[place.bucket]
         assert place.position not in bucket, f"{place} is taken"
         bucket[place.position] = entry
         self._size += 1
@@ -68,15 +73,16 @@ class Table:
         self._size -= 1
         if not bucket:
             del self._buckets[place.bucket]
+            del self._numbers[bisect_left(self._numbers, place.bucket)]
 
     def pick(self, draw: Draw) -> Entry | None:
         """Return an entry of a uniformly drawn bucket, None when there is none.
 
         A crowded bucket is drawn no more often than a sparse one: who fills few buckets is met seldom.
         """
-        if not self._buckets:
+        if not self._numbers:
             return None
-        bucket = self._buckets[sorted(self._buckets)[draw(len(self._buckets))]]
+        bucket = self._buckets[self._numbers[draw(len(self._numbers))]]
         return bucket[sorted(bucket)[draw(len(bucket))]]
 
     def list_buckets(self) -> list[tuple[Entry, ...]]:

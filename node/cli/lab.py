@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from node.cli.failures import end_in_exit_codes
-from node.cli.lab_simulate import simulate
+from node.cli.lab_eclipse import eclipse
 from node.cli.output import json_option, print_record
 from node.exit_codes import CommandError, ExitCode
 
@@ -36,7 +36,7 @@ def lab() -> None:
     """Compare integer training with float32, find out what breaks, and attack the proof."""
 
 
-lab.add_command(simulate)
+lab.add_command(eclipse)
 
 
 @lab.command()

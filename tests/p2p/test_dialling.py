@@ -100,18 +100,40 @@ def test_automatic_dials_are_paced_and_busy_addresses_left_out() -> None:
 
 
 def test_anchors_come_first_and_are_kept_until_others_take_their_place() -> None:
-    anchors = (at("60.1.1.1"), at("61.1.1.1"))
+    anchors = tuple(at(f"{number}.1.1.1") for number in range(60, 64))
     plan = make_plan(100, tried=20)
+    for anchor in anchors:
+        plan.book.on_reached(anchor, NOW_MS)
     plan = DialPlan(plan.book, LIMITS, plan.draw, anchors=anchors)
     assert plan.get_anchors() == anchors
     dials = run(plan, NOW_MS, 1_000)
     assert [(dial.target.address, dial.kind, dial.origin) for dial in dials[:2]] == [
-        (anchor, SlotKind.BLOCK_ONLY, "anchor") for anchor in anchors
+        (anchor, SlotKind.BLOCK_ONLY, "anchor") for anchor in anchors[:2]
     ]
     plan.on_end(dials[0], KEY, NOW_MS + 1_000)
-    assert plan.get_anchors() == (anchors[1], anchors[0])
-    later = [d for d in run(plan, NOW_MS + 1_000, 30_000) if d.kind is SlotKind.BLOCK_ONLY]
-    assert plan.get_anchors() == (anchors[1], later[0].target.address)
+    (third,) = [d for d in run(plan, NOW_MS + 1_000, 30_000) if d.kind is SlotKind.BLOCK_ONLY]
+    assert (third.target.address, third.origin) == (anchors[2], "anchor")
+    assert plan.get_anchors() == anchors
+
+
+def test_an_anchor_that_is_away_keeps_its_place_before_later_ones_for_nine_starts() -> None:
+    away = at("60.1.1.1")
+    book = make_plan(0).book
+    book.on_reached(away, NOW_MS)
+    anchors: tuple[PeerAddress, ...] = (away,)
+    for turn in range(1, 11):
+        now_ms = NOW_MS + turn * DAY_MS
+        plan = DialPlan(book, LIMITS, Random(turn).randrange, anchors=anchors)
+        book.on_reached(at(f"70.{turn}.1.1"), now_ms - 1)
+        for moment_ms in range(now_ms, now_ms + 30_000, 500):
+            for dial in plan.poll(NOBODY, moment_ms):
+                if dial.target.address == away:
+                    plan.on_end(dial, None, moment_ms)
+                else:
+                    plan.on_reached(dial, moment_ms)
+        anchors = plan.get_anchors()
+        assert (anchors[:1] == (away,)) is (turn < 10)
+        assert len(anchors) <= 8
 
 
 def test_static_peers_are_dialled_again_ever_more_slowly_while_they_cannot_be_reached() -> None:
