@@ -3,18 +3,21 @@
 Every byte from a peer is decoded here, within the record's own bound, before anything else looks at it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from chain.block import BLOCK_BYTES_MAX, Block
 from chain.codec import decode, encode
-from chain.errors import DecodeError, InvalidTransaction, MissingData
+from chain.errors import DecodeError, InvalidTransaction, MissingData, StorageError
 from chain.header import HEADER_BYTES_MAX, Header
+from chain.packed import decode_block, decode_transaction
 from chain.primitives import Hash
+from chain.state.snapshot import make_chunk
+from chain.state.tree import NodeSource
+from chain.storage.engine import CorruptDatabase
 from chain.ticket import TICKET_OPENING_BYTES_MAX, TicketOpening
-from chain.transaction import TRANSACTION_BYTES_MAX, Sidecar, Transaction
-from consensus.header_chain import get_locator
+from chain.transaction import Sidecar
+from consensus.header_chain import ChainEntry, get_locator
 from node.chain import SIDECAR_ENCODED_BYTES_MAX, Chain
-from node.gate import LASTING_RULES, TransactionGate
+from node.gate import LASTING_RULES, Answer, Offer, TransactionGate
 from node.importer import Importer
 from node.mempool import AddResult, Mempool
 from node.outcomes import ImportOutcome, ImportResult
@@ -34,6 +37,9 @@ _OUTCOMES = {
     ImportResult.INVALID: Outcome.INVALID,
 }
 
+SERVED_BLOB_BYTES_MAX = 64 * 1024 * 1024
+"""Blobs beyond are not served in parts: one of them is held in memory meanwhile."""
+
 
 class NodeChainPort:
     """Implements `node.ports.ChainPort` over the node's own parts."""
@@ -44,6 +50,7 @@ class NodeChainPort:
         self._importer = importer
         self._mempool = mempool
         self._gate = gate
+        self._served_blob: tuple[Hash, bytes] | None = None
 
     def get_tip(self) -> Tip:
         """Return the head."""
@@ -94,6 +101,26 @@ class NodeChainPort:
         block = self._chain.store.get_block(block_hash)
         return None if block is None else encode(block.opening)
 
+    def get_state_chunk(self, root: Hash, first: Hash) -> bytes | None:
+        """Return an encoded chunk of the state under the root of a block whose state is kept."""
+        entry: ChainEntry | None = self._chain.head
+        while entry is not None and self._chain.store.is_state_kept(entry.height):
+            if entry.header.foliage.state_root == root:
+                return _make_chunk(self._chain.store, root, first)
+            entry = entry.parent
+        return None
+
+    def get_blob_part(self, name: Hash, offset: int, length_max: int) -> tuple[int, bytes] | None:
+        """Return the size of a blob and its bytes from `offset` on."""
+        held = self._served_blob
+        if held is None or held[0] != name:
+            data = self._chain.blobs.get(name)
+            if data is None or len(data) > SERVED_BLOB_BYTES_MAX:
+                return None
+            # Its parts are asked for one after another, and each would read and verify the whole file.
+            held = self._served_blob = (name, data)
+        return len(held[1]), held[1][offset : offset + length_max]
+
     def get_transaction_bytes(self, transaction_hash: Hash) -> bytes | None:
         """Return an encoded transaction of the pool."""
         packed = self._mempool.get(transaction_hash)
@@ -115,26 +142,50 @@ class NodeChainPort:
     async def submit_block(self, block: bytes, sidecars: tuple[bytes, ...]) -> SubmitResult:
         """Import a block and the block data beside it."""
         try:
-            decoded = decode(Block, block, BLOCK_BYTES_MAX)
+            decoded = decode_block(block)
             beside = tuple(decode(Sidecar, data, SIDECAR_ENCODED_BYTES_MAX) for data in sidecars)
         except DecodeError:
             return SubmitResult(Outcome.INVALID, "decode")
         return _to_submit_result(await self._importer.import_block(decoded, beside))
 
-    async def submit_transaction(self, transaction: bytes, sidecar: bytes | None) -> SubmitResult:
-        """Offer a transaction to the pool."""
-        try:
-            decoded = decode(Transaction, transaction, TRANSACTION_BYTES_MAX)
-            beside = None if sidecar is None else decode(Sidecar, sidecar, SIDECAR_ENCODED_BYTES_MAX)
-            result = await self._gate.admit(decoded, beside)
-        except DecodeError:
-            return SubmitResult(Outcome.INVALID, "decode")
-        except MissingData as error:
-            return SubmitResult(Outcome.MISSING_DATA, missing=tuple(Hash(name) for name in error.hashes))
-        except InvalidTransaction as error:
-            return SubmitResult(Outcome.INVALID if error.rule in LASTING_RULES else Outcome.REFUSED, error.rule)
-        return SubmitResult(Outcome.ALREADY_KNOWN if result is AddResult.ALREADY_KNOWN else Outcome.ACCEPTED)
+    async def submit_transactions(self, offers: Sequence[tuple[bytes, bytes | None]]) -> list[SubmitResult]:
+        """Offer transactions to the pool, in their order."""
+        decoded = [_decode_offer(*offer) for offer in offers]
+        answers = iter(await self._gate.admit_many([offer for offer in decoded if offer is not None]))
+        return [
+            SubmitResult(Outcome.INVALID, "decode") if offer is None else _to_result(next(answers)) for offer in decoded
+        ]
+
+
+def _make_chunk(nodes: NodeSource, root: Hash, first: Hash) -> bytes | None:
+    try:
+        return encode(make_chunk(nodes, root, first))
+    except CorruptDatabase:
+        raise
+    except StorageError:
+        # Pruned while it was read: whoever asked takes a younger state.
+        return None
 
 
 def _to_submit_result(outcome: ImportOutcome) -> SubmitResult:
     return SubmitResult(_OUTCOMES[outcome.result], outcome.rule, outcome.missing)
+
+
+def _decode_offer(transaction: bytes, sidecar: bytes | None) -> Offer | None:
+    """Return what a peer offers, None when it cannot be decoded."""
+    try:
+        beside = None if sidecar is None else decode(Sidecar, sidecar, SIDECAR_ENCODED_BYTES_MAX)
+        return Offer(decode_transaction(transaction), beside)
+    except DecodeError:
+        return None
+
+
+def _to_result(answer: Answer) -> SubmitResult:
+    match answer:
+        case MissingData():
+            return SubmitResult(Outcome.MISSING_DATA, missing=tuple(Hash(name) for name in answer.hashes))
+        case InvalidTransaction():
+            return SubmitResult(Outcome.INVALID if answer.rule in LASTING_RULES else Outcome.REFUSED, answer.rule)
+        case AddResult.ALREADY_KNOWN:
+            return SubmitResult(Outcome.ALREADY_KNOWN)
+    return SubmitResult(Outcome.ACCEPTED)

@@ -17,7 +17,7 @@ from p2p.connection import Connection, Established
 from p2p.handshake import Role, Session
 from p2p.limits import Limits, TokenBucket
 from p2p.messages import Message, Ping, Pong, Status
-from p2p.serve import Server
+from p2p.serve import Server, takes_long
 from p2p.slots import SlotKind
 
 
@@ -106,6 +106,10 @@ class Link:
         self._wake.set()
         return self._queue_bytes <= self._limits.send_queue_bytes_max
 
+    async def send_now(self, message: Message) -> None:
+        """Send a message past the queue; for a link whose writer does not run. Raises OSError."""
+        await self.wire.send(self._connection.send(message))
+
     def serve(self, question: Question) -> bool:
         """Queue a question; False when too many wait already."""
         self._backlog.append(question)
@@ -119,7 +123,9 @@ class Link:
                 self._wake.clear()
                 await self._wake.wait()
             if not self._queue:
-                self.send(server.answer(self._backlog.popleft()))
+                question = self._backlog.popleft()
+                is_long = takes_long(question)
+                self.send(await asyncio.to_thread(server.answer, question) if is_long else server.answer(question))
             frame = self._queue.popleft()
             await self.wire.send(frame)
             self.sent_bytes += len(frame)

@@ -61,6 +61,8 @@ class NodeOptions:
     """Origins of web pages that may call the RPC; none by default."""
     passphrase: str = field(default="", repr=False)
     """Opens the keystore; the empty one belongs to keys made for development."""
+    is_snapshot_sync: bool = False
+    """Start an empty directory from a recent state of the peers instead of replaying every block."""
     is_archive: bool = False
     """Keep every state instead of the last ones."""
     output: OutputOptions = OutputOptions()

@@ -6,7 +6,7 @@ Whoever owns the sockets and the chain carries them out, in order; here nothing 
 from dataclasses import dataclass
 
 from chain.primitives import Hash, PublicKey
-from p2p.messages import GetHeaders, GetTransactions, Item, Message
+from p2p.messages import GetBlobPart, GetHeaders, GetStateChunk, GetTransactions, Item, Message
 from p2p.score import Fault
 
 Peer = PublicKey
@@ -21,7 +21,7 @@ class Send:
     message: Message
 
 
-Question = GetHeaders | GetTransactions | Item
+Question = GetHeaders | GetTransactions | GetStateChunk | GetBlobPart | Item
 """What is answered from the chain, or pushed from it, when the peer has room."""
 
 

@@ -9,16 +9,16 @@ from p2p.assembly import Assembly
 from p2p.errors import RemoteProtocolError
 from p2p.fetch import Fetcher
 from p2p.limits import BoundedSet, Limits
-from p2p.messages import ITEM_NAMES, Inventory, Item, ItemKind
+from p2p.messages import Inventory, Item, ItemKind
 from p2p.view import ChainView
 
 REJECTED_MAX = 16_384
 
 
 def validate_kind(item: Item) -> None:
-    """Refuse an item of a kind that does not exist; raises RemoteProtocolError."""
-    if item.kind >= len(ITEM_NAMES):
-        raise RemoteProtocolError("item-kind", f"found {item.kind}, expected a kind < {len(ITEM_NAMES)}")
+    """Refuse an item of a kind that GetData does not know; raises RemoteProtocolError."""
+    if item.kind > ItemKind.OPENING:
+        raise RemoteProtocolError("item-kind", f"found {item.kind}, expected a kind <= {ItemKind.OPENING}")
 
 
 def has_item(chain: ChainView, item: Item) -> bool:

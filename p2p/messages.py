@@ -24,6 +24,8 @@ HANDSHAKE_BYTES_MAX = 4 * 1024
 HEADERS_MAX = 2_000
 ITEMS_MAX = 1_000
 ADDRESSES_MAX = 1_000
+CHUNK_BYTES_MAX = 1024 * 1024
+"""A chunk of a state, or a part of a blob."""
 LOCATOR_MAX = 64
 ENVELOPE_BYTES_MAX = 7
 """What a frame adds to its payload: array header, kind, and a byte string's header."""
@@ -42,9 +44,13 @@ class ItemKind:
     """A block without the transactions that its receiver has."""
     OPENING = 4
     """The opening of a block's ticket."""
+    STATE = 5
+    """The state under a root; asked for by GetStateChunk alone."""
+    BLOB = 6
+    """A blob by its name; asked for by GetBlobPart alone."""
 
 
-ITEM_NAMES = ("block", "transaction", "sidecar", "compact block", "ticket opening")
+ITEM_NAMES = ("block", "transaction", "sidecar", "compact block", "ticket opening", "state", "blob")
 """What each kind is called, by its number."""
 
 
@@ -215,6 +221,41 @@ class OpeningMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class GetStateChunk:
+    """Ask for the leaves under a state root from the path `first` on."""
+
+    root: HashField
+    first: HashField
+
+
+@dataclass(frozen=True, slots=True)
+class StateChunkMessage:
+    """An encoded chunk of the state under `root` from the path `first` on, which proves itself."""
+
+    root: HashField
+    first: HashField
+    chunk: Annotated[bytes, Bytes(1, CHUNK_BYTES_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class GetBlobPart:
+    """Ask for bytes of a blob from `offset` on."""
+
+    name: HashField
+    offset: U64
+
+
+@dataclass(frozen=True, slots=True)
+class BlobPart:
+    """Bytes of a blob from `offset` on, and how many the whole blob has."""
+
+    name: HashField
+    offset: U64
+    size_bytes: U64
+    data: Annotated[bytes, Bytes(0, CHUNK_BYTES_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """The envelope of every message."""
 
@@ -244,6 +285,10 @@ Message = (
     | Transactions
     | PushBlocks
     | OpeningMessage
+    | GetStateChunk
+    | StateChunkMessage
+    | GetBlobPart
+    | BlobPart
 )
 
 KINDS: tuple[tuple[type[Message], int], ...] = (
@@ -268,6 +313,10 @@ KINDS: tuple[tuple[type[Message], int], ...] = (
     (Transactions, FRAME_BYTES_MAX),
     (PushBlocks, CONTROL_BYTES_MAX),
     (OpeningMessage, FRAME_BYTES_MAX),
+    (GetStateChunk, CONTROL_BYTES_MAX),
+    (StateChunkMessage, FRAME_BYTES_MAX),
+    (GetBlobPart, CONTROL_BYTES_MAX),
+    (BlobPart, FRAME_BYTES_MAX),
 )
 """Each kind's record, by its number on the wire, with the bytes that a whole frame of it may take."""
 

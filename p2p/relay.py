@@ -21,8 +21,10 @@ from p2p.messages import (
     ITEM_NAMES,
     BlockMessage,
     CompactMessage,
+    GetBlobPart,
     GetData,
     GetHeaders,
+    GetStateChunk,
     GetTransactions,
     Headers,
     Inventory,
@@ -141,7 +143,7 @@ class Relay:
         """Act on a question; False when the message is none."""
         if isinstance(message, Ping):
             self._actions.append(Send(peer, Pong(message.nonce)))
-        elif isinstance(message, GetHeaders | GetTransactions):
+        elif isinstance(message, GetHeaders | GetTransactions | GetStateChunk | GetBlobPart):
             self._actions.append(Serve(peer, message))
         elif isinstance(message, PushBlocks):
             self._compact.on_push_wish(peer, bool(message.is_wanted))

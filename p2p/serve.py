@@ -11,10 +11,14 @@ from chain.primitives import Hash
 from p2p.actions import Question
 from p2p.compact import make_compact_block
 from p2p.messages import (
+    CHUNK_BYTES_MAX,
     HEADERS_MAX,
+    BlobPart,
     BlockMessage,
     CompactMessage,
+    GetBlobPart,
     GetHeaders,
+    GetStateChunk,
     GetTransactions,
     Headers,
     Item,
@@ -23,6 +27,7 @@ from p2p.messages import (
     NotFound,
     OpeningMessage,
     SidecarMessage,
+    StateChunkMessage,
     TransactionMessage,
     Transactions,
 )
@@ -30,6 +35,11 @@ from p2p.view import ChainView
 
 RECENT_MAX = 4
 """Blocks of which compact forms are kept, and of which single transactions are served."""
+
+
+def takes_long(question: Question) -> bool:
+    """Say whether an answer reads so much that it should be made in another thread."""
+    return isinstance(question, GetStateChunk | GetBlobPart)
 
 
 class Server:
@@ -47,7 +57,19 @@ class Server:
             return Headers(self._chain.get_headers_after(question.locator, HEADERS_MAX))
         if isinstance(question, GetTransactions):
             return self._get_transactions(question) or NotFound((Item(ItemKind.COMPACT, question.block),))
+        if isinstance(question, GetStateChunk):
+            return self._get_chunk(question) or NotFound((Item(ItemKind.STATE, question.root),))
+        if isinstance(question, GetBlobPart):
+            return self._get_part(question) or NotFound((Item(ItemKind.BLOB, question.name),))
         return self._get_content(question) or NotFound((question,))
+
+    def _get_chunk(self, question: GetStateChunk) -> StateChunkMessage | None:
+        chunk = self._chain.get_state_chunk(question.root, question.first)
+        return None if chunk is None else StateChunkMessage(question.root, question.first, chunk)
+
+    def _get_part(self, question: GetBlobPart) -> BlobPart | None:
+        part = self._chain.get_blob_part(question.name, question.offset, CHUNK_BYTES_MAX)
+        return None if part is None else BlobPart(question.name, question.offset, *part)
 
     def _get_content(self, item: Item) -> Message | None:
         if item.kind == ItemKind.COMPACT:

@@ -107,6 +107,17 @@ class ChainView(Protocol):
         """Return the encoded opening of a block's ticket."""
         ...
 
+    def get_state_chunk(self, root: Hash, first: Hash) -> bytes | None:
+        """Return an encoded chunk of the state under a root of the head's branch; None when it is not kept.
+
+        Takes long and may be called in another thread, like `get_blob_part`.
+        """
+        ...
+
+    def get_blob_part(self, name: Hash, offset: int, length_max: int) -> tuple[int, bytes] | None:
+        """Return the size of a blob and its bytes from `offset` on; None when it is not held or too large to serve."""
+        ...
+
     def get_transaction_bytes(self, transaction_hash: Hash) -> bytes | None:
         """Return the encoded transaction, from the pool at least."""
         ...

@@ -18,6 +18,12 @@ _IMPORT, _CHUNK = b"import", b"import/"
 _HEADERS_PER_WRITE = 4_096
 
 
+def get_import_name(engine: Engine) -> Hash | None:
+    """Return the name of the import that was cut off in a database, None when there is none; raises StorageError."""
+    found = SealedRows(engine).get(_IMPORT)
+    return None if found is None else Hash(found)
+
+
 class SnapshotImport:
     """One snapshot's import into one engine, which the caller closes."""
 

@@ -80,6 +80,13 @@ def devnet(directory: Path, blocks: int | None, is_json: bool, *, plain: bool, *
 @click.option(
     "--passphrase", envvar="MATHESIS_PASSPHRASE", default="", help="Opens the node's key (or MATHESIS_PASSPHRASE)."
 )
+@click.option(
+    "--sync",
+    type=click.Choice(["full", "snapshot"]),
+    default="full",
+    show_default=True,
+    help="How an empty directory is filled: every block replayed, or a recent state taken from peers.",
+)
 @click.option("--archive", "is_archive", is_flag=True, help="Keep every state; otherwise the last 288.")
 @_log_level_option
 @json_option
@@ -95,6 +102,7 @@ def node(
     rpc_origins: tuple[str, ...],
     passphrase: str,
     log_level: str,
+    sync: str,
     is_archive: bool,
     is_json: bool,
 ) -> int:
@@ -115,6 +123,7 @@ def node(
         rpc_hosts=rpc_hosts,
         rpc_origins=rpc_origins,
         passphrase=passphrase,
+        is_snapshot_sync=sync == "snapshot",
         is_archive=is_archive,
         output=make_output(is_json),
         log_level=log_level,

@@ -3,6 +3,8 @@
 It answers as `ChainPort` demands, so that the network can be tested over real sockets without a ledger.
 """
 
+from collections.abc import Sequence
+
 from chain.block import Block, compute_transactions_root
 from chain.codec import decode, encode
 from chain.hashing import tagged_hash
@@ -124,6 +126,13 @@ class ScriptedChain:
         block = self.blocks.get(block_hash)
         return None if block is None else encode(decode(Block, block, 2**21).opening)
 
+    def get_state_chunk(self, _root: Hash, _first: Hash) -> bytes | None:
+        return None
+
+    def get_blob_part(self, name: Hash, offset: int, length_max: int) -> tuple[int, bytes] | None:
+        data = self.sidecars.get(name)
+        return None if data is None else (len(data), data[offset : offset + length_max])
+
     def get_transaction_bytes(self, transaction_hash: Hash) -> bytes | None:
         return self.transactions.get(transaction_hash)
 
@@ -153,7 +162,10 @@ class ScriptedChain:
         self.add(record)
         return SubmitResult(Outcome.ACCEPTED)
 
-    async def submit_transaction(self, transaction: bytes, sidecar: bytes | None) -> SubmitResult:
+    async def submit_transactions(self, offers: Sequence[tuple[bytes, bytes | None]]) -> list[SubmitResult]:
+        return [self.submit_transaction(*offer) for offer in offers]
+
+    def submit_transaction(self, transaction: bytes, sidecar: bytes | None) -> SubmitResult:
         record = decode(Transaction, transaction, 2**20)
         if compute_transaction_hash(record) in self.refused:
             return SubmitResult(Outcome.INVALID, "scripted")

@@ -1,0 +1,87 @@
+"""The heaviest chain of headers that some peers show, all rules checked and its work sampled.
+
+Peers are asked in turn from the one that claims the most work; what one has shown counts when the next goes on. A peer
+whose headers or tickets do not hold is left out. It keeps nothing on disk.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from chain.block import Block
+from chain.codec import decode
+from chain.errors import DecodeError, InvalidBlock, InvalidProof
+from chain.hashing import tagged_hash
+from chain.header import HEADER_BYTES_MAX, Header, compute_header_hash
+from chain.primitives import Hash
+from chain.ticket import TICKET_OPENING_BYTES_MAX, TicketOpening
+from consensus.header_chain import ChainEntry, HeaderChain, get_locator
+from consensus.header_rules import HeaderContext, Spread, validate_headers
+from node.admission import VerifyTicket
+from node.bootstrap.client import Client, PeerLost
+from p2p.header_samples import draw_positions
+from p2p.messages import HEADERS_MAX, LOCATOR_MAX, GetData, GetHeaders, Headers, Item, ItemKind, OpeningMessage
+
+REFUSALS = (PeerLost, InvalidBlock, InvalidProof, DecodeError)
+"""What ends the part of one peer."""
+
+
+class HeaderFetch:
+    """Headers by pages from several peers."""
+
+    def __init__(
+        self,
+        context: HeaderContext,
+        genesis: Header,
+        verify_ticket: VerifyTicket,
+        spread: Spread,
+        get_time_ms: Callable[[], int],
+    ) -> None:
+        """Start from genesis' header."""
+        self._context = context
+        self._verify_ticket = verify_ticket
+        self._spread = spread
+        self._get_time_ms = get_time_ms
+        self._chain = HeaderChain(genesis)
+        self.best = self._chain.genesis
+
+    async def fetch(self, clients: Sequence[Client], secret: Hash, on_progress: Callable[[int, int], None]) -> None:
+        """Follow every peer to its end, `best` being the heaviest then; `secret` decides whose tickets are opened."""
+        for client in sorted(clients, key=lambda client: -client.status.total_work):
+            try:
+                while await self._fetch_page(client, secret):
+                    on_progress(self.best.height, max(self.best.height, client.status.height))
+            except REFUSALS as error:
+                client.refuse(str(error))
+
+    async def _fetch_page(self, client: Client, secret: Hash) -> bool:
+        """Take one page; say whether there may be more."""
+        answer = await client.ask(GetHeaders(get_locator(self.best)[:LOCATOR_MAX]), Headers)
+        headers = [decode(Header, data, HEADER_BYTES_MAX) for data in (answer.headers if answer else ())]
+        if not headers:
+            return False
+        parent = self._chain.get(headers[0].foliage.parent_hash)
+        if parent is None:
+            raise InvalidBlock("parent", "found headers from nowhere, expected some behind the locator")
+        now_ms = self._get_time_ms()
+        last = await asyncio.to_thread(validate_headers, self._context, headers, parent, now_ms, self._spread)
+        if last.total_work > self.best.total_work:
+            await self._verify_samples(client, headers, last, tagged_hash("snapshot.sample", secret, last.hash))
+        for header in headers:
+            if compute_header_hash(header) not in self._chain:
+                self._chain.insert(header)
+        is_progress = last.total_work > self.best.total_work
+        if is_progress:
+            best = self._chain.get(last.hash)
+            assert best is not None
+            self.best = best
+        return is_progress and len(headers) == HEADERS_MAX
+
+    async def _verify_samples(self, client: Client, headers: Sequence[Header], last: ChainEntry, secret: Hash) -> None:
+        for position in draw_positions(headers, secret):
+            entry = last.get_ancestor(headers[position].height)
+            answer = await client.ask(GetData((Item(ItemKind.OPENING, entry.hash),)), OpeningMessage)
+            if answer is None or answer.block != entry.hash:
+                raise InvalidProof("ticket-opening", f"found no opening of block {entry.hash.hex()}")
+            opening = decode(TicketOpening, answer.opening, TICKET_OPENING_BYTES_MAX)
+            assert entry.parent is not None
+            await asyncio.to_thread(self._verify_ticket, Block(entry.header, opening, ()), entry.parent)
