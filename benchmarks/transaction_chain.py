@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from chain.block import BLOCK_BYTES_MAX, Block, compute_transactions_root
-from chain.codec import decode
+from chain.block import Block, compute_transactions_root
 from chain.errors import MissingData
 from chain.genesis import Allocation, Genesis, Parameters, TaskSpec
 from chain.hashing import tagged_hash
 from chain.ledger.apply import execute_block
 from chain.ledger.context import BlockDraft, make_context
 from chain.ledger.genesis_state import make_genesis_state
+from chain.packed import decode_block
 from chain.primitives import ATOMS_PER_COIN, Hash
 from chain.signature import SigningKey
 from chain.state.tree import MemoryNodes
@@ -45,9 +45,10 @@ from ml.spec import DIGITS, encode_spec
 from node.admission import Admission
 from node.chain import Chain
 from node.gate import TransactionGate
-from node.importer import Importer, ImportResult
+from node.importer import Importer
 from node.learning import Learning, load_task
 from node.mempool import DEFAULT_BOUNDS, Mempool, PoolBounds
+from node.outcomes import ImportResult
 from node.signatures import Signatures
 from node.threads import spread_in_line, spread_over_threads
 
@@ -191,7 +192,7 @@ def open_load_node(
 
 async def take_block(node: LoadNode, data: bytes) -> None:
     """Import a block as a peer sends it."""
-    outcome = await node.importer.import_block(decode(Block, data, BLOCK_BYTES_MAX))
+    outcome = await node.importer.import_block(decode_block(data))
     assert outcome.result in {ImportResult.EXTENDED, ImportResult.REORGED, ImportResult.SIDE_BRANCH}, outcome
 
 

@@ -7,11 +7,16 @@ A packed transaction is made of bytes that were decoded, or by encoding once; ei
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from chain.block import Block
+import msgpack
+
+from chain.block import BLOCK_BYTES_MAX, TRANSACTIONS_PER_BLOCK_MAX, Block
 from chain.codec import compute_array_header, decode, encode
+from chain.errors import DecodeError
 from chain.hashing import tagged_hash
+from chain.header import HEADER_BYTES_MAX, Header
 from chain.merkle import compute_root
 from chain.primitives import Hash
+from chain.ticket import TicketOpening
 from chain.transaction import TRANSACTION_BYTES_MAX, Transaction
 
 _BODY_START = 1
@@ -66,6 +71,52 @@ def pack_transaction(transaction: Transaction) -> PackedTransaction:
 def decode_transaction(data: bytes) -> PackedTransaction:
     """Return the transaction whose canonical encoding is `data`; raises DecodeError."""
     return _pack(decode(Transaction, data, TRANSACTION_BYTES_MAX), data)
+
+
+def decode_block(data: bytes) -> PackedBlock:
+    """Return the block whose canonical encoding is `data`; raises DecodeError.
+
+    It is cut where its items end, so that every transaction keeps its own bytes and is decoded from them alone.
+    """
+    if len(data) > BLOCK_BYTES_MAX:
+        raise DecodeError(f"Block: found {len(data)} bytes, expected at most {BLOCK_BYTES_MAX}")
+    try:
+        header, opening, *transactions = _cut_block(data)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise DecodeError(f"Block: not msgpack of this shape: {error}") from None
+    packed = tuple(decode_transaction(part) for part in transactions)
+    block = Block(
+        decode(Header, header, HEADER_BYTES_MAX),
+        decode(TicketOpening, opening, BLOCK_BYTES_MAX),
+        tuple(each.transaction for each in packed),
+    )
+    whole = PackedBlock(block, packed)
+    # The heads of both arrays could be written longer, and something could follow.
+    if whole.encode() != data:
+        raise DecodeError("Block: the encoding is not the canonical one")
+    return whole
+
+
+def _cut_block(data: bytes) -> list[bytes]:
+    """Return the bytes of header, opening and each transaction; raises DecodeError and what msgpack raises."""
+    reader = msgpack.Unpacker(max_map_len=0, max_ext_len=0, max_buffer_size=len(data) + 1)
+    reader.feed(data)
+    _expect_length(reader.read_array_header(), 3, 3)
+    parts = [_cut_item(reader, data) for _ in range(2)]
+    count = reader.read_array_header()
+    _expect_length(count, 0, TRANSACTIONS_PER_BLOCK_MAX)
+    return parts + [_cut_item(reader, data) for _ in range(count)]
+
+
+def _cut_item(reader: msgpack.Unpacker, data: bytes) -> bytes:
+    start: int = reader.tell()
+    reader.skip()
+    return data[start : reader.tell()]
+
+
+def _expect_length(found: int, low: int, high: int) -> None:
+    if not low <= found <= high:
+        raise DecodeError(f"Block: found an array of {found}, expected {low} to {high}")
 
 
 def pack_block(block: Block) -> PackedBlock:

@@ -83,7 +83,7 @@ class Importer:
             await self._job_under_way
 
     async def import_block(
-        self, block: Block, sidecars: tuple[Sidecar, ...] = (), effects: BlockEffects | None = None
+        self, block: Block | PackedBlock, sidecars: tuple[Sidecar, ...] = (), effects: BlockEffects | None = None
     ) -> ImportOutcome:
         """Import a block with the block data that came beside it.
 
@@ -138,12 +138,13 @@ class Importer:
             await asyncio.shield(self._job_under_way)
 
     async def _import_block(
-        self, block: Block, sidecars: tuple[Sidecar, ...], effects: BlockEffects | None
+        self, offered: Block | PackedBlock, sidecars: tuple[Sidecar, ...], effects: BlockEffects | None
     ) -> ImportOutcome:
+        block = offered.block if isinstance(offered, PackedBlock) else offered
         block_hash = compute_header_hash(block.header)
         if self._chain.has_block(block_hash):
             return ImportOutcome(ImportResult.ALREADY_KNOWN, block_hash)
-        packed = pack_block(block)
+        packed = offered if isinstance(offered, PackedBlock) else pack_block(block)
         refusal = self._check_content(packed, block_hash) or self.admission.admit(block.header, block_hash)
         if refusal is not None:
             return refusal

@@ -1,9 +1,11 @@
-"""What peers sent, on its way to the chain: judged one piece at a time, in the order in which it came.
+"""What peers sent, on its way to the chain: headers and blocks one at a time, transactions in batches behind them.
 
-It asks the chain and tells the relay; a failure of the chain is ours and ends it. It holds no rule.
+So a flood of transactions holds up no block for longer than one batch takes. It asks the chain and tells the relay; a
+failure of the chain is ours and ends it. It holds no rule.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 from node.ports import ChainPort, Outcome, SubmitResult
@@ -11,11 +13,11 @@ from p2p.actions import DeliverBlock, DeliverHeaders, DeliverTransaction, Delive
 from p2p.relay import Relay
 
 TRANSACTIONS_QUEUED_MAX = 256
-"""Transactions waiting to be judged; beyond, new ones are let go."""
+"""Transactions waiting to be judged, all in the next batch; beyond, new ones are let go."""
 
 
 class Judge:
-    """One queue before the chain."""
+    """Two queues before the chain."""
 
     def __init__(
         self, chain: ChainPort, relay: Relay, get_now_ms: Callable[[], int], on_judged: Callable[[Delivery, bool], None]
@@ -25,36 +27,52 @@ class Judge:
         self._relay = relay
         self._get_now_ms = get_now_ms
         self._on_judged = on_judged
-        self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
+        self._content: deque[DeliverHeaders | DeliverBlock] = deque()
+        self._transactions: deque[DeliverTransaction] = deque()
+        self._has_work = asyncio.Event()
 
     @property
     def waiting(self) -> int:
         """How many pieces wait."""
-        return self._deliveries.qsize()
+        return len(self._content) + len(self._transactions)
 
     def put(self, delivery: Delivery) -> None:
-        """Take a piece of content; a transaction is let go when too much waits."""
-        if isinstance(delivery, DeliverTransaction) and self._deliveries.qsize() >= TRANSACTIONS_QUEUED_MAX:
+        """Take a piece of content; a transaction is let go when too many wait."""
+        if not isinstance(delivery, DeliverTransaction):
+            self._content.append(delivery)
+        elif len(self._transactions) < TRANSACTIONS_QUEUED_MAX:
+            self._transactions.append(delivery)
+        else:
             result = SubmitResult(Outcome.REFUSED, "busy")
             self._relay.on_transaction_outcome(delivery.peer, delivery.hash, result)
-        else:
-            self._deliveries.put_nowait(delivery)
+        self._has_work.set()
 
     async def run(self) -> None:
         """Judge until cancelled; raises what the chain raises."""
         while True:
-            delivery = await self._deliveries.get()
-            result = await self._submit(delivery)
-            self._on_judged(delivery, result.outcome is Outcome.ACCEPTED)
+            await self._has_work.wait()
+            if self._content:
+                delivery = self._content.popleft()
+                result = await self._submit(delivery)
+                self._on_judged(delivery, result.outcome is Outcome.ACCEPTED)
+            elif self._transactions:
+                await self._submit_transactions()
+            else:
+                self._has_work.clear()
 
-    async def _submit(self, delivery: Delivery) -> SubmitResult:
+    async def _submit(self, delivery: DeliverHeaders | DeliverBlock) -> SubmitResult:
         if isinstance(delivery, DeliverHeaders):
             result = await self._chain.submit_headers(delivery.headers, delivery.openings)
             self._relay.on_headers_outcome(delivery, result, self._get_now_ms())
-        elif isinstance(delivery, DeliverBlock):
+        else:
             result = await self._chain.submit_block(delivery.block, delivery.sidecars)
             self._relay.on_block_outcome(delivery.peer, delivery.hash, result, self._get_now_ms())
-        else:
-            result = await self._chain.submit_transaction(delivery.transaction, delivery.sidecar)
-            self._relay.on_transaction_outcome(delivery.peer, delivery.hash, result)
         return result
+
+    async def _submit_transactions(self) -> None:
+        batch = tuple(self._transactions)
+        self._transactions.clear()
+        results = await self._chain.submit_transactions([(each.transaction, each.sidecar) for each in batch])
+        for delivery, result in zip(batch, results, strict=True):
+            self._relay.on_transaction_outcome(delivery.peer, delivery.hash, result)
+            self._on_judged(delivery, result.outcome is Outcome.ACCEPTED)

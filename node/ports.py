@@ -4,6 +4,7 @@ The importer implements it; tests script it. Everything travels as canonical byt
 under its own limits. Submissions are awaited one at a time, in the order in which they have to be imported.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from p2p.view import ChainView, Outcome, SubmitResult, Tip
@@ -29,6 +30,9 @@ class ChainPort(ChainView, Protocol):
         """
         ...
 
-    async def submit_transaction(self, transaction: bytes, sidecar: bytes | None) -> SubmitResult:
-        """Offer a transaction to the pool; `sidecar` comes with a commit unless `has_sidecar` affirmed it."""
+    async def submit_transactions(self, offers: Sequence[tuple[bytes, bytes | None]]) -> list[SubmitResult]:
+        """Offer transactions to the pool, each with a commit's sidecar unless `has_sidecar` affirmed it.
+
+        The results stand in the order of the offers.
+        """
         ...

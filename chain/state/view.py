@@ -11,7 +11,7 @@ from typing import Generic, TypeVar, cast
 
 from chain.codec import decode, encode
 from chain.primitives import Hash
-from chain.state.lookup import find_values
+from chain.state.lookup import SeenNodes, find_values
 from chain.state.proof import StateProof, prove_key
 from chain.state.tree import NodeChanges, NodeSource, get_value, iter_leaves
 from chain.state.update import update_tree
@@ -40,6 +40,7 @@ class StateView:
         self._changes: dict[bytes, object | None] = {}
         # Forks look at the same root, so what one has read is true for all.
         self._read: dict[bytes, object | None] = {} if base is None else base._read
+        self._seen: SeenNodes = SeenNodes(nodes) if base is None else base._seen
 
     def get(self, key: StateKey[T]) -> T | None:
         """Return the record under `key`, or None; raises StorageError."""
@@ -49,14 +50,14 @@ class StateView:
                 return cast("T | None", view._changes[key.name])
             view = view._base
         if key.name not in self._read:
-            self._read[key.name] = _decode(key, get_value(self._nodes, self.root, key.name))
+            self._read[key.name] = _decode(key.record, get_value(self._nodes, self.root, key.name))
         return cast("T | None", self._read[key.name])
 
     def read_ahead(self, keys: Iterable[StateKey[T]]) -> None:
         """Read what stands under many keys at once, for `get` to find it at hand; raises StorageError."""
         wanted = {key.name: key for key in keys if key.name not in self._read}
-        values = find_values(self._nodes, self.root, wanted)
-        self._read.update({name: _decode(wanted[name], data) for name, data in values.items()})
+        values = find_values(self._seen, self.root, wanted)
+        self._read.update({name: _decode(wanted[name].record, data) for name, data in values.items()})
 
     def get_existing(self, key: StateKey[T]) -> T:
         """Return the record under a key that the ledger's own rules guarantee."""
@@ -86,7 +87,7 @@ class StateView:
         """Return the root after all changes and the nodes that come and go with it; this view stays as it is."""
         changes = self._collect_changes()
         values = {name: None if record is None else encode(record) for name, record in changes.items()}
-        update = update_tree(self._nodes, self.root, values)
+        update = update_tree(self._seen, self.root, values)
         return update.root, update.nodes
 
     def prove(self, key: StateKey[T]) -> StateProof:
@@ -107,5 +108,5 @@ class StateView:
         return below | self._changes
 
 
-def _decode(key: StateKey[T], data: bytes | None) -> T | None:
-    return None if data is None else decode(key.record, data, VALUE_BYTES_MAX)
+def _decode(record: type[T], data: bytes | None) -> T | None:
+    return None if data is None else decode(record, data, VALUE_BYTES_MAX)

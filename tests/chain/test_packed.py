@@ -1,16 +1,17 @@
 """Packed transactions and blocks: whatever is taken from their bytes is what their records say."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chain.block import Block, compute_transactions_root
-from chain.codec import encode
+from chain.block import BLOCK_BYTES_MAX, Block, compute_transactions_root
+from chain.codec import decode, encode
 from chain.errors import DecodeError
 from chain.hashing import tagged_hash
-from chain.packed import decode_transaction, pack_block, pack_transaction
+from chain.packed import decode_block, decode_transaction, pack_block, pack_transaction
 from chain.primitives import Hash, PublicKey, Signature
 from chain.transaction import (
     TRANSACTION_BYTES_MAX,
@@ -52,6 +53,7 @@ def test_a_packed_block_is_the_block(transactions: list[Transaction]) -> None:
     block = replace(chain.blocks[0], transactions=tuple(transactions))
     packed = pack_block(block)
     assert packed.encode() == encode(block)
+    assert decode_block(packed.encode()) == packed
     assert packed.compute_size_bytes() == len(encode(block))
     assert packed.compute_transactions_root() == compute_transactions_root(block.transactions)
 
@@ -79,3 +81,49 @@ def test_arrays_short_and_long_have_their_own_heads() -> None:
     for count in (0, 15, 16, 4_096):
         block: Block = replace(chain.blocks[0], transactions=(transaction,) * count)
         assert pack_block(block).encode() == encode(block)
+
+
+def test_a_block_has_one_encoding_and_no_other() -> None:
+    """What `decode` refuses is refused here too: longer heads, what follows, what is cut off, what is another shape."""
+    chain = LedgerChain()
+    chain.mine(chain.sign(DAVE, Transfer(make_public_key(7), 1)))
+    block = chain.blocks[0]
+    data, count_place = encode(block), len(encode(replace(block, transactions=()))) - 1
+    assert data[0] == 0x93
+    assert data[count_place] == 0x91
+    for altered in (
+        b"",
+        data[:-1],
+        data + b"\x00",
+        b"\xdc\x00\x03" + data[1:],
+        data[:count_place] + b"\xdc\x00\x01" + data[count_place + 1 :],
+        data[:count_place] + b"\x92" + data[count_place + 1 :],
+        data[:count_place] + b"\xdd\xff\xff\xff\xff" + data[count_place + 1 :],
+        b"\x94" + data[1:] + b"\xc0",
+        data[:count_place] + b"\x91\xc0",
+        b"\x93\xc0\xc0\x90",
+        b"\x93" + b"\x91" * 5_000,
+        bytes(BLOCK_BYTES_MAX + 1),
+    ):
+        with pytest.raises(DecodeError):
+            decode_block(altered)
+        with pytest.raises(DecodeError):
+            decode(Block, altered, BLOCK_BYTES_MAX)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_bytes_are_a_block_for_both_decoders_or_for_none(data: st.DataObject) -> None:
+    chain = LedgerChain()
+    chain.mine(chain.sign(DAVE, Transfer(make_public_key(7), 1)))
+    raw = bytearray(encode(chain.blocks[0]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    assert _try(lambda: decode(Block, bytes(raw), BLOCK_BYTES_MAX)) == _try(lambda: decode_block(bytes(raw)).block)
+
+
+def _try(read: Callable[[], Block]) -> Block | None:
+    try:
+        return read()
+    except DecodeError:
+        return None

@@ -71,7 +71,7 @@ class Side:
             self.relay.on_block_outcome(action.peer, action.hash, result, now_ms)
         else:
             assert isinstance(action, DeliverTransaction)
-            result = asyncio.run(self.chain.submit_transaction(action.transaction, action.sidecar))
+            result = self.chain.submit_transaction(action.transaction, action.sidecar)
             self.relay.on_transaction_outcome(action.peer, action.hash, result)
 
     def list_sent(self, kind: type[Message]) -> list[Message]:

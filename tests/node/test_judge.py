@@ -1,0 +1,121 @@
+"""The judge takes blocks before transactions, transactions in batches, and lets a flood go."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from chain.codec import encode
+from chain.hashing import tagged_hash
+from chain.packed import pack_transaction
+from chain.primitives import Hash, PublicKey
+from chain.transaction import Transfer
+from node import judge as module
+from node.judge import Judge
+from node.ports import Outcome, SubmitResult
+from p2p.actions import DeliverBlock, DeliverTransaction, Delivery
+from p2p.limits import Limits
+from p2p.relay import Relay
+from tests.support.ledger import DAVE, LedgerChain, make_public_key
+from tests.support.scripted_chain import ScriptedChain
+
+PEER = PublicKey(b"\x07" * 32)
+LEDGER = LedgerChain()
+
+
+class WatchedChain(ScriptedChain):
+    """A scripted chain that notes what it is asked, and takes its time over transactions when told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[object] = []
+        self.is_open = asyncio.Event()
+        self.is_open.set()
+
+    async def submit_block(self, block: bytes, sidecars: tuple[bytes, ...]) -> SubmitResult:
+        self.asked.append("block")
+        return SubmitResult(Outcome.ALREADY_KNOWN)
+
+    async def submit_transactions(self, offers: Sequence[tuple[bytes, bytes | None]]) -> list[SubmitResult]:
+        self.asked.append(len(offers))
+        await self.is_open.wait()
+        return await super().submit_transactions(offers)
+
+
+class Court:
+    """A judge at work and what came of it."""
+
+    def __init__(self) -> None:
+        self.chain = WatchedChain()
+        self.relay = Relay(self.chain, Limits(), Hash(bytes(32)))
+        self.judged: list[tuple[Delivery, bool]] = []
+        self.judge = Judge(self.chain, self.relay, lambda: 0, lambda *told: self.judged.append(told))
+
+    async def run_until(self, count: int) -> None:
+        task = asyncio.create_task(self.judge.run())
+        async with asyncio.timeout(10):
+            while len(self.judged) < count:
+                await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def make_delivery(number: int) -> DeliverTransaction:
+    transaction = LEDGER.sign(DAVE, Transfer(make_public_key(7), number + 1), nonce=number)
+    return DeliverTransaction(PEER, pack_transaction(transaction).hash, encode(transaction), None)
+
+
+def make_block(number: int) -> DeliverBlock:
+    return DeliverBlock(PEER, tagged_hash("test.block", bytes([number])), b"", ())
+
+
+async def test_blocks_go_before_transactions_that_came_first() -> None:
+    court = Court()
+    for number in range(5):
+        court.judge.put(make_delivery(number))
+    court.judge.put(make_block(0))
+    court.judge.put(make_block(1))
+    assert court.judge.waiting == 7
+    await court.run_until(7)
+    assert court.chain.asked == ["block", "block", 5]
+    assert [is_new for _, is_new in court.judged] == [False, False, *[True] * 5]
+
+
+async def test_a_block_waits_for_one_batch_at_most() -> None:
+    court = Court()
+    court.chain.is_open.clear()
+    court.judge.put(make_delivery(0))
+    task = asyncio.create_task(court.judge.run())
+    while not court.chain.asked:
+        await asyncio.sleep(0)
+    for number in range(1, 9):
+        court.judge.put(make_delivery(number))
+    court.judge.put(make_block(0))
+    court.chain.is_open.set()
+    while len(court.judged) < 10:
+        await asyncio.sleep(0)
+    assert court.chain.asked == [1, "block", 8]
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_each_is_told_its_own_result() -> None:
+    court = Court()
+    deliveries = [make_delivery(number) for number in range(3)]
+    court.chain.refused.add(deliveries[1].hash)
+    for delivery in deliveries:
+        court.judge.put(delivery)
+    await court.run_until(3)
+    assert court.judged == [(deliveries[0], True), (deliveries[1], False), (deliveries[2], True)]
+
+
+async def test_a_flood_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TRANSACTIONS_QUEUED_MAX", 4)
+    court = Court()
+    for number in range(20):
+        court.judge.put(make_delivery(number))
+    for number in range(3):
+        court.judge.put(make_block(number))
+    assert court.judge.waiting == 7
+    await court.run_until(7)
+    assert court.chain.asked == ["block"] * 3 + [4]
