@@ -24,7 +24,7 @@ SLOTS = (SlotKind.FULL, SlotKind.BLOCK_ONLY)
 CONNECT_MS = 60_000
 """How long a start is given to fill its slots."""
 STEP_MS = 500
-IDLE_STEP_MS = 30_000
+IDLE_STEP_MS = 60_000
 FIRST_PREFIXES = (11 << 8, 100 << 8)
 LAST_PREFIXES = (128 << 8, 169 << 8)
 """Two spans of /16 that are global throughout; honest and poisoned addresses are drawn from both."""
@@ -72,7 +72,8 @@ class World:
 
     random: Random
     siege: Siege
-    poisoned: set[PeerAddress] = field(default_factory=set)
+    honest: list[PeerAddress] = field(default_factory=list)
+    poisoned_ips: set[bytes] = field(default_factory=set)
     offline: set[PeerAddress] = field(default_factory=set)
 
     def draw_prefixes(self, count: int) -> list[int]:
@@ -82,14 +83,13 @@ class World:
 
     def answers(self, address: PeerAddress) -> bool:
         """Say whether a node is reached at an address."""
-        return address in self.poisoned or address not in self.offline
+        return address not in self.offline
 
-    def redraw(self, book: AddressBook) -> None:
+    def redraw(self) -> None:
         """Let chance decide anew which honest nodes are up."""
+        chances = self.random.choices(range(100), k=len(self.honest))
         self.offline = {
-            entry.address
-            for entry in book
-            if entry.address not in self.poisoned and self.random.randrange(100) >= self.siege.online_percent
+            a for a, chance in zip(self.honest, chances, strict=True) if chance >= self.siege.online_percent
         }
 
 
@@ -108,7 +108,7 @@ def run_siege(siege: Siege, seed: int) -> Outcome:
         now_ms = _wait(world, plan, now_ms, siege.hours_between * 3_600_000)
         plan, now_ms = _restart(world, book, plan, now_ms)
         _count(world, plan, outcome)
-    outcome.tried_addresses = sum(entry.is_tried and entry.address in world.poisoned for entry in book)
+    outcome.tried_addresses = sum(entry.is_tried and entry.address.ip in world.poisoned_ips for entry in book)
     return outcome
 
 
@@ -116,13 +116,14 @@ def _restart(world: World, book: AddressBook, plan: DialPlan, now_ms: int) -> tu
     """Start anew from the book and the anchors, while other honest nodes are up than before."""
     anchors = plan.get_anchors() if world.siege.has_anchors else ()
     plan = DialPlan(book, Limits(), world.random.randrange, anchors=anchors)
-    world.redraw(book)
+    world.redraw()
     return plan, _connect(world, plan, now_ms + 60_000)
 
 
 def _meet_honest(world: World, book: AddressBook, now_ms: int) -> None:
     siege = world.siege
     addresses = list(_make_addresses(world, world.draw_prefixes(600), siege.honest_tried + siege.honest_new))
+    world.honest += addresses
     tellers = [compute_prefix(address.ip) for address in addresses[:20]]
     for number, address in enumerate(addresses):
         book.add(SeenAddress(address, 0), tellers[number % len(tellers)], now_ms)
@@ -135,7 +136,7 @@ def _poison(world: World, book: AddressBook, now_ms: int) -> int:
     """Tell all poisoned addresses, each from a prefix of the attacker's drawn at random."""
     prefixes = world.draw_prefixes(world.siege.prefixes)
     addresses = list(_make_addresses(world, prefixes, world.siege.addresses))
-    world.poisoned.update(addresses)
+    world.poisoned_ips.update(address.ip for address in addresses)
     tellers = [Prefix(b"\x04" + prefix.to_bytes(2, "big")) for prefix in prefixes]
     return sum(book.add(SeenAddress(address, 0), world.random.choice(tellers), now_ms) for address in addresses)
 
@@ -186,10 +187,11 @@ def _count(world: World, plan: DialPlan, outcome: Outcome) -> None:
 
 
 def _count_lost(world: World, dials: list[Dial]) -> int:
-    return sum(dial.target.address in world.poisoned for dial in dials)
+    addresses = [dial.target.address for dial in dials]
+    return sum(address is not None and address.ip in world.poisoned_ips for address in addresses)
 
 
 def _compute_share(world: World, buckets: list[tuple[Entry, ...]]) -> float:
     """Return the chance that a bucket drawn uniformly, and an entry of it, is the attacker's."""
-    shares = [sum(entry.address in world.poisoned for entry in bucket) / len(bucket) for bucket in buckets]
+    shares = [sum(entry.address.ip in world.poisoned_ips for entry in bucket) / len(bucket) for bucket in buckets]
     return sum(shares) / len(shares) if shares else 0.0

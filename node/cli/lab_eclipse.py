@@ -13,8 +13,8 @@ from node.exit_codes import CommandError, ExitCode
 
 
 @click.command()
-@click.option("--runs", type=click.IntRange(1), default=1_000, show_default=True, help="Lives of a node, a siege.")
-@click.option("--side-runs", type=click.IntRange(1), default=100, show_default=True, help="The same, of side sieges.")
+@click.option("--runs", type=click.IntRange(1), default=1_000, show_default=True, help="Lives in the widest siege.")
+@click.option("--side-runs", type=click.IntRange(1), default=100, show_default=True, help="In each other siege.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the first run; others follow.")
 @click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes.")
 @click.option("--quick", "is_quick", is_flag=True, help="A few runs, to see in seconds that everything runs.")
