@@ -99,25 +99,25 @@ class Table:
 
 def compute_new_place(salt: bytes, address: PeerAddress, teller: Prefix) -> Place:
     """Return where `address`, told of by `teller`, stands in the table of new addresses."""
-    row = _compute_number(salt, b"new-row", teller, compute_prefix(address.ip)) % NEW_BUCKETS_PER_TELLER
-    bucket = _compute_number(salt, b"new", teller, bytes([row])) % NEW_BUCKETS
-    return Place(bucket, _compute_position(salt, b"new-position", bucket, address))
+    row = _compute_number(salt, b"r", teller + compute_prefix(address.ip)) % NEW_BUCKETS_PER_TELLER
+    bucket = _compute_number(salt, b"n", teller + bytes([row])) % NEW_BUCKETS
+    return Place(bucket, _compute_position(salt, b"p", bucket, address))
 
 
 def compute_tried_place(salt: bytes, address: PeerAddress) -> Place:
     """Return where `address` stands in the table of tried addresses."""
-    row = _compute_number(salt, b"tried-row", *_pack(address)) % TRIED_BUCKETS_PER_PREFIX
-    bucket = _compute_number(salt, b"tried", compute_prefix(address.ip), bytes([row])) % TRIED_BUCKETS
-    return Place(bucket, _compute_position(salt, b"tried-position", bucket, address))
+    row = _compute_number(salt, b"R", _pack(address)) % TRIED_BUCKETS_PER_PREFIX
+    bucket = _compute_number(salt, b"T", compute_prefix(address.ip) + bytes([row])) % TRIED_BUCKETS
+    return Place(bucket, _compute_position(salt, b"P", bucket, address))
 
 
-def _compute_position(salt: bytes, table: bytes, bucket: int, address: PeerAddress) -> int:
-    return _compute_number(salt, table, bucket.to_bytes(2, "little"), *_pack(address)) % BUCKET_SIZE
+def _compute_position(salt: bytes, purpose: bytes, bucket: int, address: PeerAddress) -> int:
+    return _compute_number(salt, purpose, bucket.to_bytes(2, "little") + _pack(address)) % BUCKET_SIZE
 
 
-def _compute_number(salt: bytes, *parts: bytes) -> int:
-    return int.from_bytes(tagged_hash("address", salt, *parts)[:8], "little")
+def _compute_number(salt: bytes, purpose: bytes, subject: bytes) -> int:
+    return int.from_bytes(tagged_hash("address", salt + purpose + subject)[:8], "little")
 
 
-def _pack(address: PeerAddress) -> tuple[bytes, bytes]:
-    return address.ip, address.port.to_bytes(2, "little")
+def _pack(address: PeerAddress) -> bytes:
+    return address.ip + address.port.to_bytes(2, "little")

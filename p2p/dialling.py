@@ -81,7 +81,7 @@ class DialPlan:
     draw: Draw
     seeds: tuple[Endpoint, ...] = ()
     anchors: tuple[PeerAddress, ...] = ()
-    """Block-only peers of earlier runs, the oldest first."""
+    """Peers of earlier runs, those first that became anchors first."""
     statics: tuple[Endpoint, ...] = ()
     _anchors_left: list[PeerAddress] = field(default_factory=list)
     _redials: dict[Endpoint, _Redial] = field(default_factory=dict)
@@ -136,9 +136,11 @@ class DialPlan:
     def get_anchors(self) -> tuple[PeerAddress, ...]:
         """Return whom to dial first at the next start: who was first an anchor, as long as it answers now and then.
 
-        An attacker that comes later stands behind them, even when some of them are away for a few starts.
+        Block-only peers become anchors, and full ones while there is room. An attacker that comes later stands behind
+        them, even when some of them are away for a few starts.
         """
-        reached = [dial.target.address for dial in self.list_reached((SlotKind.BLOCK_ONLY,))]
+        dials = self.list_reached((SlotKind.BLOCK_ONLY,)) + self.list_reached((SlotKind.FULL,))
+        reached = [dial.target.address for dial in dials]
         kept = [address for address in self.anchors if address in reached or self._may_answer(address)]
         return tuple(dict.fromkeys(kept + [address for address in reached if address is not None]))[:ANCHORS_MAX]
 
