@@ -34,6 +34,7 @@ class Api:
         self.get_next_nonce = queries.get_next_nonce
         self.report_rates = queries.report_rates
         self.send_transaction = submissions.send_transaction
+        self.send_transactions = submissions.send_transactions
         self.get_work = submissions.get_work
         self.submit_ticket = submissions.submit_ticket
         self.submit_segment = submissions.submit_segment

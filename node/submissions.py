@@ -4,8 +4,11 @@ The half of `node.rpc.api.NodeApi` that changes something. The node signs for it
 gate and the importer like what strangers send.
 """
 
+from collections.abc import Iterator
+
 from chain.codec import decode
-from chain.errors import InvalidBlock
+from chain.errors import DecodeError, InvalidBlock, MathesisError
+from chain.packed import PackedTransaction, decode_transaction
 from chain.primitives import Hash
 from chain.ticket import Ticket, TicketOpening
 from chain.transaction import (
@@ -22,6 +25,8 @@ from chain.transaction import (
 )
 from consensus.header_rules import compute_next_target
 from node.chain import SIDECAR_ENCODED_BYTES_MAX
+from node.gate import Answer, Offer
+from node.mempool import AddResult
 from node.outcomes import ImportResult
 from node.parts import Parts
 from node.producer import Producer
@@ -46,6 +51,13 @@ class NodeSubmissions:
         decoded = decode(Transaction, transaction, TRANSACTION_BYTES_MAX)
         await self._parts.gate.admit(decoded)
         return compute_transaction_hash(decoded)
+
+    async def send_transactions(self, transactions: tuple[bytes, ...]) -> tuple[Hash | MathesisError, ...]:
+        """Offer canonical bytes to the pool together; return each one's hash, or why it was refused."""
+        packed = [_decode(data) for data in transactions]
+        offers = [Offer(each) for each in packed if isinstance(each, PackedTransaction)]
+        answers = iter(await self._parts.gate.admit_many(offers))
+        return tuple(_name(each, answers) for each in packed)
 
     def get_work(self) -> MinerWork:
         """Return what the miner should work on now."""
@@ -101,3 +113,18 @@ class NodeSubmissions:
         transaction = Transaction(body, key.sign(compute_signing_hash(self._parts.chain.ledger_context.chain_id, body)))
         await gate.admit(transaction, sidecar)
         return compute_transaction_hash(transaction)
+
+
+def _decode(data: bytes) -> PackedTransaction | DecodeError:
+    try:
+        return decode_transaction(data)
+    except DecodeError as error:
+        return error
+
+
+def _name(offered: PackedTransaction | DecodeError, answers: Iterator[Answer]) -> Hash | MathesisError:
+    """Return the hash of what was taken, or the error; the next of `answers` is about what could be decoded."""
+    if isinstance(offered, DecodeError):
+        return offered
+    answer = next(answers)
+    return offered.hash if isinstance(answer, AddResult) else answer

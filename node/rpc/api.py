@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Protocol
 
 from chain.block import Block
+from chain.errors import MathesisError
 from chain.genesis import Genesis
 from chain.header import Header
 from chain.ledger.records import Miner
@@ -21,6 +22,9 @@ from consensus.header_proof import HeaderProof
 
 HEADERS_MAX = 2_000
 """Headers one call may ask for."""
+
+SENT_AT_ONCE_MAX = 1_000
+"""Transactions one call may offer; the body's size bounds them too."""
 
 HEIGHTS_MAX = 256
 """Single headers whose proof one call may ask for."""
@@ -307,6 +311,10 @@ class NodeApi(Protocol):
 
     async def send_transaction(self, transaction: bytes) -> Hash:
         """Offer canonical bytes to the pool and announce them; raises DecodeError or InvalidTransaction."""
+        ...
+
+    async def send_transactions(self, transactions: tuple[bytes, ...]) -> tuple[Hash | MathesisError, ...]:
+        """Offer canonical bytes to the pool together, in order; return each one's hash, or why it was refused."""
         ...
 
     def get_work(self) -> MinerWork:

@@ -21,7 +21,15 @@ from consensus.header_proof import HeaderProof
 from consensus.sampling import compute_public_seed
 from node.addresses import parse_address
 from node.rpc import state_views, views
-from node.rpc.api import HEADERS_MAX, HEIGHTS_MAX, MinerRates, NodeApi, OpeningsSubmission, SegmentSubmission
+from node.rpc.api import (
+    HEADERS_MAX,
+    HEIGHTS_MAX,
+    SENT_AT_ONCE_MAX,
+    MinerRates,
+    NodeApi,
+    OpeningsSubmission,
+    SegmentSubmission,
+)
 from node.rpc.errors import ErrorCode, ErrorData, RpcError, not_found
 from node.rpc.registry import Method, Params, Registry, make_openrpc
 from node.rpc.views import Address, HashText, Natural, Record, from_hex, to_hex
@@ -69,6 +77,12 @@ class SendParams(Params, frozen=True):
     """A signed transaction."""
 
     transaction: Record
+
+
+class SendManyParams(Params, frozen=True):
+    """Signed transactions, in the order in which they are offered."""
+
+    transactions: Annotated[list[Record], Meta(min_length=1, max_length=SENT_AT_ONCE_MAX)]
 
 
 class HashParams(Params, frozen=True):
@@ -190,6 +204,10 @@ async def _send_transaction(api: NodeApi, params: SendParams) -> HashText:
     return to_hex(await api.send_transaction(params.transaction))
 
 
+async def _send_transactions(api: NodeApi, params: SendManyParams) -> list[views.SentView]:
+    return [views.view_sent(answer) for answer in await api.send_transactions(tuple(params.transactions))]
+
+
 async def _get_transaction(api: NodeApi, params: HashParams) -> views.TransactionView:
     info = api.get_transaction(from_hex(params.hash))
     if info is None:
@@ -301,6 +319,13 @@ GET_MINER = Method(
     _get_miner,
 )
 SEND_TRANSACTION = Method("tx_send", "Offer a signed transaction.", SendParams, str, _send_transaction)
+SEND_TRANSACTIONS = Method(
+    "tx_sendMany",
+    "Offer signed transactions together; says of each what became of it.",
+    SendManyParams,
+    list[views.SentView],
+    _send_transactions,
+)
 GET_TRANSACTION = Method(
     "tx_get", "A transaction of the best chain or the pool.", HashParams, views.TransactionView, _get_transaction
 )
@@ -339,6 +364,7 @@ def make_registry() -> Registry:
             GET_ACCOUNT,
             GET_MINER,
             SEND_TRANSACTION,
+            SEND_TRANSACTIONS,
             GET_TRANSACTION,
             GET_TASK,
             GET_CHECKPOINT,

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from chain.block import Block
 from chain.codec import encode
+from chain.errors import MathesisError
 from chain.header import Header, compute_header_hash
 from chain.primitives import Hash
 from chain.transaction import Transaction, compute_transaction_hash
@@ -25,6 +26,7 @@ from node.rpc.api import (
     TaskInfo,
     TransactionInfo,
 )
+from node.rpc.errors import from_chain_error
 
 # `$` alone would let a trailing newline pass.
 HashText = Annotated[str, Meta(pattern=r"^0x[0-9a-f]{64}(?!\n)$", description="32 bytes, 0x-hex")]
@@ -78,6 +80,14 @@ class ProofView(msgspec.Struct, frozen=True):
 
     tip: HashText
     record: Record
+
+
+class SentView(msgspec.Struct, frozen=True):
+    """What became of an offered transaction: its hash, or the rule that refused it and why."""
+
+    hash: HashText | None
+    rule: str | None
+    detail: str | None
 
 
 class TransactionView(msgspec.Struct, frozen=True):
@@ -255,6 +265,14 @@ def view_transaction(info: TransactionInfo) -> TransactionView:
         height=info.height,
         record=encode(transaction),
     )
+
+
+def view_sent(answer: Hash | MathesisError) -> SentView:
+    """Return what became of one transaction among several."""
+    if not isinstance(answer, MathesisError):
+        return SentView(to_hex(answer), None, None)
+    data = from_chain_error(answer).data
+    return SentView(None, data.rule if data else None, data.detail if data else None)
 
 
 def view_checkpoint(info: CheckpointInfo, content: bytes | None = None) -> CheckpointView:
