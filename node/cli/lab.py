@@ -12,6 +12,7 @@ import click
 
 from node.cli.failures import end_in_exit_codes
 from node.cli.lab_eclipse import eclipse
+from node.cli.lab_mutations import mutations
 from node.cli.output import json_option, print_record
 from node.exit_codes import CommandError, ExitCode
 
@@ -37,6 +38,7 @@ def lab() -> None:
 
 
 lab.add_command(eclipse)
+lab.add_command(mutations)
 
 
 @lab.command()
