@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def db() -> None:
-    """Verify, export and import what a node keeps; no node may run meanwhile."""
+    """Verify, export and import what a node keeps.
+
+    No node may run on the directory meanwhile.
+    """
 
 
 @db.command()
