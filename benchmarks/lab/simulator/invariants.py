@@ -6,7 +6,7 @@ Each check raises `InvariantBroken` with what it found. It looks into nodes and 
 from collections.abc import Sequence
 
 from benchmarks.lab.simulator.machine import InvariantBroken, Machine
-from benchmarks.lab.simulator.setting import Setting
+from benchmarks.lab.simulator.setting import START_MS, Setting
 from chain.ledger.apply import apply_block
 from chain.ledger.bonds import NOTHING, get_stake
 from chain.ledger.genesis_state import make_genesis_state
@@ -15,6 +15,7 @@ from chain.packed import pack_block
 from chain.primitives import Hash
 from chain.state.tree import MemoryNodes
 from chain.state.view import StateView
+from consensus.header_chain import ChainEntry
 from node.chain import Chain
 from node.gate import LATER_MAX
 from node.judge import TRANSACTIONS_QUEUED_MAX
@@ -25,6 +26,9 @@ from p2p.score import Standing
 
 EVIDENCE_BLOCKS = 3
 """Blocks in which a report is made, told and included."""
+
+DATED_BLOCKS = 64
+"""How far back a branch is searched for a block from ahead of the time."""
 
 
 class Watch:
@@ -63,8 +67,18 @@ class Watch:
                 raise InvariantBroken("honest peers are not banned", f"{machine.name} has banned {other.name}")
 
     def compute_tips(self) -> set[Hash]:
-        """Return the heads of all machines, an empty hash for one that is down."""
-        return {m.validator.parts.chain.head.hash if m.validator is not None else Hash(b"") for m in self._machines}
+        """Return the heads of all machines, an empty hash for one that is down.
+
+        A branch that a wrong clock dated ahead is not counted: until that time comes nobody else may take it, and its
+        own machine leaves it for more work alone.
+        """
+        heads = [m.validator.parts.chain.head if m.validator is not None else None for m in self._machines]
+        now_ms = START_MS + int(self._machines[0].world.loop.time() * 1000)
+        latest_ms = now_ms + self._setting.genesis.parameters.future_ms_max
+        counted = [head for head in heads if head is None or not _is_ahead(head, latest_ms)]
+        most = max((head.total_work for head in counted if head is not None), default=0)
+        behind = [head for head in heads if head is not None and head not in counted and head.total_work < most]
+        return {Hash(b"") if head is None else head.hash for head in counted + behind}
 
     def check_evidence(self) -> int:
         """Check that nothing is at stake any more of what nodes hold evidence against; return how many pairs it is."""
@@ -104,6 +118,17 @@ class Watch:
             if root != entry.header.foliage.state_root:
                 raise InvariantBroken("a replay gives the same root", f"found another at height {height}")
         return chain.head.height
+
+
+def _is_ahead(head: ChainEntry, latest_ms: int) -> bool:
+    entry: ChainEntry | None = head
+    for _ in range(DATED_BLOCKS):
+        if entry is None or entry.height == 0:
+            return False
+        if entry.header.foliage.timestamp_ms > latest_ms:
+            return True
+        entry = entry.parent
+    return False
 
 
 def _check_queues(machine: Machine, validator: Validator) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from random import Random
+from time import process_time
 
 from benchmarks.lab.simulator.faults import FAULTS_S, KINDS, Scene, plan_faults
 from benchmarks.lab.simulator.invariants import Watch
@@ -44,6 +45,8 @@ class Result:
     deepest_reorg: int
     evidence: int
     """Pairs of headers of one ticket that honest nodes hold at the end."""
+    cpu_s: float
+    """Processor time: the one thing here that the seed does not decide."""
     failure: InvariantBroken | None
 
 
@@ -74,6 +77,7 @@ class Simulation:
 
     def run(self) -> Result:
         """Run to the end or to the first invariant that does not hold."""
+        start_cpu_s = process_time()
         with _listening(self.world), self.loop.entered():
             try:
                 self._run()
@@ -95,6 +99,7 @@ class Simulation:
             height,
             deepest,
             self._evidence,
+            process_time() - start_cpu_s,
             self._failure,
         )
 
