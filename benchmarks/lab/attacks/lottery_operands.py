@@ -187,7 +187,7 @@ ATTACKS: tuple[Attack, ...] = (
         judge_wide_zeros,
     ),
     Attack(
-        (47,), "zero operands: pairs of folds, wider sums", PAIRS, "saves a thousandth at most", (Ending.OPEN,),
+        (47,), "zero operands: pairs of folds, wider sums", PAIRS, "saves two thousandths at most", (Ending.OPEN,),
         judge_wide_pairs,
     ),
     Attack(
