@@ -12,8 +12,11 @@ from node.ports import ChainPort, Outcome, SubmitResult
 from p2p.actions import DeliverBlock, DeliverHeaders, DeliverTransaction, Delivery
 from p2p.relay import Relay
 
-TRANSACTIONS_QUEUED_MAX = 256
-"""Transactions waiting to be judged, all in the next batch; beyond, new ones are let go."""
+TRANSACTIONS_QUEUED_MAX = 2_048
+"""Transactions waiting to be judged; beyond, new ones are let go. Twice what the relay has open."""
+
+BATCH_MAX = 256
+"""Transactions judged together: a block that comes meanwhile waits for no more."""
 
 
 class Judge:
@@ -70,8 +73,7 @@ class Judge:
         return result
 
     async def _submit_transactions(self) -> None:
-        batch = tuple(self._transactions)
-        self._transactions.clear()
+        batch = [self._transactions.popleft() for _ in range(min(BATCH_MAX, len(self._transactions)))]
         results = await self._chain.submit_transactions([(each.transaction, each.sidecar) for each in batch])
         for delivery, result in zip(batch, results, strict=True):
             self._relay.on_transaction_outcome(delivery.peer, delivery.hash, result)

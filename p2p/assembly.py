@@ -47,6 +47,8 @@ class Assembly:
         self._delivered: dict[Item, Pending] = {}
         self._ready: list[Pending] = []
         self.size_bytes = 0
+        self.transactions_unjudged = 0
+        """Transactions handed out whose fate is not known yet."""
 
     def holds(self, item: Item) -> bool:
         """Say whether `item` waits here or is being judged."""
@@ -75,6 +77,8 @@ class Assembly:
     def on_judged(self, item: Item) -> Pending | None:
         """Close what was handed out; children of a block that is now there become ready."""
         judged = self._delivered.pop(item, None)
+        if judged is not None and judged.parent is None:
+            self.transactions_unjudged -= 1
         for child in [p for p in self._pending.values() if p.parent == item.hash]:
             self._check(child)
         return judged
@@ -106,6 +110,7 @@ class Assembly:
         if pending.parent is None or self._chain.has_block(pending.parent):
             self._discard(pending.item)
             self._delivered[pending.item] = pending
+            self.transactions_unjudged += pending.parent is None
             self._ready.append(pending)
 
     def _make_room(self) -> None:

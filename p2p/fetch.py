@@ -1,18 +1,19 @@
 """Fetching content by hash: which peer is asked for what, and what happens when it does not answer.
 
 Every item is asked of one peer at a time. A peer that owes items and delivers none stalls: it is charged once, all it
-owes goes to others, and its next stall takes twice as long to be called one. It knows nothing of what items mean.
+owes goes to others, and its next stall takes twice as long to be called one. Transactions are small and many, so they
+have a lane of their own. It knows nothing else of what items mean.
 """
 
 from dataclasses import dataclass, field
 
 from p2p.actions import Action, Charge, Peer, Send
 from p2p.limits import BoundedSet, Limits
-from p2p.messages import GetData, Item
+from p2p.messages import ITEMS_MAX, GetData, Item, ItemKind
 from p2p.score import Fault
 
 ATTEMPTS_MAX = 8
-LATE_ITEMS_MAX = 256
+LATE_ITEMS_MAX = 1_024
 REST_MS = 1_000
 """How long a peer that stalled is not asked, so that others come first."""
 
@@ -28,16 +29,39 @@ class _Want:
 
 
 @dataclass(slots=True)
-class _Load:
-    """What one peer may be asked, what it owes (item -> when it was asked), and what it once owed."""
+class _Lane:
+    """What one peer may be asked next, and what it owes (item -> when it was asked), at most `asked_max`."""
 
-    stall_ms: int
+    asked_max: int
     queue: dict[Item, None] = field(default_factory=dict)
     asked: dict[Item, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Load:
+    """What one peer may be asked and owes, and what it once owed."""
+
+    stall_ms: int
+    content: _Lane
+    transactions: _Lane
     progress_ms: int = 0
     rests_until_ms: int = 0
     named: int = 0
     late: BoundedSet[Item] = field(default_factory=lambda: BoundedSet(LATE_ITEMS_MAX))
+
+    @property
+    def lanes(self) -> tuple[_Lane, _Lane]:
+        """Both lanes."""
+        return self.content, self.transactions
+
+    @property
+    def owed(self) -> int:
+        """How many items are owed."""
+        return len(self.content.asked) + len(self.transactions.asked)
+
+    def get_lane(self, item: Item) -> _Lane:
+        """Return the lane of an item's kind."""
+        return self.transactions if item.kind == ItemKind.TRANSACTION else self.content
 
 
 class Fetcher:
@@ -51,7 +75,8 @@ class Fetcher:
 
     def add_peer(self, peer: Peer) -> None:
         """Take `peer` as someone to ask."""
-        self._loads[peer] = _Load(self._limits.stall_ms_min)
+        content, transactions = _Lane(self._limits.in_flight_max), _Lane(self._limits.transactions_in_flight_max)
+        self._loads[peer] = _Load(self._limits.stall_ms_min, content, transactions)
 
     def drop_peer(self, peer: Peer) -> None:
         """Forget `peer`; what it owed goes to others, without a charge."""
@@ -70,7 +95,7 @@ class Fetcher:
         if peer not in want.candidates:
             want.candidates.append(peer)
             load.named += 1
-            load.queue[item] = None
+            load.get_lane(item).queue[item] = None
 
     def is_wanted(self, item: Item) -> bool:
         """Say whether `item` is being looked for."""
@@ -79,16 +104,20 @@ class Fetcher:
     def has_asked(self, peer: Peer) -> bool:
         """Say whether `peer` owes anything, or still may bring something it owed."""
         load = self._loads.get(peer)
-        return load is not None and bool(load.asked or len(load.late))
+        return load is not None and bool(load.owed or len(load.late))
+
+    def count_transactions_owed(self) -> int:
+        """Return how many transactions are asked for and not here."""
+        return sum(len(load.transactions.asked) for load in self._loads.values())
 
     def on_received(self, peer: Peer, item: Item, now_ms: int) -> bool:
         """Say whether `item` was asked of `peer`; if so it is no longer looked for."""
         load = self._loads.get(peer)
-        if load is None or not (item in load.asked or item in load.late):
+        if load is None or not (item in load.get_lane(item).asked or item in load.late):
             return False
         load.progress_ms = now_ms
         load.stall_ms = max(self._limits.stall_ms_min, load.stall_ms * 85 // 100)
-        load.asked.pop(item, None)
+        load.get_lane(item).asked.pop(item, None)
         load.late.discard(item)
         self._forget(item)
         return True
@@ -97,31 +126,33 @@ class Fetcher:
         """Ask others for what `peer` does not have."""
         load = self._loads.get(peer)
         for item in items:
-            if load is not None and load.asked.pop(item, None) is not None:
+            if load is not None and load.get_lane(item).asked.pop(item, None) is not None:
                 load.progress_ms = now_ms
                 self._release(item)
                 self._remove_candidate(item, peer)
 
-    def poll(self, now_ms: int) -> list[Action]:
-        """Return charges for stalls and the questions to send now."""
+    def poll(self, now_ms: int, transactions_max: int) -> list[Action]:
+        """Return charges for stalls and the questions to send now, about at most `transactions_max` transactions."""
         actions: list[Action] = []
         for peer, load in self._loads.items():
             if self._is_stalled(load, now_ms):
-                actions.append(Charge(peer, Fault.TIMEOUT, f"{len(load.asked)} items owed, none delivered"))
+                actions.append(Charge(peer, Fault.TIMEOUT, f"{load.owed} items owed, none delivered"))
                 self._on_stall(load, now_ms)
-        return actions + self._ask(now_ms)
+        return actions + self._ask(now_ms, transactions_max)
 
     def _is_stalled(self, load: _Load, now_ms: int) -> bool:
-        if not load.asked:
+        if not load.owed:
             return False
-        oldest_ms = next(iter(load.asked.values()))
+        oldest_ms = min(next(iter(lane.asked.values())) for lane in load.lanes if lane.asked)
         silent_ms = now_ms - max(load.progress_ms, oldest_ms)
         return silent_ms >= load.stall_ms or now_ms - oldest_ms >= DEADLINE_STALLS * load.stall_ms
 
     def _on_stall(self, load: _Load, now_ms: int) -> None:
         load.rests_until_ms = now_ms + REST_MS
         load.stall_ms = min(self._limits.stall_ms_max, 2 * load.stall_ms)
-        owed, load.asked = load.asked, {}
+        owed = [item for lane in load.lanes for item in lane.asked]
+        for lane in load.lanes:
+            lane.asked.clear()
         for item in owed:
             load.late.add(item)
             want = self._wants[item]
@@ -130,21 +161,29 @@ class Fetcher:
             if want.attempts >= ATTEMPTS_MAX:
                 self._forget(item)
 
-    def _ask(self, now_ms: int) -> list[Action]:
+    def _ask(self, now_ms: int, transactions_max: int) -> list[Action]:
         actions: list[Action] = []
         for peer, load in self._loads.items():
-            chosen: list[Item] = []
-            while load.queue and len(load.asked) < self._limits.in_flight_max and load.rests_until_ms <= now_ms:
-                item = next(iter(load.queue))
-                del load.queue[item]
-                want = self._wants[item]
-                if want.asked is None:
-                    want.asked = peer
-                    load.asked[item] = now_ms
-                    chosen.append(item)
-            if chosen:
-                actions.append(Send(peer, GetData(tuple(chosen))))
+            if load.rests_until_ms > now_ms:
+                continue
+            chosen = self._choose(peer, load.content, now_ms, ITEMS_MAX)
+            transactions = self._choose(peer, load.transactions, now_ms, min(transactions_max, ITEMS_MAX - len(chosen)))
+            transactions_max -= len(transactions)
+            if chosen or transactions:
+                actions.append(Send(peer, GetData((*chosen, *transactions))))
         return actions
+
+    def _choose(self, peer: Peer, lane: _Lane, now_ms: int, count_max: int) -> list[Item]:
+        chosen: list[Item] = []
+        while lane.queue and len(lane.asked) < lane.asked_max and len(chosen) < count_max:
+            item = next(iter(lane.queue))
+            del lane.queue[item]
+            want = self._wants[item]
+            if want.asked is None:
+                want.asked = peer
+                lane.asked[item] = now_ms
+                chosen.append(item)
+        return chosen
 
     def _release(self, item: Item) -> None:
         """Let any candidate be asked."""
@@ -152,7 +191,7 @@ class Fetcher:
         want.asked = None
         for peer in want.candidates:
             if peer in self._loads:
-                self._loads[peer].queue[item] = None
+                self._loads[peer].get_lane(item).queue[item] = None
 
     def _remove_candidate(self, item: Item, peer: Peer) -> None:
         want = self._wants[item]
@@ -170,6 +209,7 @@ class Fetcher:
         load = self._loads.get(peer)
         if load is not None:
             load.named -= 1
-            load.queue.pop(item, None)
-            if load.asked.pop(item, None) is not None:
+            lane = load.get_lane(item)
+            lane.queue.pop(item, None)
+            if lane.asked.pop(item, None) is not None:
                 load.late.add(item)

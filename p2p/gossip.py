@@ -1,7 +1,11 @@
 """Who knows what: announcing content to those who do not have it, and wanting what others announce.
 
-Announcements are hashes; content moves only when it is asked for. What was found wanting once is not fetched again.
+Announcements are hashes; content moves only when it is asked for. Transactions are announced together a few times a
+second, and to a new peer all that wait in the pool. What was found wanting once is not fetched again.
 """
+
+from collections.abc import Sequence
+from itertools import islice
 
 from chain.primitives import Hash
 from p2p.actions import Action, Peer, Send, Serve
@@ -9,10 +13,15 @@ from p2p.assembly import Assembly
 from p2p.errors import RemoteProtocolError
 from p2p.fetch import Fetcher
 from p2p.limits import BoundedSet, Limits
-from p2p.messages import Inventory, Item, ItemKind
+from p2p.messages import ITEMS_MAX, Inventory, Item, ItemKind
 from p2p.view import ChainView
 
 REJECTED_MAX = 16_384
+ANNOUNCE_MS = 100
+"""Transactions gather this long before they are announced: one message then names many."""
+
+POOL_TOLD_MAX = 4_096
+"""Transactions of the pool that a new peer is told of."""
 
 
 def validate_kind(item: Item) -> None:
@@ -42,12 +51,19 @@ class Gossip:
         self._known: dict[Peer, BoundedSet[Item]] = {}
         self._block_only: dict[Peer, None] = {}
         self._rejected: BoundedSet[Item] = BoundedSet(REJECTED_MAX)
+        self._gathered: dict[Item, None] = {}
+        self._announce_at_ms = 0
 
-    def add_peer(self, peer: Peer, *, is_block_only: bool = False) -> None:
-        """Take `peer` as one that knows nothing yet; with a block-only one no transactions are exchanged."""
+    def add_peer(self, peer: Peer, *, is_block_only: bool = False) -> list[Action]:
+        """Take `peer` as one that knows nothing yet; return what it is told of the pool.
+
+        With a block-only peer no transactions are exchanged.
+        """
         self._known[peer] = BoundedSet(self._limits.known_items_max)
         if is_block_only:
             self._block_only[peer] = None
+        waiting = islice(self._chain.iter_pool(), POOL_TOLD_MAX)
+        return self._tell(peer, [Item(ItemKind.TRANSACTION, transaction_hash) for transaction_hash in waiting])
 
     def drop_peer(self, peer: Peer) -> None:
         """Forget `peer`."""
@@ -98,11 +114,25 @@ class Gossip:
         return actions + self.announce(item)
 
     def announce(self, item: Item) -> list[Action]:
-        """Return announcements of `item` to every peer that is not known to hold it."""
-        actions: list[Action] = []
-        for peer, known in self._known.items():
-            is_unwelcome = item.kind == ItemKind.TRANSACTION and peer in self._block_only
-            if item not in known and not is_unwelcome:
-                known.add(item)
-                actions.append(Send(peer, Inventory((item,))))
-        return actions
+        """Return announcements of a block to every peer that is not known to hold it."""
+        return [action for peer in self._known for action in self._tell(peer, [item])]
+
+    def gather(self, transaction_hash: Hash) -> None:
+        """Have a transaction announced at the next poll that is due."""
+        self._gathered[Item(ItemKind.TRANSACTION, transaction_hash)] = None
+
+    def poll(self, now_ms: int) -> list[Action]:
+        """Return announcements of what has gathered, when it is time or when there is much of it."""
+        if not self._gathered or (now_ms < self._announce_at_ms and len(self._gathered) < ITEMS_MAX):
+            return []
+        self._announce_at_ms = now_ms + ANNOUNCE_MS
+        items, self._gathered = list(self._gathered), {}
+        return [action for peer in self._known for action in self._tell(peer, items)]
+
+    def _tell(self, peer: Peer, items: Sequence[Item]) -> list[Action]:
+        known, is_block_only = self._known[peer], peer in self._block_only
+        unwelcome = ItemKind.TRANSACTION if is_block_only else None
+        new = [item for item in items if item not in known and item.kind != unwelcome]
+        for item in new:
+            known.add(item)
+        return [Send(peer, Inventory(tuple(new[start : start + ITEMS_MAX]))) for start in range(0, len(new), ITEMS_MAX)]

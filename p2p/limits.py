@@ -41,15 +41,19 @@ class Limits:
     """Questions of one peer that wait for their answers; beyond, it is dropped."""
     known_items_max: int = 16_384
     """Hashes remembered as known to one peer."""
-    wants_per_peer_max: int = 1_024
+    wants_per_peer_max: int = 4_096
     """Items that one peer may have us look for."""
     in_flight_max: int = 16
-    """Items asked of one peer and not yet answered."""
-    block_window: int = 128
+    """Items asked of one peer and not yet answered, transactions left out."""
+    transactions_in_flight_max: int = 512
+    """Transactions asked of one peer and not yet answered: at 1,000 a second, those of half a second."""
+    transactions_open_max: int = 1_024
+    """Transactions asked for or not yet judged, of all peers: more are not asked for until these are."""
+    block_window: int = 1_024
     """How many missing blocks ahead of the head are asked for: half of what may wait for its turn."""
     compact_open_max: int = 16
     """Compact blocks that wait for some of their transactions."""
-    pending_max: int = 256
+    pending_max: int = 2_048
     """Blocks and transactions that wait for a parent or for sidecars."""
     pending_bytes_max: int = 64 * MIB
     """Their bytes, sidecars included."""

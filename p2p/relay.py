@@ -52,6 +52,7 @@ class Relay:
     def __init__(self, chain: ChainView, limits: Limits, secret: Hash) -> None:
         """Start without peers; `secret` is random and stays with this node."""
         self._chain = chain
+        self._limits = limits
         self._fetcher = Fetcher(limits)
         self._assembly = Assembly(chain, limits)
         self._compact = CompactRelay(chain, self._fetcher, limits)
@@ -64,9 +65,9 @@ class Relay:
         """Take a peer whose handshake is over, and tell it where we stand."""
         self._peers[peer] = None
         self._fetcher.add_peer(peer)
-        self._gossip.add_peer(peer, is_block_only=is_block_only)
         self._sync.add_peer(peer)
         self._actions.append(Send(peer, self._make_status()))
+        self._actions += self._gossip.add_peer(peer, is_block_only=is_block_only)
 
     def on_gone(self, peer: Peer) -> None:
         """Forget a peer that left or is no longer listened to."""
@@ -113,7 +114,7 @@ class Relay:
         item = Item(ItemKind.TRANSACTION, transaction_hash)
         judged = self._assembly.on_judged(item)
         if result.outcome is Outcome.ACCEPTED:
-            self._actions += self._gossip.announce(item)
+            self._gossip.gather(transaction_hash)
         elif result.outcome is Outcome.MISSING_DATA and judged is not None:
             self._reopen(judged, result.missing)
         elif result.outcome is Outcome.INVALID:
@@ -127,8 +128,8 @@ class Relay:
         self._actions += [Send(peer, self._make_status()) for peer in self._peers]
 
     def announce_transaction(self, transaction_hash: Hash) -> None:
-        """Tell every peer of a new transaction."""
-        self._actions += self._gossip.announce(Item(ItemKind.TRANSACTION, transaction_hash))
+        """Tell every peer of a new transaction, soon and together with others."""
+        self._gossip.gather(transaction_hash)
 
     def poll(self, now_ms: int) -> list[Action]:
         """Return what is to be done now; call after every input and at least once a second."""
@@ -137,7 +138,9 @@ class Relay:
         actions += self._assembly.take_ready()
         self._compact.poll(now_ms)
         actions += self._sync.poll(now_ms)
-        return actions + self._fetcher.poll(now_ms)
+        actions += self._gossip.poll(now_ms)
+        open_transactions = self._assembly.transactions_unjudged + self._fetcher.count_transactions_owed()
+        return actions + self._fetcher.poll(now_ms, max(0, self._limits.transactions_open_max - open_transactions))
 
     def _on_request(self, peer: Peer, message: Message) -> bool:
         """Act on a question; False when the message is none."""

@@ -6,9 +6,10 @@ the network does well is judged from outside, over RPC.
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chain.errors import StorageError
+from chain.genesis import Allocation
 from node.data_directory import DataDirectory, DirectoryLock
 from node.devnet.genesis import Members, make_devnet_genesis
 from node.devnet.processes import Child, start_child
@@ -35,8 +36,8 @@ class Member:
         return f"node {self.number + 1}"
 
 
-def make_members(options: DevnetOptions) -> tuple[Member, ...]:
-    """Return the network's members with directories, keys and one genesis.
+def make_members(options: DevnetOptions, others: tuple[Allocation, ...] = ()) -> tuple[Member, ...]:
+    """Return the network's members with directories, keys and one genesis, which may fund others too.
 
     Raises CommandError when another network runs in the directory, StorageError, KeystoreError.
     """
@@ -46,7 +47,7 @@ def make_members(options: DevnetOptions) -> tuple[Member, ...]:
         member.directory.create()
         if not member.directory.key_path.exists():
             write_key(member.directory.key_path, make_key(), "", is_development=True)
-    _share_genesis(options, members)
+    _share_genesis(options, members, others)
     return members
 
 
@@ -67,13 +68,14 @@ def _make_member(options: DevnetOptions, number: int) -> Member:
     return Member(number, directory, Endpoint(LOOPBACK, port), Endpoint(LOOPBACK, port + 1))
 
 
-def _share_genesis(options: DevnetOptions, members: tuple[Member, ...]) -> None:
+def _share_genesis(options: DevnetOptions, members: tuple[Member, ...], others: tuple[Allocation, ...]) -> None:
     held = [member for member in members if member.directory.genesis_path.exists()]
     if held:
         genesis = held[0].directory.read_genesis()
     else:
         accounts = tuple(load_key(member.directory.key_path, "").public_key for member in members)
         genesis = make_devnet_genesis(Members(accounts, options.miners), time.time_ns() // 1_000_000)
+        genesis = replace(genesis, allocations=(*genesis.allocations, *others))
     for member in members:
         if member not in held:
             if member.directory.database_path.exists():
@@ -90,10 +92,10 @@ async def start_node(member: Member, members: tuple[Member, ...]) -> Child:
     return await start_child(member.name, arguments, member.directory.log_path)
 
 
-async def start_miner(member: Member, *, is_sabotaging: bool = False) -> Child:
+async def start_miner(member: Member, *, is_sabotaging: bool = False, niceness: int = MINER_NICENESS) -> Child:
     """Start a miner for a member's node."""
     arguments = ["mine", "--dir", str(member.directory.root), "--rpc", member.rpc.url]
     arguments += ["--sabotage"] if is_sabotaging else []
     name = f"{'forger' if is_sabotaging else 'miner'} of {member.name}"
     log_path = member.directory.root / "miner.log"
-    return await start_child(name, arguments, log_path, MINER_NICENESS)
+    return await start_child(name, arguments, log_path, niceness)

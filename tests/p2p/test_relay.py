@@ -54,17 +54,17 @@ def test_a_stalled_peer_is_charged_once_and_others_are_asked() -> None:
     fetcher.add_peer(ANN)
     for number in range(20):
         fetcher.want(block_item(number), ANN)
-    (ask,) = fetcher.poll(0)
+    (ask,) = fetcher.poll(0, 10_000)
     assert isinstance(ask, Send)
     assert isinstance(ask.message, GetData)
     assert len(ask.message.items) == LIMITS.in_flight_max
     fetcher.add_peer(BEN)
     for number in range(20):
         fetcher.want(block_item(number), BEN)
-    (ask,) = fetcher.poll(100)
+    (ask,) = fetcher.poll(100, 10_000)
     assert ask == Send(BEN, GetData(tuple(block_item(n) for n in range(16, 20))))
     fetcher.on_received(BEN, block_item(16), 1900)
-    actions = fetcher.poll(2000)
+    actions = fetcher.poll(2000, 10_000)
     assert get_faults(actions) == [(ANN, Fault.TIMEOUT)]
     assert {action.peer for action in actions if isinstance(action, Send)} == {BEN}
     assert fetcher.on_received(ANN, block_item(0), 2001), "late, but it was asked for"
@@ -80,7 +80,7 @@ def test_fetching_keeps_its_books(steps: list[tuple[str, int]]) -> None:
     fetcher.add_peer(ANN)
     fetcher.add_peer(BEN)
     for step, number in steps:
-        peer, item = (ANN, BEN)[number % 2], block_item(number // 2)
+        peer, item = (ANN, BEN)[number % 2], Item(number // 4, block_item(number // 2).hash)
         if step == "want":
             fetcher.want(item, peer)
         elif step == "got":
@@ -93,11 +93,11 @@ def test_fetching_keeps_its_books(steps: list[tuple[str, int]]) -> None:
             fetcher.drop_peer(peer)
             fetcher.add_peer(peer)
         now_ms += 700 * number
-        fetcher.poll(now_ms)
+        fetcher.poll(now_ms, 10_000)
         for load_peer, load in fetcher._loads.items():
             owners = [w for w in fetcher._wants.values() if load_peer in w.candidates]
             assert load.named == len(owners)
-            assert all(fetcher._wants[i].asked == load_peer for i in load.asked)
+            assert all(fetcher._wants[i].asked == load_peer for lane in load.lanes for i in lane.asked)
         assert all(want.candidates for want in fetcher._wants.values())
 
 
@@ -225,6 +225,59 @@ def test_with_a_block_only_peer_no_transactions_are_exchanged() -> None:
     theirs = Item(ItemKind.TRANSACTION, ScriptedChain().add_transaction(make_transfer(1)))
     relay.on_message(ANN, Inventory((theirs, block_item(5))), 1)
     assert relay.poll(1) == [Send(ANN, GetData((Item(ItemKind.COMPACT, block_item(5).hash),)))]
+
+
+def transaction_items(count: int) -> tuple[Item, ...]:
+    return tuple(Item(ItemKind.TRANSACTION, Hash(number.to_bytes(32, "big"))) for number in range(count))
+
+
+def test_transactions_are_announced_together() -> None:
+    chain, relay = make_relay(ANN, BEN)
+    hashes = [chain.add_transaction(make_transfer(nonce)) for nonce in range(5)]
+    relay.announce_transaction(hashes[0])
+    assert [type(action.message) for action in relay.poll(1_000) if isinstance(action, Send)] == [Inventory] * 2
+    for name in hashes[1:]:
+        relay.announce_transaction(name)
+    assert relay.poll(1_050) == [], "they gather for a while"
+    items = tuple(Item(ItemKind.TRANSACTION, name) for name in hashes[1:])
+    assert relay.poll(1_100) == [Send(ANN, Inventory(items)), Send(BEN, Inventory(items))]
+    assert relay.poll(1_300) == []
+
+
+def test_a_new_peer_is_told_of_the_pool() -> None:
+    chain, relay = make_relay()
+    names = [chain.add_transaction(make_transfer(nonce)) for nonce in range(1_500)]
+    relay.on_established(ANN)
+    told = [action.message for action in relay.poll(0) if isinstance(action, Send)]
+    assert isinstance(told[0], Status)
+    inventories = [message for message in told if isinstance(message, Inventory)]
+    assert [len(message.items) for message in inventories] == [1_000, 500]
+    assert [item.hash for message in inventories for item in message.items] == names
+    relay.on_established(BEN, is_block_only=True)
+    assert [type(action.message) for action in relay.poll(0) if isinstance(action, Send)] == [Status]
+
+
+def test_no_more_transactions_are_asked_for_than_can_be_judged() -> None:
+    _, relay = make_relay(ANN, BEN)
+    items = transaction_items(3 * LIMITS.transactions_open_max // 2)
+    for peer in (ANN, BEN):
+        for start in range(0, len(items), 1_000):
+            relay.on_message(peer, Inventory(items[start : start + 1_000]), 0)
+    asked = [
+        item
+        for a in relay.poll(0)
+        if isinstance(a, Send) and isinstance(a.message, GetData)
+        for item in a.message.items
+    ]
+    assert len(asked) == LIMITS.transactions_open_max
+    assert len(set(asked)) == len(asked)
+    assert relay._fetcher.count_transactions_owed() == LIMITS.transactions_open_max
+    blocks = tuple(block_item(number) for number in range(20))
+    relay.on_message(ANN, Inventory(blocks), 1)
+    (ask,) = relay.poll(1)
+    assert isinstance(ask, Send)
+    assert isinstance(ask.message, GetData)
+    assert len(ask.message.items) == LIMITS.in_flight_max, "blocks have a lane of their own"
 
 
 def test_pending_blocks_are_bounded() -> None:
