@@ -11,11 +11,14 @@ import pytest_asyncio
 from benchmarks.transaction_chain import MINER, BlockMaker, LoadNode, make_learning, make_load_genesis, open_load_node
 from chain.errors import InvalidTransaction, MissingData
 from chain.ledger.accounts import get_account
+from chain.ledger.context import BlockEffects
 from chain.packed import pack_transaction
-from chain.primitives import ATOMS_PER_COIN, Hash, Signature
+from chain.primitives import ATOMS_PER_COIN, Hash, PublicKey, Signature
+from chain.signature import SigningKey
 from chain.transaction import CommitContribution, Transaction, TransactionBody, Transfer, compute_signing_hash
 from node import gate as module
 from node.gate import Answer, Offer
+from node.importer import HeadChange
 from node.mempool import AddResult
 from node.outcomes import ImportResult
 
@@ -149,10 +152,13 @@ async def test_a_reorganisation_gives_back_in_nonce_order(maker: BlockMaker, nod
         await node.importer.import_block(maker.make_block(left[start : start + 3]))
     waiting = maker.transfer(1, 0)
     assert [name(answer) for answer in await offer(node, waiting)] == ["added"]
+    heard: list[Hash] = []
+    node.gate.on_admitted.append(heard.append)
     joined = [other.transfer(3, 5), other.transfer(4, 5)]
     outcomes = [await node.importer.import_block(other.make_block(each)) for each in ([joined[0]], [joined[1]], ())]
     assert outcomes[-1].result is ImportResult.REORGED
     await settle(node)
+    assert heard == [pack_transaction(transaction).hash for transaction in left[:5]]
     offered = [packed.transaction for packed in node.mempool.iter_candidates()]
     by_sender = {n: [t for t in offered if t.body.sender == maker.keys[n].public_key] for n in (1, 2, 3)}
     assert by_sender == {1: [left[0], left[2], left[4], waiting], 2: [left[1], left[3]], 3: []}
@@ -191,3 +197,25 @@ async def test_what_came_too_early_enters_with_the_head_that_allows_it(maker: Bl
     await settle(node)
     assert node.mempool.get(pack_transaction(early).hash) is not None
     assert get_account(node.chain.view(), key.public_key).balance >= spend
+
+
+async def test_nonces_follow_from_the_blocks_of_the_way(maker: BlockMaker) -> None:
+    other, fork = maker.branch(salt=9), maker.tip
+    older = maker.make_block([maker.transfer(sender, 0) for sender in (1, 2, 1)])
+    newer = maker.make_block([maker.transfer(sender, 0) for sender in (1, 3)])
+    joined = other.make_block([other.transfer(3, 0), other.transfer(3, 0), other.transfer(4, 0)])
+    change = HeadChange((newer, older), ((fork, joined, BlockEffects(fork.hash, {}, ())),))
+    found = {maker.keys.index(key): nonce for key, nonce in _index(maker, module._compute_nonces(change))}
+    assert found == {1: 0, 2: 0, 3: 2, 4: 1}
+
+
+def _index(maker: BlockMaker, nonces: dict[PublicKey, int]) -> list[tuple[SigningKey, int]]:
+    return [(key, nonces[key.public_key]) for key in maker.keys if key.public_key in nonces]
+
+
+async def test_effects_at_hand_do_not_stand_for_signatures(maker: BlockMaker, node: LoadNode) -> None:
+    forged = replace(maker.transfer(1, 2), signature=Signature(bytes(64)))
+    block = maker.make_block([forged])
+    effects = BlockEffects(block.header.foliage.state_root, {}, ())
+    outcome = await node.importer.import_block(block, effects=effects)
+    assert (outcome.result, outcome.rule) == (ImportResult.INVALID, "signature")
