@@ -21,6 +21,8 @@ from p2p.limits import Limits
 
 SAVE_MS = 300_000
 """Between two writes of the address book, which also is written at the end."""
+ANCHORS_MS = 10_000
+"""The same when there are new anchors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ class Peering:
         records: list[Snapshot | BansRecord] = []
         if doorman.has_new_bans:
             records.append(doorman.make_bans_record(now_ms))
-        if anchors != self._kept_anchors or now_ms - self._saved_ms >= SAVE_MS:
+        wait_ms = ANCHORS_MS if anchors != self._kept_anchors else SAVE_MS
+        if now_ms - self._saved_ms >= wait_ms:
             self._saved_ms, self._kept_anchors = now_ms, anchors
             records.append(take_snapshot(self.book, anchors))
         return records
