@@ -28,7 +28,7 @@ from node.cli import main
 from node.exit_codes import ExitCode
 from p2p.sync import Sync
 
-SEEDS = range(30)
+SEEDS = range(12)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
