@@ -17,7 +17,7 @@ from benchmarks.lab.tables import describe_run, format_table
 PROGRESS_EVERY = 10
 COUNTED = (
     ("nodes started", "boot"),
-    ("crashes and power losses", "crash"),
+    ("nodes killed, at the end of each run too", "crash"),
     ("nodes that stopped on a storage error", "stop"),
     ("partitions", "part"),
     ("pauses", "pause"),
