@@ -197,10 +197,10 @@ def test_short_bombs_build_next_to_nothing(name: str) -> None:
 def test_bombs_cost_little_and_are_refused(name: str) -> None:
     """A 1 MiB bomb must not cost more than a few times its own size, nor half a second."""
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(DecodeError):
         decode(Sample, BOMBS[name], SIZE_BYTES_MAX)
-    elapsed = time.perf_counter() - started
+    elapsed = time.thread_time() - started
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < MEMORY_BYTES_MAX

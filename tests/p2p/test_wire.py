@@ -93,10 +93,10 @@ def test_bombs_are_bounded(kind: int, filler: bytes) -> None:
     payload = (filler * (1_900_000 // len(filler)))[:1_900_000]
     frame = b"\x92" + bytes([kind]) + b"\xc6" + len(payload).to_bytes(4, "big") + payload
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(RemoteProtocolError):
         decode_frame(frame)
-    elapsed_s = time.perf_counter() - started
+    elapsed_s = time.thread_time() - started
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 16 * 1024 * 1024
