@@ -95,6 +95,13 @@ class Watch:
             Gauge("pool_transactions", "Transactions that wait for a block.", lambda: len(parts.mempool)),
             Gauge("pool_bytes", "Their bytes.", lambda: parts.mempool.size_bytes),
             Count("pool_admissions", "Transactions offered to the pool.", "result", parts.gate.admissions),
+            Count("pool_departures", "Transactions that left the pool.", "reason", parts.mempool.drops),
+            Count(
+                "signature_lookups",
+                "Signatures looked up before they are verified.",
+                "result",
+                parts.signatures.lookups,
+            ),
         )
 
     def _list_network(self) -> tuple[Source, ...]:
