@@ -98,7 +98,7 @@ class Watch:
             Count("pool_departures", "Transactions that left the pool.", "reason", parts.mempool.drops),
             Count(
                 "signature_lookups",
-                "Signatures looked up before they are verified.",
+                "Signatures looked up before verification.",
                 "result",
                 parts.signatures.lookups,
             ),
