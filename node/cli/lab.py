@@ -13,6 +13,8 @@ import click
 from node.cli.failures import end_in_exit_codes
 from node.cli.lab_eclipse import eclipse
 from node.cli.lab_mutations import mutations
+from node.cli.lab_perturb import perturb
+from node.cli.lab_simulate import simulate
 from node.cli.output import json_option, print_record
 from node.exit_codes import CommandError, ExitCode
 
@@ -39,6 +41,8 @@ def lab() -> None:
 
 lab.add_command(eclipse)
 lab.add_command(mutations)
+lab.add_command(perturb)
+lab.add_command(simulate)
 
 
 @lab.command()
