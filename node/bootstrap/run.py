@@ -89,7 +89,7 @@ async def bootstrap(
     Raises BootstrapFailed, StateUnavailable, StorageError.
     """
     genesis = make_genesis_header(context.genesis, make_genesis_state(context.genesis)[0])
-    clients = await _connect_all(context, genesis, origin, listener)
+    clients = await connect_all(context, genesis, origin, listener)
     try:
         surroundings = origin.surroundings
         verify, spread = make_ticket_verifier(context, task), surroundings.spread
@@ -106,9 +106,10 @@ async def bootstrap(
         await origin.surroundings.dialler.stop()
 
 
-async def _connect_all(
+async def connect_all(
     context: HeaderContext, genesis: Header, origin: Origin, listener: Listener
 ) -> tuple[Client, ...]:
+    """Return the peers of `origin` that answer; raises BootstrapFailed when none does."""
     network = NetworkId(context.chain_id, compute_header_hash(genesis))
     dials = [connect(each, origin.key, network, origin.surroundings, listener.warn) for each in origin.endpoints]
     clients = tuple(client for client in await asyncio.gather(*dials) if client is not None)
@@ -153,4 +154,4 @@ def _list_headers(entry: ChainEntry) -> list[Header]:
     return headers[::-1]
 
 
-__all__ = ["BootstrapFailed", "Listener", "Origin", "StateUnavailable", "bootstrap"]
+__all__ = ["BootstrapFailed", "Listener", "Origin", "StateUnavailable", "bootstrap", "connect_all"]

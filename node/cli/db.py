@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.output import Fields, directory_option, json_option, print_record
+from node.cli.output import EndpointType, Fields, directory_option, json_option, print_record
 from node.exit_codes import CommandError, ExitCode
+from node.options import Endpoint
 
 if TYPE_CHECKING:
     from chain.primitives import Hash
@@ -108,6 +109,45 @@ def import_database(folder: Path, directory: Path, trusted: str | None, *, is_js
             else:
                 import_chain(reader, data, on_progress)
     print_record(_make_record(reader.manifest), is_json)
+
+
+@db.command()
+@directory_option
+@click.option(
+    "--peer", "peers", type=EndpointType(), multiple=True, required=True, help="Who has blocks; may be repeated."
+)
+@json_option
+def replay(directory: Path, peers: tuple[Endpoint, ...], *, is_json: bool) -> None:
+    """Replay all blocks below a state that was taken from peers, to see that it is what the rules lead to."""
+    import asyncio
+
+    from node.bootstrap.replay import ReplayRefused, ReplayStuck
+    from node.bootstrap.replay import replay as replay_blocks
+    from node.bootstrap.run import BootstrapFailed, Listener, Origin
+    from node.data_directory import DataDirectory
+    from node.database.opening import hold_directory, open_chain
+    from node.datasets.progress import show_progress
+    from node.keystore import make_key
+    from node.surroundings import make_surroundings
+    from p2p.dialling import Endpoint as PeerEndpoint
+    from p2p.limits import Limits
+
+    data = DataDirectory(directory.expanduser())
+    endpoints = tuple(PeerEndpoint(peer.host, peer.port) for peer in peers)
+    with _end_in_exit_codes(), hold_directory(data), open_chain(data) as opened:
+        if opened.chain.base.height:
+            origin = Origin(endpoints, make_key(), make_surroundings(Limits()))
+            try:
+                with show_progress(is_silent=is_json) as on_progress:
+                    warn = Listener(on_progress, lambda reason: click.echo(f"left out: {reason}", err=True))
+                    asyncio.run(replay_blocks(opened, data, origin, warn))
+            except ReplayRefused as error:
+                raise CommandError(ExitCode.VERIFICATION_REFUSED, str(error)) from None
+            except (ReplayStuck, BootstrapFailed) as error:
+                raise CommandError(ExitCode.NODE_UNREACHABLE, str(error)) from None
+        base = opened.chain.base
+        record: Fields = {"replayed_to": base.height, "block": f"0x{base.hash.hex()}"}
+    print_record(record, is_json)
 
 
 def _parse_hash(text: str | None, manifest: "Manifest") -> "Hash":

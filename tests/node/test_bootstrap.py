@@ -21,12 +21,13 @@ from chain.storage.snapshot_import import SnapshotImport
 from consensus.header_chain import ChainEntry
 from node.bootstrap.client import Client, PeerLost, connect
 from node.bootstrap.headers import HeaderFetch
+from node.bootstrap.replay import ReplayRefused, replay
 from node.bootstrap.run import BootstrapFailed, Listener, Origin, bootstrap
 from node.bootstrap.start import needs_bootstrap
 from node.bootstrap.state import RANGES, StateFetch, StateUnavailable, fetch_blob
 from node.data_directory import DataDirectory
 from node.database.blob_names import compute_blob_names
-from node.database.opening import make_context
+from node.database.opening import make_context, open_chain
 from node.options import Endpoint as ListenEndpoint
 from node.surroundings import make_surroundings
 from node.threads import spread_in_line
@@ -99,6 +100,30 @@ async def test_a_node_starts_from_a_state_and_goes_on_to_the_head(live: LiveNode
         assert chain.view().root == live.node.parts.chain.view().root
         balance = late.node.parts.gate.get_account_nonce(HOLDER.public_key)
         assert balance == live.node.parts.gate.get_account_nonce(HOLDER.public_key)
+
+
+async def test_a_state_that_was_taken_is_replayed_later(live: LiveNode, tmp_path: Path) -> None:
+    directory = make_directory(live, tmp_path / "late")
+    await run_bootstrap(directory, get_endpoint(live))
+    warnings: list[str] = []
+    listener = Listener(lambda _what, _done, _total: None, warnings.append)
+    with open_chain(directory) as own:
+        origin = Origin((get_endpoint(live),), NEWCOMER, make_surroundings(Limits()))
+        assert await replay(own, directory, origin, listener) == PIVOT
+        assert not (directory.root / "replay").exists()
+        assert not warnings
+
+
+async def test_a_replay_stops_at_what_does_not_hold(live: LiveNode, tmp_path: Path) -> None:
+    """Below a state that its miners made up some block must break a rule; here the rules are others than theirs."""
+    directory = make_directory(live, tmp_path / "late")
+    await run_bootstrap(directory, get_endpoint(live))
+    listener = Listener(lambda _what, _done, _total: None, pytest.fail)
+    with open_chain(directory) as own, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("chain.ledger.subsidy.compute_subsidy", lambda *_: 1)
+        origin = Origin((get_endpoint(live),), NEWCOMER, make_surroundings(Limits()))
+        with pytest.raises(ReplayRefused, match="state-root"):
+            await replay(own, directory, origin, listener)
 
 
 async def test_one_that_cannot_be_reached_is_left_out(live: LiveNode, tmp_path: Path) -> None:
