@@ -126,6 +126,8 @@ class Link:
                 question = self._backlog.popleft()
                 is_long = takes_long(question)
                 self.send(await asyncio.to_thread(server.answer, question) if is_long else server.answer(question))
+                # Sending may not wait at all: between two of many answers everybody else has a turn.
+                await asyncio.sleep(0)
             frame = self._queue.popleft()
             await self.wire.send(frame)
             self.sent_bytes += len(frame)

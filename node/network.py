@@ -38,6 +38,9 @@ __all__ = ["Endpoint", "Network"]
 log = get_log("network")
 
 TICK_S = 0.2
+LEFT_MAX = 1_024
+"""Addresses of peers that left, remembered so that what they sent before can still be charged."""
+
 SEED_VISIT_MS = 10_000
 """How long a seed may take to answer."""
 
@@ -61,6 +64,7 @@ class Network:
         self._limits = limits or Limits()
         self._doorman = Doorman(self._limits)
         self._links: dict[PublicKey, Link] = {}
+        self._left: dict[PublicKey, str] = {}
         self._tasks: dict[asyncio.Task[object], None] = {}
         surroundings = surroundings or make_surroundings(self._limits)
         self._relay = Relay(chain, self._limits, Hash(surroundings.get_random_bytes(32)))
@@ -246,13 +250,20 @@ class Network:
 
     def _ignore(self, key: PublicKey) -> None:
         self._relay.on_gone(key)
+        self._judge.drop_peer(key)
         self._peering.addresses.drop_peer(key)
 
     def _drop_link(self, key: PublicKey | None, link: Link) -> None:
         if key is not None and self._links.get(key) is link:
-            del self._links[key]
-            self._ignore(key)
+            self._take_leave(key, link)
             self._act()
+
+    def _take_leave(self, key: PublicKey, link: Link) -> None:
+        del self._links[key]
+        self._left[key] = link.wire.address
+        if len(self._left) > LEFT_MAX:
+            del self._left[next(iter(self._left))]
+        self._ignore(key)
 
     async def _run_link(self, key: PublicKey, link: Link) -> None:
         writer = asyncio.create_task(self._run_writer(link))
@@ -298,19 +309,25 @@ class Network:
             self._judge.put(action)
             return
         link = self._links.get(action.peer)
-        if link is None:
-            return
         if isinstance(action, Charge):
             self._charge(action, link)
-        elif not (link.send(action.message) if isinstance(action, Send) else link.serve(action.question)):
+        elif link is not None and not (
+            link.send(action.message) if isinstance(action, Send) else link.serve(action.question)
+        ):
             log.warning("peer dropped", peer=action.peer, reason="it reads too slowly")
             self._end(action.peer, link)
 
-    def _charge(self, charge: Charge, link: Link) -> None:
-        self.charges.add(charge.fault.name.lower())
-        standing = self._doorman.charge(charge.peer, link.wire.address, charge.fault, self._peering.get_now_ms())
+    def _charge(self, charge: Charge, link: Link | None) -> None:
+        """Charge a peer, also when it has left before what it sent was judged."""
+        address = link.wire.address if link is not None else self._left.get(charge.peer)
+        if address is None:
+            return
         fault = charge.fault.name.lower()
+        self.charges.add(fault)
+        standing = self._doorman.charge(charge.peer, address, charge.fault, self._peering.get_now_ms())
         log.warning("peer charged", peer=charge.peer, fault=fault, standing=standing.name.lower(), reason=charge.reason)
+        if link is None:
+            return
         if standing is Standing.BANNED or charge.fault is Fault.PROTOCOL:
             self._end(charge.peer, link)
         elif standing is Standing.IGNORED and not link.is_muted:
@@ -319,8 +336,7 @@ class Network:
 
     def _end(self, peer: PublicKey, link: Link) -> None:
         if self._links.get(peer) is link:
-            del self._links[peer]
-            self._ignore(peer)
+            self._take_leave(peer, link)
             self._spawn(link.close())
 
     async def _run_ticks(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -119,3 +120,31 @@ async def test_a_flood_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     assert court.judge.waiting == 7
     await court.run_until(7)
     assert court.chain.asked == ["block"] * 3 + [4]
+
+
+def make_block_of(peer: int, number: int) -> DeliverBlock:
+    return replace(make_block(number), peer=PublicKey(bytes([peer]) * 32))
+
+
+async def test_peers_take_turns() -> None:
+    court = Court()
+    for number in range(4):
+        court.judge.put(make_block_of(1, number))
+    honest = make_block_of(2, 9)
+    court.judge.put(honest)
+    await court.run_until(5)
+    assert [delivery for delivery, _ in court.judged].index(honest) == 1
+
+
+async def test_what_those_who_left_have_sent_comes_last_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LEFT_MAX", 3)
+    court = Court()
+    sent = [make_block_of(peer, peer) for peer in range(8)]
+    for delivery in sent:
+        court.judge.put(delivery)
+        court.judge.drop_peer(delivery.peer)
+    honest = make_block_of(9, 9)
+    court.judge.put(honest)
+    assert court.judge.waiting == 4
+    await court.run_until(4)
+    assert [delivery for delivery, _ in court.judged] == [honest, *sent[-3:]]

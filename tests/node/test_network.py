@@ -8,18 +8,22 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
+from chain.codec import encode
 from chain.hashing import tagged_hash
+from chain.header import compute_header_hash
 from chain.primitives import Hash
 from chain.signature import SigningKey
 from chain.transaction import Sidecar
 from node.link import Link
 from node.network import Endpoint, Network
 from node.observability.tally import Tally
+from node.ports import SubmitResult
 from node.transport import Dialler
 from p2p.errors import RemoteProtocolError
 from p2p.handshake import NetworkId, Role, make_session
 from p2p.limits import Limits
-from p2p.messages import GetData, Inventory, Item, ItemKind, Message, TransactionMessage
+from p2p.messages import BlockMessage, GetData, Inventory, Item, ItemKind, Message, TransactionMessage
+from p2p.score import Standing
 from tests.support.scripted_chain import GENESIS, ScriptedChain, make_block, make_commit, make_transfer
 
 NETWORK = NetworkId(tagged_hash("test.chain"), GENESIS)
@@ -185,6 +189,41 @@ async def test_invalid_block_bans_and_unsolicited_content_is_charged(nodes: Node
     dialler, link = await open_link(port, 9)
     await send_raw(link, TransactionMessage(b"\x90"))
     await wait_until(lambda: [peer.points for peer in network.get_peers()] == [-5])
+    await dialler.stop()
+
+
+class PatientChain(ScriptedChain):
+    """A scripted chain that judges no block before it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_asked, self.is_open = asyncio.Event(), asyncio.Event()
+
+    async def submit_block(self, block: bytes, sidecars: tuple[bytes, ...]) -> SubmitResult:
+        self.was_asked.set()
+        await self.is_open.wait()
+        return await super().submit_block(block, sidecars)
+
+
+async def test_who_hangs_up_before_an_invalid_block_is_judged_is_charged(nodes: Nodes) -> None:
+    chain = PatientChain()
+    network, port = await nodes.start(chain, 1)
+    dialler, link = await open_link(port, 9)
+    block = make_block(GENESIS, 1)
+    block_hash = compute_header_hash(block.header)
+    chain.refused.add(block_hash)
+    await send_raw(link, Inventory((Item(ItemKind.BLOCK, block_hash),)))
+    async for message in link.receive():
+        if isinstance(message, GetData):
+            await send_raw(link, BlockMessage(encode(block)))
+            break
+    await chain.was_asked.wait()
+    await link.close()
+    await wait_until(lambda: not network.get_peers())
+    chain.is_open.set()
+    await wait_until(lambda: network.charges.counts["invalid_block"] == 1)
+    key = SigningKey(b"\x09" * 32).public_key
+    assert network._doorman.get_standing(key, "127.0.0.1", network._peering.get_now_ms()) is Standing.BANNED
     await dialler.stop()
 
 
