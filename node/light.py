@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from chain.codec import decode
 from chain.errors import DecodeError, InvalidBlock, InvalidProof
-from chain.genesis import GENESIS_BYTES_MAX, Genesis
+from chain.genesis import GENESIS_BYTES_MAX, Genesis, compute_chain_id
 from chain.ledger.genesis_state import make_genesis_state
 from chain.ledger.keys import account_key
 from chain.ledger.records import EMPTY_ACCOUNT, Account
@@ -97,6 +97,7 @@ class LightClient:
         answer = self._rpc.call(GET_GENESIS, Params())
         genesis = decode(Genesis, answer.record, GENESIS_BYTES_MAX)
         expect("genesis", from_hex(answer.genesis_hash), genesis_hash)
+        expect("genesis", from_hex(answer.chain_id), compute_chain_id(genesis))
         expect("genesis", answer.network, genesis.network)
         return genesis
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -9,12 +10,14 @@ import pytest
 from benchmarks.lab.mutations.byte_mutators import BYTE_MUTATORS
 from benchmarks.lab.mutations.campaign import PART, Plan, repeat_case, run_campaign, run_part
 from benchmarks.lab.mutations.cases import Ending, get_samples, judge_attempt, make_case
+from benchmarks.lab.mutations.json_mutators import JSON_MUTATORS
 from benchmarks.lab.mutations.report import list_faults, make_records, render_page
 from benchmarks.lab.mutations.tally import Tally
 from benchmarks.lab.mutations.target import REFUSALS
 from benchmarks.lab.mutations.targets import SLOTS, TARGETS, find_target, get_target
 from benchmarks.lab.mutations.wire_mutators import WIRE_MUTATORS
 from benchmarks.lab.records import LabError
+from chain.errors import InvalidProof
 from node.cli import main
 from node.exit_codes import ExitCode
 
@@ -22,7 +25,7 @@ CASES = 2_500
 NAMES = tuple(target.name for target in TARGETS)
 
 
-def run(name: str, count: int = 400) -> Tally:
+def run(name: str, count: int = 300) -> Tally:
     return run_campaign(Plan(3, count, 1, (name,)), lambda _line: None)
 
 
@@ -40,7 +43,7 @@ def test_nothing_altered_is_accepted(tally: Tally) -> None:
     assert sum(tally.kinds.values()) == CASES
     assert tally.counted > 0.93 * CASES, "mutators that alter nothing try nothing"
     for name in NAMES:
-        assert tally.count(Ending.REFUSED, target=name) > 50
+        assert tally.count(Ending.REFUSED, target=name) > 40
         assert len(list(tally.iter_rules(name))) >= 4
         assert tally.get_peak_bytes(name)
 
@@ -64,10 +67,12 @@ def test_every_forger_is_refused(name: str) -> None:
             attempt = forge(Random(f"{number}:{kind}"))
             if attempt is None or (attempt.data == sample.honest.data and not attempt.is_staged):
                 continue
-            tried += 1
             verdict = judge_attempt(attempt, is_traced=False)
+            if verdict.ending is Ending.BY_RIGHTS:
+                continue
+            tried += 1
             assert verdict.ending is Ending.REFUSED, (kind, verdict)
-    assert tried >= len(get_samples(name))
+    assert tried >= len(get_samples(name)) // 2
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -112,10 +117,11 @@ def test_free_slots_name_no_case() -> None:
         get_target(free)
 
 
-@pytest.mark.parametrize("kind", [*BYTE_MUTATORS, *WIRE_MUTATORS])
+@pytest.mark.parametrize("kind", [*BYTE_MUTATORS, *WIRE_MUTATORS, *JSON_MUTATORS])
 def test_every_mutator_alters(kind: str) -> None:
-    mutate = (BYTE_MUTATORS | WIRE_MUTATORS)[kind]
-    data, other = (sample.honest.data for sample in get_samples("evidence")[:2])
+    mutate = (BYTE_MUTATORS | WIRE_MUTATORS | JSON_MUTATORS)[kind]
+    name = "light client answers" if kind in JSON_MUTATORS else "evidence"
+    data, other = (sample.honest.data for sample in get_samples(name)[:2])
     altered = [mutate(Random(seed), data, other) for seed in range(50)]
     assert len({*altered} - {data}) >= 10
     assert altered == [mutate(Random(seed), data, other) for seed in range(50)]
@@ -144,6 +150,7 @@ def say_yes(*_args: object) -> bool:
         ("chain.state.proof._verify_root", accept_anything, "state proofs"),
         ("chain.ledger.bonds.verify_signature", say_yes, "evidence"),
         ("chain.ledger.bonds._validate_pair", accept_anything, "evidence"),
+        ("node.light.verify_inclusion", accept_anything, "light client answers"),
     ],
 )
 def test_a_weakened_check_is_seen(
@@ -154,10 +161,32 @@ def test_a_weakened_check_is_seen(
     tally = run(name)
     accepted = [fault for fault in tally.faults if fault.ending is Ending.ACCEPTED]
     assert accepted
-    line = list_faults(Plan(3, 400, 1, (name,)), tally)[0]
+    line = list_faults(Plan(3, 300, 1, (name,)), tally)[0]
     assert line.endswith(f"--replay 3:{tally.faults[0].number}")
     assert repeat_case(3, accepted[0].number)["ending"] == "accepted"
-    assert "## Faults" in render_page(Plan(3, 400, 1, (name,)), tally)
+    assert "## Faults" in render_page(Plan(3, 300, 1, (name,)), tally)
+
+
+@pytest.mark.parametrize("name", ["chain_id", "genesis_hash", "network"])
+def test_a_client_believes_no_name_of_a_network(name: str) -> None:
+    sample = next(sample for sample in get_samples("light client answers") if b'"chain_id"' in sample.honest.data)
+    answer = json.loads(sample.honest.data)
+    other = "elsewhere" if name == "network" else f"0x{'11' * 32}"
+    with pytest.raises(InvalidProof, match="genesis"):
+        sample.honest.judge(json.dumps(answer | {name: other}).encode())
+
+
+def test_an_answer_in_other_words_is_valid_by_rights() -> None:
+    sample = get_samples("light client answers")[0]
+    spaced = json.dumps(json.loads(sample.honest.data), indent=1).encode()
+    assert judge_attempt(replace(sample.honest, data=spaced), is_traced=False).ending is Ending.BY_RIGHTS
+
+
+def test_an_answer_that_is_no_text_is_a_bad_answer() -> None:
+    for sample in get_samples("light client answers"):
+        spoilt = sample.honest.data.replace(b'":"', b'":"\xff', 1)
+        verdict = judge_attempt(replace(sample.honest, data=spoilt), is_traced=False)
+        assert (verdict.ending, verdict.rule) == (Ending.REFUSED, "BadAnswer")
 
 
 def test_a_crash_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

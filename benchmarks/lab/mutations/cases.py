@@ -14,8 +14,9 @@ from random import Random
 from time import process_time_ns
 
 from benchmarks.lab.mutations.byte_mutators import BYTE_MUTATORS
-from benchmarks.lab.mutations.target import REFUSALS, Attempt, Sample, Target
+from benchmarks.lab.mutations.target import REFUSALS, Attempt, SameBelief, Sample, Target
 from benchmarks.lab.mutations.targets import SLOTS, TARGETS, get_target
+from chain.errors import DecodeError
 
 FORGED = 0.4
 """Share of the cases that are forgeries, where a sample has some."""
@@ -135,11 +136,18 @@ def judge_attempt(attempt: Attempt, *, is_traced: bool) -> Verdict:
         return Verdict(ending, rule, detail, None, peak_bytes)
 
 
+def _get_rule(error: Exception) -> str:
+    """Return the rule that an error names; encodings have none."""
+    return getattr(error, "rule", "encoding" if isinstance(error, DecodeError) else type(error).__name__)
+
+
 def _end(judge: Callable[[], None]) -> tuple[Ending, str, str]:
     try:
         judge()
+    except SameBelief:
+        return Ending.BY_RIGHTS, "", ""
     except REFUSALS as error:
-        return Ending.REFUSED, getattr(error, "rule", "encoding"), str(error)
+        return Ending.REFUSED, _get_rule(error), str(error)
     except Exception as error:  # whatever a judge did not mean to raise is what is looked for here
         return Ending.CRASHED, type(error).__name__, str(error)
     return Ending.ACCEPTED, "", "the judge returned"

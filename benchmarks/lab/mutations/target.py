@@ -10,11 +10,17 @@ from dataclasses import dataclass, field
 from random import Random
 
 from chain.errors import DecodeError, InvalidBlock, InvalidProof, InvalidTransaction
+from node.rpc.client import BadAnswer, RemoteError
 
-REFUSALS = (DecodeError, InvalidBlock, InvalidProof, InvalidTransaction)
+REFUSALS = (DecodeError, InvalidBlock, InvalidProof, InvalidTransaction, BadAnswer, RemoteError)
 
 Judge = Callable[[bytes], None]
-"""Returns when it accepts; raises one of `REFUSALS`."""
+"""Returns when it accepts; raises one of `REFUSALS`, or `SameBelief`."""
+
+
+class SameBelief(Exception):
+    """What is shown says what the valid object says: in other words, or where nobody looks. It is valid by rights."""
+
 
 Mutator = Callable[[Random, bytes, bytes], bytes]
 """Returns altered bytes, from those of one object and of another of the same target."""

@@ -3,6 +3,7 @@
 Numbers go round the slots, and those of free slots name no case: so a new target changes no case of the others.
 """
 
+from benchmarks.lab.mutations.answer_target import TARGET_OF_ANSWERS
 from benchmarks.lab.mutations.evidence_target import TARGET_OF_EVIDENCE
 from benchmarks.lab.mutations.header_proof_target import TARGET_OF_HEADER_PROOFS
 from benchmarks.lab.mutations.header_target import TARGET_OF_HEADERS
@@ -24,8 +25,9 @@ TARGETS = (
     TARGET_OF_HEADER_PROOFS,
     TARGET_OF_STATE_PROOFS,
     TARGET_OF_EVIDENCE,
+    TARGET_OF_ANSWERS,
 )
-_SHARES = (4, 6, 2, 1, 3, 2, 3, 3)
+_SHARES = (4, 6, 2, 1, 3, 2, 3, 3, 1)
 _SCHEDULE = tuple(target for target, share in zip(TARGETS, _SHARES, strict=True) for _ in range(share))
 
 

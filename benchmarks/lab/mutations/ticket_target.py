@@ -27,6 +27,7 @@ from consensus.header_rules import (
     HeaderContent,
     HeaderContext,
     compute_next_target,
+    compute_round,
     get_segment_seed,
     make_header,
     make_header_context,
@@ -153,19 +154,20 @@ def _mine_pair(K: int, lottery: Lottery) -> list[Scene]:
     context = make_header_context(genesis, partial(compute_ticket_macs, program))
     parent = make_first_entry(make_genesis_header(genesis, ZERO_HASH), History())
     for key in KEYS:
-        scenes.append(_mine(Setting(context, program, parent, lottery), key, K))
+        scenes.append(mine(Setting(context, program, parent, lottery), key, K))
         parent = make_entry(scenes[-1].make_header(scenes[-1].ticket), parent)
     return scenes
 
 
-def _mine(setting: Setting, key: SigningKey, K: int) -> Scene:
+def mine(setting: Setting, key: SigningKey, K: int) -> Scene:
     """Return a ticket won on random operands of the first matmul with that K."""
     matmul = next(m for m in setting.program.lottery_matmuls if m.K == K and min(m.M, m.N) >= TILE)
     rng = np.random.default_rng([K, setting.parent.height])
     a, bt = (rng.integers(-63, 63, (rows, K), np.int8, endpoint=True) for rows in (matmul.M, matmul.N))
+    height = setting.parent.height
     blank = replace(
-        EMPTY_TICKET, task=setting.context.task_id, op=matmul.op,
-        root_a=compute_tensor_root(a), root_b=compute_tensor_root(bt),
+        EMPTY_TICKET, task=setting.context.task_id, op=matmul.op, round=compute_round(setting.context, height),
+        anchor_height=max(0, height - 1), root_a=compute_tensor_root(a), root_b=compute_tensor_root(bt),
     )  # fmt: skip
     shape, draw = MatmulShape(matmul.M, matmul.N, K), setting.make_draw(blank, key.public_key)
     for lap in range(LAPS_MAX):
