@@ -37,7 +37,8 @@ class Uint:
         def validate(value: object) -> int:
             if type(value) is int and 0 <= value < limit:
                 return value
-            raise DecodeError(f"expected an integer in [0, 2^{bits}), found {value!r:.80}")
+            found = f"{value!r:.80}" if type(value) is int else _describe(value)
+            raise DecodeError(f"expected an integer in [0, 2^{bits}), found {found}")
 
         return validate if bits <= 64 else lambda value: validate(value).to_bytes(size_bytes, "big")
 
@@ -176,6 +177,7 @@ def _make_reader(data: bytes) -> msgpack.Unpacker:
 
 
 def _describe(value: object) -> str:
+    # Never the content of a list: a kilobyte nests deeply enough for its text to overflow the stack.
     if isinstance(value, bytes | str | list):
         return f"{type(value).__name__} of length {len(value)}"
     return f"{type(value).__name__} {value!r:.40}"
