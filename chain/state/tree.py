@@ -151,5 +151,8 @@ def _compute_name(data: bytes) -> Hash | None:
         return sha256(data)
     if data.startswith(_LEAF_PREFIX):
         leaf = decode_leaf(data)
+        # A key that ends before its length says has the name of another leaf.
+        if encode_leaf(leaf.key, leaf.value) != data:
+            return None
         return compute_leaf_hash(sha256(leaf.key), sha256(leaf.value))
     return None

@@ -30,6 +30,10 @@ CHECKED_BLOCKS = 288
 _TIP, _CHAIN, _BASE = b"tip", b"chain", b"base"
 _HEADER, _BLOCK, _HEIGHT, _TRANSACTION, _GENERATION = b"h", b"b", b"n", b"t", b"g"
 
+_NUMBER_BYTES = 8
+_HEIGHT_BYTES = len(ZERO_HASH) + _NUMBER_BYTES
+_TIP_BYTES = len(ZERO_HASH) + 4 * _NUMBER_BYTES
+
 BASE_TRANSITION = 1
 """The transition that an imported state counts as; those below it, whose heights have 0, are as good as pruned."""
 
@@ -93,14 +97,14 @@ class BlockStore:
 
     def get_tip(self) -> Tip:
         """Return the committed head; raises StorageError."""
-        data = self._rows.get(_TIP)
-        if data is None or len(data) != 64:
+        data = self._read(_TIP, _TIP_BYTES)
+        if data is None:
             raise CorruptDatabase(f"{self._place}: found no tip")
         return Tip(Hash(data[:32]), *(int.from_bytes(data[place : place + 8], "big") for place in range(32, 64, 8)))
 
     def get_base_height(self) -> int:
         """Return the height that the database starts from: 0, or that of an imported state; no block lies below."""
-        data = self._rows.get(_BASE)
+        data = self._read(_BASE, _NUMBER_BYTES)
         return 0 if data is None else int.from_bytes(data, "big")
 
     def get_header(self, block_hash: Hash) -> Header | None:
@@ -118,18 +122,18 @@ class BlockStore:
         return self._rows.get(_BLOCK + block_hash) is not None
 
     def get_hash_at_height(self, height: int) -> Hash | None:
-        """Return the hash of the head's branch at `height`."""
-        data = self._rows.get(_height_key(height))
+        """Return the hash of the head's branch at `height`; raises StorageError."""
+        data = self._read(_height_key(height), _HEIGHT_BYTES)
         return None if data is None else Hash(data[:32])
 
     def is_state_kept(self, height: int) -> bool:
-        """Say whether the state after the block at `height` of the head's branch can be read."""
-        row = self._rows.get(_height_key(height))
+        """Say whether the state after the block at `height` of the head's branch can be read; raises StorageError."""
+        row = self._read(_height_key(height), _HEIGHT_BYTES)
         return row is not None and _get_transition(row) >= self.get_tip().pruned
 
     def get_transaction_block(self, transaction_hash: Hash) -> Hash | None:
-        """Return the hash of the block on the head's branch that holds a transaction."""
-        data = self._rows.get(_TRANSACTION + transaction_hash)
+        """Return the hash of the block on the head's branch that holds a transaction; raises StorageError."""
+        data = self._read(_TRANSACTION + transaction_hash, len(ZERO_HASH))
         return None if data is None else Hash(data)
 
     def get_state_node(self, node_hash: Hash) -> bytes | None:
@@ -201,7 +205,7 @@ class BlockStore:
         if self._kept_states is None or height < self._kept_states:
             return 0
         key = _height_key(height - self._kept_states)
-        row = changes[key] if key in changes else self._rows.get(key)
+        row = changes[key] if key in changes else self._read(key, _HEIGHT_BYTES)
         if row is None:
             raise CorruptDatabase(f"{self._place}: the index of height {height - self._kept_states} is lost")
         return _get_transition(row)
@@ -260,6 +264,14 @@ class BlockStore:
         content = compute_transactions_root(block.transactions)
         if block.header != header or content != header.foliage.transactions_root:
             raise CorruptDatabase(f"{self._place}: the block at height {header.height} is not its header's")
+
+    def _read(self, key: bytes, size_bytes: int) -> bytes | None:
+        """Return a row that has one size, or None; raises CorruptDatabase when it has another."""
+        row = self._rows.get(key)
+        if row is not None and len(row) != size_bytes:
+            found = f"found {len(row)} bytes under {key[:12].hex()}"
+            raise CorruptDatabase(f"{self._place}: {found}, expected {size_bytes}")
+        return row
 
     def _decode(self, record: type[T], data: bytes, size_bytes_max: int) -> T:
         try:

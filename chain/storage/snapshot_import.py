@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from chain.errors import StorageError
 from chain.header import Header
-from chain.primitives import Hash
+from chain.primitives import ZERO_HASH, Hash
 from chain.storage.block_store import BASE_TRANSITION, make_base_rows, make_imported_rows
-from chain.storage.engine import Changes, Engine
+from chain.storage.engine import Changes, CorruptDatabase, Engine
 from chain.storage.rows import SealedRows
 from chain.storage.state_nodes import StateNodes
 
@@ -21,6 +21,8 @@ _HEADERS_PER_WRITE = 4_096
 def get_import_name(engine: Engine) -> Hash | None:
     """Return the name of the import that was cut off in a database, None when there is none; raises StorageError."""
     found = SealedRows(engine).get(_IMPORT)
+    if found is not None and len(found) != len(ZERO_HASH):
+        raise CorruptDatabase(f"{engine.place}: found an import's name of {len(found)} bytes, expected a hash")
     return None if found is None else Hash(found)
 
 

@@ -64,8 +64,8 @@ class StateNodes:
         for number in range(pruned + 1, last + 1):
             key = _STALE + number.to_bytes(_NUMBER_BYTES, "big")
             names = self._get(key, changes)
-            if names is None:
-                raise CorruptDatabase(f"{self._rows.place}: the row of transition {number} is lost")
+            if names is None or len(names) % _HASH_BYTES:
+                raise CorruptDatabase(f"{self._rows.place}: the row of transition {number} is lost or damaged")
             due, later = names[: budget * _HASH_BYTES], names[budget * _HASH_BYTES :]
             budget -= len(due) // _HASH_BYTES
             for place in range(0, len(due), _HASH_BYTES):
@@ -93,6 +93,8 @@ class StateNodes:
     def iter_stale_names(self) -> Iterator[Hash]:
         """Yield the names of the nodes that went with transitions not pruned yet, some of them born again since."""
         for _, names in self._rows.iter_rows(_STALE):
+            if len(names) % _HASH_BYTES:
+                raise CorruptDatabase(f"{self._rows.place}: found {len(names)} bytes of names, expected whole hashes")
             for place in range(0, len(names), _HASH_BYTES):
                 yield Hash(names[place : place + _HASH_BYTES])
 
