@@ -20,6 +20,9 @@ F = TypeVar("F", bound=Callable[..., object])
 DEFAULT_DIRECTORY = Path("~/.mathesis")
 DEFAULT_URL = Endpoint("127.0.0.1", 4611).url
 
+COIN_DIGITS_MAX = 32
+"""Digits before the point, leading zeros among them."""
+
 Fields = dict[str, object]
 
 
@@ -33,7 +36,7 @@ class EndpointType(click.ParamType[Endpoint]):
         if isinstance(value, Endpoint):
             return value
         host, _, port = str(value).rpartition(":")
-        if not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        if not (port.isascii() and port.isdigit() and len(port) <= 5) or int(port) > 65_535:
             self.fail(f"found {value!r}, expected HOST:PORT with a port of at most 65535", param, ctx)
         return Endpoint(host.strip("[]") or "127.0.0.1", int(port))
 
@@ -95,7 +98,8 @@ def parse_coins(text: str) -> int:
     """Return the atoms of a decimal amount of coins; raises BadParameter."""
     whole, point, fraction = text.partition(".")
     digits = whole + fraction
-    if not (digits.isascii() and digits.isdigit() and whole and len(fraction) <= 9 and (fraction or not point)):
+    is_bounded = len(whole) <= COIN_DIGITS_MAX and len(fraction) <= 9
+    if not (digits.isascii() and digits.isdigit() and whole and is_bounded and (fraction or not point)):
         raise click.BadParameter(f"found {text!r}, expected coins such as 2.5 with at most nine decimals")
     atoms = int(whole) * 10**9 + int(fraction.ljust(9, "0"))
     if not 0 < atoms < 2**64:

@@ -162,7 +162,7 @@ class ExportReader:
 
     def _read(self, name: str, size_bytes_max: int) -> bytes:
         path = self._root / name
-        if not path.resolve().is_relative_to(self._root.resolve()):
+        if "\0" in name or not path.resolve().is_relative_to(self._root.resolve()):
             raise ExportRefused(f"{self._root}: found the name {name!r}, expected one inside of the folder")
         try:
             return DiskFiles().read(path, size_bytes_max + 1)

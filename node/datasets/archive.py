@@ -5,6 +5,7 @@ member that is longer than it says is refused by its CRC. It knows no manifest; 
 """
 
 import io
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from node.datasets.errors import DatasetError
 from node.datasets.progress import OnProgress
 
 _ENCRYPTED = 1
+_UNTYPED = (ValueError, IndexError, NotImplementedError, RuntimeError, OverflowError, struct.error)
+"""What zipfile raises besides its own error: offsets before the start, names that are none, versions to come."""
 _PLAIN_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -27,7 +30,7 @@ def read_members(archive: bytes, patterns: Sequence[str], on_progress: OnProgres
         with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
             chosen = _choose(zipped.infolist(), patterns)
             return _read_all(zipped, chosen, on_progress)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, *_UNTYPED) as error:
         raise DatasetError(
             "truncated", f"found {len(archive)} bytes that are no whole zip archive ({error}); get the source again"
         ) from None
@@ -104,7 +107,7 @@ def _read_entry(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
             content = file.read(entry.file_size)
     except EOFError:
         content = b""
-    except (zipfile.BadZipFile, zlib.error) as error:
+    except (zipfile.BadZipFile, zlib.error, *_UNTYPED) as error:
         raise DatasetError(
             "malformed", f"{entry.filename}: found a damaged member ({error}); get the source again"
         ) from None

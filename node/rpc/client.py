@@ -85,14 +85,12 @@ class RpcClient:
     def call(self, method: Method[P, R], params: P) -> R:
         """Return the result of a method; raises NodeUnreachable, BadAnswer or RemoteError."""
         request_id = next(_ids)
-        return _decode_result(self._post(_encode(method.name, params, request_id)), request_id, method.result)
+        return decode_result(self._post(_encode(method.name, params, request_id)), request_id, method.result)
 
     def call_raw(self, name: str, params: Json) -> Json:
         """Return the result of any method as plain JSON; raises like `call`."""
         request_id = next(_ids)
-        raw = _decode_response(self._post(_encode(name, params, request_id)), request_id)
-        result: Json = json.loads(bytes(raw))
-        return result
+        return decode_json(self._post(_encode(name, params, request_id)), request_id)
 
     def close(self) -> None:
         """Close the connection."""
@@ -147,7 +145,7 @@ class AsyncRpcClient:
         """Return the result of a method; raises NodeUnreachable, BadAnswer or RemoteError."""
         request_id = next(_ids)
         answer = await self._post(_encode(method.name, params, request_id))
-        return _decode_result(answer, request_id, method.result)
+        return decode_result(answer, request_id, method.result)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -200,10 +198,22 @@ def _encode(name: str, params: object, request_id: int) -> bytes:
     return msgspec.json.encode({"jsonrpc": "2.0", "method": name, "params": params, "id": request_id})
 
 
-def _decode_result(answer: bytes, request_id: int, kind: type[R]) -> R:
+def decode_json(answer: bytes, request_id: int) -> Json:
+    """Return the result in a node's answer as plain JSON; raises BadAnswer or RemoteError."""
+    raw = _decode_response(answer, request_id)
+    try:
+        result: Json = json.loads(bytes(raw))
+    except (ValueError, RecursionError) as error:
+        # Errors of JSON and of Unicode are ValueErrors, and so is that of a number with thousands of digits.
+        raise BadAnswer(f"the result cannot be read: {error}") from None
+    return result
+
+
+def decode_result(answer: bytes, request_id: int, kind: type[R]) -> R:
+    """Return the result in a node's answer as its type; raises BadAnswer or RemoteError."""
     try:
         return msgspec.json.decode(_decode_response(answer, request_id), type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadAnswer(f"the result is not of its type: {error}") from None
 
 
@@ -222,7 +232,7 @@ def _decode_response(answer: bytes, request_id: int) -> msgspec.Raw:
 def _decode_data(raw: msgspec.Raw | msgspec.UnsetType) -> ErrorData | None:
     try:
         return None if isinstance(raw, msgspec.UnsetType) else msgspec.json.decode(raw, type=ErrorData)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -1,4 +1,4 @@
-"""JSON as a stranger sends it: bounded, without duplicate keys, NaN or deep nesting.
+"""JSON as a stranger sends it: bounded, without duplicate keys, NaN, infinities or deep nesting.
 
 Python's own parser accepts all three, and a thousand brackets make it recurse too deep, so the shape is measured before
 anything is built. It knows nothing of JSON-RPC. Source: RFC 8259.
@@ -7,6 +7,7 @@ anything is built. It knows nothing of JSON-RPC. Source: RFC 8259.
 import json
 import re
 from itertools import accumulate
+from math import isinf
 from typing import NoReturn, TypeAlias
 
 from chain.errors import DecodeError
@@ -30,7 +31,12 @@ def parse_json(data: bytes) -> Json:
         raise DecodeError(f"found {len(data)} bytes, expected at most {BODY_BYTES_MAX}")
     _validate_shape(data)
     try:
-        value: Json = json.loads(data.decode("utf-8"), object_pairs_hook=_make_object, parse_constant=_refuse_constant)
+        value: Json = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_make_object,
+            parse_constant=_refuse_constant,
+            parse_float=_parse_float,
+        )
     except UnicodeDecodeError as error:
         raise DecodeError(f"found a byte that is no UTF-8 at offset {error.start}") from None
     except json.JSONDecodeError as error:
@@ -57,6 +63,13 @@ def _make_object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise DecodeError(f"found the key {twice[:40]!a} twice in one object")
     return result
+
+
+def _parse_float(text: str) -> float:
+    value = float(text)
+    if isinf(value):
+        raise DecodeError(f"found {text[:40]}, expected a number that a double can hold")
+    return value
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -132,7 +132,7 @@ def read_run_record(path: Path) -> RunRecord | None:
         first = file.readline(METRICS_BYTES_MAX)
     try:
         return msgspec.json.decode(first, type=RunRecord)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -144,7 +144,7 @@ def read_metrics(path: Path, step: int) -> Iterator[Kept]:
         for line in file:
             try:
                 record: Kept = msgspec.json.decode(line, type=Kept)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 return
             if not isinstance(record, RunRecord) and record.step > step:
                 return
