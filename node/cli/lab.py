@@ -12,6 +12,7 @@ import click
 
 from node.cli.failures import end_in_exit_codes
 from node.cli.lab_eclipse import eclipse
+from node.cli.lab_fuzz import fuzz
 from node.cli.lab_mutations import mutations
 from node.cli.lab_perturb import perturb
 from node.cli.lab_simulate import simulate
@@ -40,6 +41,7 @@ def lab() -> None:
 
 
 lab.add_command(eclipse)
+lab.add_command(fuzz)
 lab.add_command(mutations)
 lab.add_command(perturb)
 lab.add_command(simulate)

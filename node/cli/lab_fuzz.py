@@ -1,0 +1,97 @@
+"""`mathesis lab fuzz`: every decoder under inputs that nobody meant to write, guided by the lines they reach.
+
+The campaign is `benchmarks.lab.fuzz`; here are its options, and what of it ends in which exit code.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from node.cli.failures import end_in_exit_codes
+from node.cli.output import json_option, print_record
+from node.exit_codes import CommandError, ExitCode
+
+
+@click.command()
+@click.option("--count", type=click.IntRange(1), default=10_000_000, show_default=True, help="Inputs a decoder.")
+@click.option("--seed", type=click.IntRange(0, 2**63), default=1, show_default=True, help="Decides every input.")
+@click.option("--decoder", "names", multiple=True, help="A decoder, or the start of the names of some; all by default.")
+@click.option("--list", "is_list", is_flag=True, help="List the decoders.")
+@click.option("--replay", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Repeat a finding's file.")
+@click.option(
+    "--corpus",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("tests/fuzz"),
+    show_default=True,
+    help="Folder of inputs to start from.",
+)
+@click.option("--keep", "is_kept", is_flag=True, help="Write the inputs worth keeping into that folder.")
+@json_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("benchmarks/results"),
+    show_default=True,
+    help="Folder of the page, and of a folder `findings`.",
+)
+def fuzz(
+    count: int,
+    seed: int,
+    names: tuple[str, ...],
+    replay: Path | None,
+    corpus: Path,
+    out: Path,
+    *,
+    is_list: bool,
+    is_kept: bool,
+    is_json: bool,
+) -> None:
+    """Fuzz every decoder; only typed errors, faithful values, and bounded time and memory may come of it."""
+    with end_in_exit_codes():
+        from benchmarks.lab.fuzz.campaign import Plan, run_campaign
+        from benchmarks.lab.fuzz.report import make_records, render_page
+
+        if is_list or replay is not None:
+            _list_decoders() if replay is None else _repeat(replay, is_json)
+            return
+        plan = Plan(_choose_decoders(names), count, seed, corpus, out / "findings", is_kept)
+        results = list(run_campaign(plan, lambda line: click.echo(line, err=True)))
+        if is_json:
+            for record in make_records(results):
+                print_record(record, is_json)
+        else:
+            page = render_page(plan, results)
+            click.echo(page)
+            if not names:
+                out.mkdir(parents=True, exist_ok=True)
+                (out / "fuzz.md").write_text(page)
+        if paths := [str(path) for result in results for path in result.paths]:
+            lines = "\n".join(f"mathesis lab fuzz --replay {path}" for path in paths)
+            raise CommandError(ExitCode.FAILURE, f"{len(paths)} inputs ended as none may\n{lines}")
+
+
+def _list_decoders() -> None:
+    from benchmarks.lab.fuzz.decoders import get_decoders
+
+    for name in get_decoders():
+        click.echo(name)
+
+
+def _choose_decoders(names: Sequence[str]) -> tuple[str, ...]:
+    from benchmarks.lab.fuzz.decoders import get_decoders
+
+    known = list(get_decoders())
+    for start in names:
+        if not any(name.startswith(start) for name in known):
+            raise CommandError(ExitCode.USAGE, f"found no decoder {start!r}, expected one of {', '.join(known)}")
+    return tuple(name for name in known if not names or name.startswith(tuple(names)))
+
+
+def _repeat(path: Path, is_json: bool) -> None:
+    from benchmarks.lab.fuzz.campaign import repeat_finding
+
+    name, verdict = repeat_finding(path)
+    print_record({"decoder": name, "ending": verdict.ending.value, "detail": verdict.detail}, is_json)
+    if verdict.ending.is_fault:
+        raise CommandError(ExitCode.FAILURE, f"{path} still ends as none may")
