@@ -50,6 +50,9 @@ class Parameters:
     an hour of development blocks. At least a round: a locked reward must answer for as long as it is locked."""
     subsidy: U64 = 10 * ATOMS_PER_COIN
     """Atoms issued by the first block."""
+    first_price: U64 = 1 << 45
+    """Atoms for 2^40 verified MACs in the first round: 32 a MAC. A segment of the digits then brings 9.1 coins of the
+    40.5 that a round has to spend; the price finds its level from there, by an eighth a round."""
     subsidy_half_life: U32 = 100_000
     """Blocks in which the subsidy halves, smoothly."""
     block_bytes_max: U32 = 1_500_000

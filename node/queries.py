@@ -151,6 +151,7 @@ class NodeQueries:
             start_height=state.start_height,
             end_height=state.start_height + context.parameters.round_blocks,
             pot=state.pot,
+            price=state.price,
             checkpoint=checkpoint,
         )
 

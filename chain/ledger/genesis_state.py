@@ -29,6 +29,8 @@ def validate_genesis(genesis: Genesis) -> None:
     atoms = sum(allocation.amount for allocation in genesis.allocations) + compute_issuance_bound(parameters)
     if atoms > _ATOMS_MAX:
         raise InvalidBlock("genesis-supply", f"found up to {atoms} atoms in all, expected at most {_ATOMS_MAX}")
+    if parameters.first_price == 0:
+        raise InvalidBlock("genesis-price", "found 0 atoms for 2^40 MACs, expected at least 1")
     _validate_windows(parameters)
     _validate_distinct("genesis-allocations", [allocation.account for allocation in genesis.allocations])
     _validate_distinct("genesis-miners", genesis.miners)
@@ -49,7 +51,8 @@ def make_genesis_state(genesis: Genesis) -> tuple[Hash, NodeChanges]:
     allocated = sum(allocation.amount for allocation in genesis.allocations)
     view.put(SUPPLY_KEY, Supply(allocated=allocated, issued=0, burned=0, treasury=0))
     view.put(beacon_key(0), BeaconRecord(0, compute_genesis_beacon(context.chain_id)))
-    view.put(task_key(context.task_id), TaskState(0, 0, genesis.task.checkpoint_root, 0, 0, 0, 0, 0, ()))
+    price = genesis.parameters.first_price
+    view.put(task_key(context.task_id), TaskState(0, 0, genesis.task.checkpoint_root, 0, 0, 0, 0, price, 0, ()))
     return view.commit()
 
 

@@ -59,9 +59,10 @@ class ContributionKey:
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """Where a task stands: the running round, the checkpoint it starts from, and what its pot holds.
+    """Where a task stands: the running round, the checkpoint it starts from, what its pot holds and what it pays.
 
-    `contributions` are the round's, ordered by miner and index, so that who included them when leaves no trace.
+    `price` is atoms for 2^40 verified MACs. `contributions` are the round's, ordered by miner and index, so that who
+    included them when leaves no trace.
     """
 
     round: U32
@@ -71,6 +72,7 @@ class TaskState:
     heldout_correct: U32
     heldout_total: U32
     pot: U64
+    price: U64
     settled_contributions: U64
     contributions: Annotated[tuple[ContributionKey, ...], Many(OPEN_CONTRIBUTIONS_MAX)]
 

@@ -1,7 +1,7 @@
 """Issuing a block's subsidy, and deciding at settlement who has earned what was locked.
 
-A block's reward waits for the segment that its ticket came from; the pot of a round is split by verified
-multiply-accumulates. It knows neither commits nor challenges.
+A block's reward waits for the segment that its ticket came from; a settled segment is paid from the pot, by the price
+of a verified multiply-accumulate. It knows neither commits nor challenges.
 """
 
 from dataclasses import replace
@@ -10,6 +10,7 @@ from chain.errors import InvalidProof
 from chain.ledger.accounts import apply_burn, apply_credit
 from chain.ledger.context import BlockScope, ContributionChanged, Event, LedgerContext, RewardDecided, get_task_state
 from chain.ledger.keys import SUPPLY_KEY, contribution_key, locked_reward_key, miner_key, task_key
+from chain.ledger.pricing import compute_next_price, compute_payment
 from chain.ledger.records import Contribution, ContributionKey, LockedReward
 from chain.ledger.subsidy import compute_subsidy_split
 from chain.ledger.transition import ContributionStatus
@@ -66,12 +67,15 @@ def _is_earned(scope: BlockScope, view: StateView, locked: LockedReward) -> bool
 def apply_payout(
     context: LedgerContext, view: StateView, settled: tuple[tuple[ContributionKey, Contribution], ...]
 ) -> tuple[Event, ...]:
-    """Return the deposits of settled contributions and split the pot by their macs; the remainder stays in the pot."""
+    """Return the deposits of settled contributions, pay them from the pot by their macs, and move the price.
+
+    What is not spent stays in the pot.
+    """
     state = get_task_state(context, view)
     macs_total = sum(contribution.macs for _, contribution in settled)
     events: list[Event] = []
     for key, contribution in settled:
-        reward = state.pot * contribution.macs // macs_total
+        reward = compute_payment(state.price, state.pot, contribution.macs, macs_total)
         paid = replace(contribution, deposit=0, reward=reward)
         view.put(contribution_key(context.task_id, state.round, key), paid)
         apply_credit(view, key.miner, contribution.deposit + reward)
@@ -79,5 +83,6 @@ def apply_payout(
         view.put(miner_key(key.miner), replace(miner, settled_segments=miner.settled_segments + 1))
         events.append(ContributionChanged(state.round, key, ContributionStatus.SETTLED, reward))
     pot = state.pot - sum(event.amount for event in events if isinstance(event, ContributionChanged))
-    view.put(task_key(context.task_id), replace(state, pot=pot))
+    price = compute_next_price(state.price, state.pot, macs_total)
+    view.put(task_key(context.task_id), replace(state, pot=pot, price=price))
     return tuple(events)

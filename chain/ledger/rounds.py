@@ -32,7 +32,7 @@ def apply_round_end(scope: BlockScope, view: StateView) -> tuple[Event, ...]:
     if scope.draft.height < state.start_height + context.parameters.round_blocks:
         return ()
     settled, slashings = _apply_executions(scope, view, state)
-    payouts = apply_payout(context, view, settled) if settled else ()
+    payouts = apply_payout(context, view, settled)
     # Locked rewards look at the statuses just written and at the old checkpoint, so they come before the next round.
     rewards = apply_locked_rewards(scope, view)
     settlement = _compute_settlement(scope, state, settled)
@@ -82,6 +82,12 @@ def _apply_next_round(scope: BlockScope, view: StateView, settlement: Settlement
     view.put(
         task_key(task),
         TaskState(
-            state.round + 1, scope.draft.height, *scores, state.pot, state.settled_contributions + contributors, ()
+            state.round + 1,
+            scope.draft.height,
+            *scores,
+            state.pot,
+            state.price,
+            state.settled_contributions + contributors,
+            (),
         ),
     )

@@ -85,7 +85,7 @@ class CheckpointInfo:
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """The task and its running round; `pot` in atoms."""
+    """The task and its running round; `pot` in atoms, `price` in atoms for 2^40 verified MACs."""
 
     task: Hash
     name: str
@@ -93,6 +93,7 @@ class TaskInfo:
     start_height: int
     end_height: int
     pot: int
+    price: int
     checkpoint: CheckpointInfo
 
 

@@ -117,7 +117,7 @@ class CheckpointView(msgspec.Struct, frozen=True):
 
 
 class TaskView(msgspec.Struct, frozen=True):
-    """The task and its running round."""
+    """The task and its running round; `price` is atoms for 2^40 verified MACs."""
 
     task: HashText
     name: str
@@ -125,6 +125,7 @@ class TaskView(msgspec.Struct, frozen=True):
     start_height: Natural
     end_height: Natural
     pot: Amount
+    price: Amount
     checkpoint: CheckpointView
 
 
@@ -298,6 +299,7 @@ def view_task(info: TaskInfo) -> TaskView:
         start_height=info.start_height,
         end_height=info.end_height,
         pot=str(info.pot),
+        price=str(info.price),
         checkpoint=view_checkpoint(info.checkpoint),
     )
 

@@ -47,7 +47,8 @@ ALICE, BOB, CAROL, DAVE = (SigningKey(bytes([number]) * 32) for number in range(
 PARAMETERS = Parameters()
 FUNDS = 1_000 * 10**9
 """What every account may spend at first."""
-SEGMENT_MACS = 1_000
+SEGMENT_MACS = 284_164_096
+"""Those of a segment of the digits."""
 STEPS = 64
 TASK = TaskSpec("digits", b"\x01", tagged_hash("test.dataset"), tagged_hash("test.checkpoint"))
 

@@ -1,7 +1,6 @@
 """Threats 21, 53 and 60: answers that do not come, work that is never finished, and answers that are kept out.
 
-Against the real ledger over the real engine. What a block producer gains by leaving others' openings out is measured
-here because no rule answers it yet.
+Against the real ledger over the real engine, in atoms where somebody is paid.
 """
 
 import random
@@ -18,8 +17,8 @@ from chain.hashing import tagged_hash
 from chain.ledger.transition import ContributionStatus
 from chain.transaction import ProveContribution
 
-FULL_ROUND = 8
-"""Segments of a full round on the development network."""
+OPENING_FEE_ATOMS = 1_000
+"""What a node offers to have its openings included."""
 
 
 def answer_selectively(effort: Effort) -> Outcome:
@@ -77,11 +76,11 @@ def keep_answers_out(effort: Effort) -> Outcome:
     assert alone.status is ContributionStatus.EXPIRED
     assert together.status is ContributionStatus.SETTLED
     lost = SHARE**window
-    # With two miners a victim's share doubles the other's reward; in a full round it is spread over all the others.
-    gain = lost * (alone.reward - together.reward) / together.reward / (FULL_ROUND - 1)
+    # A segment is paid by its own work, so all that is left is the fee that the openings would have paid.
+    gain = lost * (alone.reward - together.reward) / together.reward - OPENING_FEE_ATOMS / together.reward
     verdict = (
-        f"{lost:.1%} of another's segments expire with their deposits, and their part of the pot goes to the others:"
-        f" {together.reward / 1e9:.1f} coins become {alone.reward / 1e9:.1f} where two contribute"
+        f"{lost:.1%} of another's segments expire with their deposits, and nobody is paid more for it:"
+        f" {together.reward / 1e9:.1f} coins stay {alone.reward / 1e9:.1f} where two contribute"
     )
     return Outcome(effort.trials, heard, 1 - lost, None, verdict, gain)
 
@@ -112,6 +111,6 @@ def _make_case(rows: tuple[int, ...], name: str, run: Callable[[Effort], Outcome
 
 ATTACKS = (
     _make_case((21,), "selective answers", answer_selectively, Ending.DETECTED, Ending.UNPROFITABLE),
-    _make_case((21, 60), "answers kept out", keep_answers_out, Ending.COMPUTED, Ending.OPEN),
+    _make_case((21, 60), "answers kept out", keep_answers_out, Ending.COMPUTED, Ending.UNPROFITABLE),
     _make_case((53,), "first ops of endless segments", farm_first_ops, Ending.DETECTED, Ending.UNPROFITABLE),
 )

@@ -10,10 +10,26 @@ from hypothesis import strategies as st
 from chain.genesis import Parameters
 from chain.ledger.context import RewardDecided, RoundEnded
 from chain.ledger.keys import SUPPLY_KEY, checkpoint_key, locked_reward_key
+from chain.ledger.pricing import PRICE_UNIT_MACS
 from chain.ledger.subsidy import compute_issuance_bound, compute_subsidy, compute_subsidy_split
 from chain.primitives import Hash
 from chain.transaction import Transfer
-from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, PARAMETERS, STEPS, TASK, LedgerChain, settle_round
+from tests.support.ledger import (
+    ALICE,
+    BOB,
+    CAROL,
+    DAVE,
+    FUNDS,
+    PARAMETERS,
+    SEGMENT_MACS,
+    STEPS,
+    TASK,
+    LedgerChain,
+    make_genesis,
+    settle_round,
+)
+
+FIRST_PAYMENT = PARAMETERS.first_price * SEGMENT_MACS // PRICE_UNIT_MACS
 
 
 def total_pot(rounds: int) -> int:
@@ -31,9 +47,8 @@ def test_rewards_unlock_when_the_tickets_segment_settles() -> None:
     assert [reward.height for reward in rewards] == list(range(1, 10))
     assert all(reward.is_paid for reward in rewards)
     earned = sum(compute_subsidy_split(height, PARAMETERS).reward for height in range(1, 10))
-    share = total_pot(1) // 2
-    assert chain.account(ALICE).balance == FUNDS + earned + share
-    assert chain.account(BOB).balance == FUNDS + share
+    assert chain.account(ALICE).balance == FUNDS + earned + FIRST_PAYMENT
+    assert chain.account(BOB).balance == FUNDS + FIRST_PAYMENT
     assert chain.view.get(locked_reward_key(1)) is None
 
 
@@ -106,15 +121,29 @@ def test_an_empty_round_keeps_its_checkpoint_and_carries_its_pot_over() -> None:
     chain.mine_to(8)
     assert chain.mine().settlement is None
     assert (chain.task.pot, chain.task.checkpoint_root, chain.task.round) == (total_pot(1), start, 1)
+    assert chain.task.price == PARAMETERS.first_price, "no work says nothing about worth"
     settle_round(chain, BOB)
-    assert chain.account(BOB).balance == FUNDS + total_pot(2)
-    assert chain.task.pot == 0
+    assert chain.account(BOB).balance == FUNDS + FIRST_PAYMENT
+    assert chain.task.pot == total_pot(2) - FIRST_PAYMENT
 
 
-def test_what_does_not_divide_stays_in_the_pot() -> None:
-    chain = LedgerChain()
+def test_threat_60_whoever_is_kept_out_nobody_else_is_paid_more() -> None:
+    """Two contribute, and where one of them is kept out of the round the other earns what it would have earned."""
+    together, alone = LedgerChain(), LedgerChain()
+    settle_round(together, ALICE, BOB)
+    settle_round(alone, ALICE)
+    assert alone.account(ALICE) == together.account(ALICE)
+    kept = alone.task.pot - together.task.pot
+    assert kept == FIRST_PAYMENT, "what the other would have earned waits for the next round"
+
+
+def test_a_pot_that_is_too_small_is_shared_and_the_rest_of_the_division_stays() -> None:
+    dear = replace(PARAMETERS, first_price=PARAMETERS.first_price * 8)
+    chain = LedgerChain(make_genesis(dear))
     effects = settle_round(chain, ALICE, BOB, CAROL)
     assert chain.task.pot == total_pot(1) % 3
+    assert chain.account(BOB).balance == FUNDS + total_pot(1) // 3
+    assert chain.task.price == dear.first_price - dear.first_price // 8
     ended = [event for event in effects.events if isinstance(event, RoundEnded)]
     assert [len(event.contributors) for event in ended] == [3]
 
