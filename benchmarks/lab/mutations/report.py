@@ -38,7 +38,8 @@ COSTS = (
 def render_page(plan: Plan, tally: Tally) -> str:
     """Return the Markdown page of a campaign."""
     targets = [target for target in TARGETS if target.name in plan.names]
-    command = f"`mathesis lab mutations --count {plan.count} --seed {plan.seed} --workers {plan.workers}`"
+    named = "".join(f' --target "{target.name}"' for target in targets) if len(targets) < len(TARGETS) else ""
+    command = f"`mathesis lab mutations --count {plan.count} --seed {plan.seed} --workers {plan.workers}{named}`"
     parts = ["# Mutations", f"{command}; {describe_run()}", _summarise(tally), LEGEND]
     if tally.faults:
         parts += ["## Faults", "\n".join(list_faults(plan, tally))]
