@@ -15,6 +15,7 @@ from node.cli.lab_eclipse import eclipse
 from node.cli.lab_fuzz import fuzz
 from node.cli.lab_mutations import mutations
 from node.cli.lab_perturb import perturb
+from node.cli.lab_reliability import reliability
 from node.cli.lab_simulate import simulate
 from node.cli.output import json_option, print_record
 from node.exit_codes import CommandError, ExitCode
@@ -44,6 +45,7 @@ lab.add_command(eclipse)
 lab.add_command(fuzz)
 lab.add_command(mutations)
 lab.add_command(perturb)
+lab.add_command(reliability)
 lab.add_command(simulate)
 
 
