@@ -39,16 +39,17 @@ def rpc(method: str | None, params: tuple[str, ...], url: str, directory: Path, 
     if method not in names:
         raise click.UsageError(f"found {method or 'no method'}, expected one of: {', '.join(names)}")
     token = read_token(DataDirectory(directory.expanduser()).cookie_path) if admin else ""
-    fields = dict(_parse_field(text) for text in params)
+    fields = dict(parse_field(text) for text in params)
     click.echo(json.dumps(RpcClient(url, token).call_raw(method, fields), indent=2))
 
 
-def _parse_field(text: str) -> tuple[str, "Json"]:
+def parse_field(text: str) -> tuple[str, "Json"]:
+    """Return the name and the value of NAME=VALUE; raises UsageError."""
     name, separator, value = text.partition("=")
     if not separator or not name:
         raise click.UsageError(f"found {text!r}, expected NAME=VALUE")
     try:
         parsed: Json = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return name, value
     return name, parsed

@@ -73,7 +73,7 @@ class RpcClient:
 
     def __init__(self, url: str, token: str = "") -> None:
         """Call the node at `url`; `token` is the cookie for admin methods."""
-        parts = _split_url(url)
+        parts = split_url(url)
         self.url = url
         self.received_bytes = 0
         """Bytes of all answers so far."""
@@ -128,7 +128,7 @@ class AsyncRpcClient:
 
     def __init__(self, url: str, token: str = "") -> None:
         """Call the node at `url`; `token` is the cookie for admin methods."""
-        _split_url(url)
+        split_url(url)
         self.url = url
         self._token = token
         self._session: aiohttp.ClientSession | None = None
@@ -178,10 +178,14 @@ def read_token(path: Path) -> str:
         raise NodeUnreachable(f"no readable cookie at {path}; is the node of this directory running?") from None
 
 
-def _split_url(url: str) -> SplitResult:
+def split_url(url: str) -> SplitResult:
+    """Return the parts of a node's address; raises NodeUnreachable when nothing could be reached there."""
     try:
         parts = urlsplit(url)
-        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        is_plain = url.isprintable() and " " not in url
+        # Whoever connects spells the name so; a label that is empty or too long is a ValueError too.
+        name = (parts.hostname or "").encode("idna")
+        is_valid = is_plain and parts.scheme in ("http", "https") and bool(name) and (parts.port or 1) > 0
     except ValueError:
         is_valid = False
     if not is_valid:

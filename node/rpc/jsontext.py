@@ -1,4 +1,4 @@
-"""JSON as a stranger sends it: bounded, without duplicate keys, NaN, infinities or deep nesting.
+"""JSON as a stranger sends it: bounded, without duplicate keys, NaN, infinities, half pairs or deep nesting.
 
 Python's own parser accepts all three, and a thousand brackets make it recurse too deep, so the shape is measured before
 anything is built. It knows nothing of JSON-RPC. Source: RFC 8259.
@@ -21,6 +21,7 @@ CONTAINERS_MAX = 4_096
 
 # Possessive, and the closing quote optional: linear in the size whatever the input.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _OPENING, _CLOSING = b"[{", b"]}"
 _NOT_BRACKETS = bytes(set(range(256)) - set(_OPENING + _CLOSING))
 
@@ -43,6 +44,8 @@ def parse_json(data: bytes) -> Json:
         raise DecodeError(f"not JSON: {error.msg} at offset {error.pos}") from None
     except ValueError:
         raise DecodeError("found an integer of thousands of digits, expected a JSON number of modest size") from None
+    if _SURROGATE.search(data):
+        _validate_text(value)
     return value
 
 
@@ -54,6 +57,14 @@ def _validate_shape(data: bytes) -> None:
     depth = max(accumulate(1 if byte in _OPENING else -1 for byte in brackets), default=0)
     if depth > DEPTH_MAX:
         raise DecodeError(f"found {depth} levels of nesting, expected at most {DEPTH_MAX}")
+
+
+def _validate_text(value: Json) -> None:
+    """Refuse half of a surrogate pair, which JSON can spell and UTF-8 cannot: no answer could repeat it."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise DecodeError("found half of a surrogate pair, expected text that UTF-8 can write") from None
 
 
 def _make_object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:

@@ -15,6 +15,7 @@ from p2p.messages import Pong, decode_frame
 NUMBER = bytes(7) + b"\x09"
 
 
+CALL = b'{"jsonrpc":"2.0","method":"model_getCheckpoint","params":{"round":7,"content":"\\ud800"},"id":6}'
 ARCHIVE = "node.datasets.archive.read_members"
 
 
@@ -47,6 +48,10 @@ REFUSED = {
     "a leaf without a length": ("chain.storage.row.node", NUMBER + b"\x00"),
     "a result that is no UTF-8": ("node.rpc.client.answer", make_answer(b'["\xe5"]')),
     "a result with an integer of thousands of digits": ("node.rpc.client.answer", make_answer(b"1" * 5000)),
+    "half of a surrogate pair": ("node.rpc.jsontext.parse_json", b'["\\ud800"]'),
+    "half of a surrogate pair in a call": ("node.rpc.dispatch.respond", CALL),
+    "an address with a control character": ("node.rpc.client.url", b"http://\x02"),
+    "an address with an empty label": ("node.rpc.client.url", b"http://a..b"),
     "a number beyond a double": ("node.rpc.jsontext.parse_json", b"[1e999]"),
     "coins of thousands of digits": ("node.cli.output.parse_coins", b"0" * 5000 + b"1"),
     "a port of thousands of digits": ("node.cli.output.endpoint", b"1" * 5000),
@@ -73,6 +78,11 @@ def test_a_list_that_nests_deep_is_a_peers_fault() -> None:
 
 def test_a_line_that_nests_deep_counts_as_torn() -> None:
     verdict = judge_input(get_decoder("node.training.metrics.read"), b'{"a":' + nest(8192) + b"}\n")
+    assert verdict.ending is Ending.ACCEPTED, verdict
+
+
+def test_a_field_that_nests_deep_is_text() -> None:
+    verdict = judge_input(get_decoder("node.cli.rpc.field"), b"heights=" + b"[" * 5000)
     assert verdict.ending is Ending.ACCEPTED, verdict
 
 

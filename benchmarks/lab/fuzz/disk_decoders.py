@@ -20,10 +20,13 @@ from blake3 import blake3
 from benchmarks.lab.fuzz.decoder import Decoder, Unfaithful, hold_canonical
 from benchmarks.lab.fuzz.drawing import Scale, draw_record
 from benchmarks.lab.fuzz.record_decoders import RECORD_MUTATORS
-from benchmarks.lab.fuzz.text_mutators import TEXT_MUTATORS
+from benchmarks.lab.fuzz.text_mutators import JSON_MUTATORS, TEXT_MUTATORS
 from benchmarks.lab.mutations.byte_mutators import BYTE_MUTATORS
+from chain.block import Block
 from chain.codec import encode
+from chain.errors import StorageError
 from chain.hashing import tagged_hash
+from chain.primitives import ZERO_HASH
 from chain.signature import SigningKey
 from chain.storage.seals import DamagedFile, seal, unseal
 from ml.spec import DIGITS
@@ -42,6 +45,8 @@ from node.datasets.progress import ignore_progress
 from node.keystore import KeystoreError, load_key, read_address, write_key
 from node.models.errors import ModelError
 from node.models.specs import make_form
+from node.rpc.client import NodeUnreachable, read_token
+from node.signing_record import SigningRecord
 from node.training.metrics import EvaluationRecord, RunRecord, StepRecord, read_metrics, read_run_record
 from p2p import address_file
 from p2p.address_file import BansRecord, BookRecord
@@ -62,7 +67,11 @@ def make_disk_decoders() -> tuple[Decoder, ...]:
         Decoder("node.database.export_folder.iter_records", hold_canonical(_split, join_records), _list_joined,
                 BYTE_MUTATORS, (ExportRefused,)),
         Decoder("node.database.export_folder.reader", _read_export, _list_manifests, RECORD_MUTATORS, (ExportRefused,)),
-        Decoder("node.keystore.load_key", _open_keystore, _list_keystores, TEXT_MUTATORS, (KeystoreError,), 4096),
+        Decoder("node.keystore.load_key", _open_keystore, _list_keystores, JSON_MUTATORS, (KeystoreError,), 4096),
+        Decoder("node.signing_record.get", _read_signed, lambda: tuple(map(encode, _draw_blocks())), RECORD_MUTATORS,
+                (StorageError,)),
+        Decoder("node.rpc.client.read_token", _read_cookie, lambda: (b"", b"ab" * 32, b"token\n"), BYTE_MUTATORS,
+                (NodeUnreachable,)),
         Decoder("node.training.metrics.read", _read_metrics, _list_metrics, TEXT_MUTATORS, (ModelError,)),
         Decoder("node.datasets.archive.unpack_gzip", _unpack, _list_streams, BYTE_MUTATORS, (DatasetError,)),
         Decoder("node.datasets.archive.read_members", _read_archive, _list_archives, BYTE_MUTATORS, (DatasetError,)),
@@ -163,6 +172,28 @@ def _list_keystores() -> tuple[bytes, ...]:
         write_key(path, SigningKey(bytes([number]) * 32), "", is_development=True)
         found.append(path.read_bytes())
     return tuple(found)
+
+
+def _draw_blocks() -> tuple[Block, ...]:
+    """Return two blocks that a record can hold."""
+    rng = Random("signed")
+    drawn = [draw_record(Block, rng, scale) for scale in (Scale(40, 2), Scale(100, 4))]
+    return tuple(block for block in drawn if isinstance(block, Block))
+
+
+def _read_signed(data: bytes) -> None:
+    """Read a signed block back whose file is sealed; raises StorageError."""
+    name = f"{7:016x}-{ZERO_HASH.hex()}.block"
+    folder = _get_folder() / "signed"
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(seal(name.encode(), data))
+    block = SigningRecord(folder).get(7, ZERO_HASH)
+    if block is None or encode(block) != data:
+        raise Unfaithful("found another block than was signed")
+
+
+def _read_cookie(data: bytes) -> None:
+    read_token(_write("cookie", data))
 
 
 def _read_metrics(data: bytes) -> None:

@@ -16,7 +16,7 @@ from blake3 import blake3
 from benchmarks.lab.fuzz.decoder import Decoder, Unfaithful, hold_canonical, hold_stable
 from benchmarks.lab.fuzz.drawing import Scale, draw_record
 from benchmarks.lab.fuzz.record_decoders import RECORD_MUTATORS
-from benchmarks.lab.fuzz.text_mutators import TEXT_MUTATORS
+from benchmarks.lab.fuzz.text_mutators import JSON_MUTATORS, TEXT_MUTATORS
 from benchmarks.lab.mutations.byte_mutators import BYTE_MUTATORS
 from benchmarks.lab.mutations.target import Mutator
 from chain.codec import encode
@@ -58,12 +58,12 @@ def make_model_decoders() -> tuple[Decoder, ...]:
         Decoder("ml.dataset.encode_csv", _read_csv, lambda: (b"1,2,3\n4,5,6\n", b"0,16,9", b"1,1\r\n2,2"),
                 TEXT_MUTATORS),
         Decoder("ml.manifest.parse_manifest", hold_stable(parse_manifest, msgspec.json.encode), _list_data_manifests,
-                TEXT_MUTATORS),
+                JSON_MUTATORS),
         Decoder("ml.transcript.decode_transcript", _read_transcript, _list_transcripts, BYTE_MUTATORS, (InvalidProof,)),
         Decoder("node.models.specs.parse_spec", hold_stable(parse_spec, lambda spec: format_spec(spec).encode()),
-                lambda: tuple(format_spec(spec).encode() for spec in _SPECS), TEXT_MUTATORS, (ModelError,)),
+                lambda: tuple(format_spec(spec).encode() for spec in _SPECS), JSON_MUTATORS, (ModelError,)),
         Decoder("node.models.provenance.parse_provenance", hold_stable(_parse_provenance, encode_provenance),
-                _list_provenances, TEXT_MUTATORS, (ModelError,)),
+                _list_provenances, JSON_MUTATORS, (ModelError,)),
         Decoder("node.models.state_file.decode_state", _read_state, _list_states, STATE_MUTATORS, (ModelError,)),
     )  # fmt: skip
 

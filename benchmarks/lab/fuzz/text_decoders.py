@@ -4,6 +4,7 @@ Text of a command line may hold bytes that are no UTF-8, as the system hands the
 that knows nothing: all that is looked at comes before a node is asked.
 """
 
+import json
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -15,7 +16,7 @@ import msgspec
 
 from benchmarks.lab.fuzz.decoder import Decoder, Unfaithful, hold_stable
 from benchmarks.lab.fuzz.drawing import Scale, draw_record
-from benchmarks.lab.fuzz.text_mutators import TEXT_MUTATORS
+from benchmarks.lab.fuzz.text_mutators import JSON_MUTATORS, TEXT_MUTATORS
 from benchmarks.lab.mutations.target import Mutator
 from chain.codec import encode
 from chain.errors import DecodeError
@@ -24,15 +25,16 @@ from chain.ticket import Ticket, TicketOpening
 from chain.transaction import Transaction
 from node.addresses import decode_bech32m, encode_bech32m, format_address, parse_address
 from node.cli.output import EndpointType, format_coins, parse_coins
+from node.cli.rpc import parse_field
 from node.models.errors import ModelError
 from node.models.rates import format_rate, parse_rate
 from node.options import Endpoint
 from node.rpc import client
 from node.rpc.api import NodeApi
-from node.rpc.client import BadAnswer, RemoteError
+from node.rpc.client import BadAnswer, NodeUnreachable, RemoteError
 from node.rpc.dispatch import Dispatcher
 from node.rpc.errors import ErrorCode, RpcError, not_found
-from node.rpc.jsontext import BODY_BYTES_MAX, parse_json
+from node.rpc.jsontext import BODY_BYTES_MAX, Json, parse_json
 from node.rpc.methods import GET_HEADERS, make_registry
 from node.rpc.views import HeaderView
 from node.training.plan import parse_seed
@@ -50,16 +52,20 @@ def make_text_decoders() -> tuple[Decoder, ...]:
     """Return the decoders of what comes as text."""
     return (
         Decoder("node.rpc.jsontext.parse_json", hold_stable(parse_json, msgspec.json.encode), _list_documents,
-                TEXT_MUTATORS, size_bytes_max=BODY_BYTES_MAX),
-        Decoder("node.rpc.dispatch.respond", _respond, _list_requests, TEXT_MUTATORS, (RpcError, DecodeError),
+                JSON_MUTATORS, size_bytes_max=BODY_BYTES_MAX),
+        Decoder("node.rpc.dispatch.respond", _respond, _list_requests, JSON_MUTATORS, (RpcError, DecodeError),
                 BODY_BYTES_MAX),
-        Decoder("node.rpc.client.answer", _read_answer, _list_answers, TEXT_MUTATORS, (BadAnswer, RemoteError)),
+        Decoder("node.rpc.client.answer", _read_answer, _list_answers, JSON_MUTATORS, (BadAnswer, RemoteError)),
         _make_argument("node.addresses.parse_address", parse_address, format_address, ADDRESS_MUTATORS,
                        (_ADDRESS, format_address(PublicKey(b"\xff" * 32)))),
         _make_argument("node.cli.output.parse_coins", parse_coins, format_coins, TEXT_MUTATORS,
                        ("2.5", "0.000000001", "18446744073.709551615", "7")),
         _make_argument("node.cli.output.endpoint", _parse_endpoint, lambda found: found.text, TEXT_MUTATORS,
                        ("4610", "127.0.0.1:4611", "[::1]:80", "node.example:65535")),
+        _make_argument("node.cli.rpc.field", parse_field, _write_field, JSON_MUTATORS,
+                       ("block=5", "hash=0xab", 'heights=[1,2,{"a":null}]')),
+        _make_argument("node.rpc.client.url", _parse_url, str, TEXT_MUTATORS,
+                       ("http://127.0.0.1:4611", "https://[::1]:80/path", "http://node.example")),
         _make_argument("node.models.rates.parse_rate", parse_rate, format_rate, TEXT_MUTATORS,
                        ("0.004", "4e-3", "1", "0.99")),
         _make_argument("node.training.plan.parse_seed", parse_seed, bytes.hex, TEXT_MUTATORS, ("0x1f", "ab" * 32, "0")),
@@ -78,10 +84,19 @@ def _make_argument(
         lambda data: parse(data.decode(errors="surrogateescape")),
         lambda value: write(value).encode(errors="surrogateescape"),
     )
-    refusals = (DecodeError, ModelError, click.BadParameter)
+    refusals = (DecodeError, ModelError, click.UsageError, NodeUnreachable)
     return Decoder(
         name, judge, lambda: tuple(text.encode() for text in samples), mutators, refusals, ARGUMENT_BYTES_MAX
     )
+
+
+def _parse_url(text: str) -> str:
+    client.split_url(text)
+    return text
+
+
+def _write_field(field: tuple[str, Json]) -> str:
+    return f"{field[0]}={json.dumps(field[1])}"
 
 
 def _parse_endpoint(text: str) -> Endpoint:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from random import Random
 
+from benchmarks.lab.mutations import json_mutators
 from benchmarks.lab.mutations.byte_mutators import BYTE_MUTATORS
 from benchmarks.lab.mutations.target import Mutator
 
@@ -85,3 +86,9 @@ TEXT_MUTATORS: Mapping[str, Mutator] = BYTE_MUTATORS | {
     "token enclosed": enclose_token,
     "member added": add_member,
 }
+
+JSON_MUTATORS: Mapping[str, Mutator] = {
+    **TEXT_MUTATORS,
+    **{f"value: {name}": mutate for name, mutate in json_mutators.JSON_MUTATORS.items()},
+}
+"""Of documents that are JSON, whole values of which can be altered."""

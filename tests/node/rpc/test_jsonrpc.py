@@ -244,11 +244,16 @@ def test_what_is_within_the_limits_passes() -> None:
 
 
 async def test_a_lone_surrogate_is_refused_and_not_echoed(dispatcher: Dispatcher) -> None:
-    answer = await ask(dispatcher, '{"jsonrpc": "2.0", "method": "\\ud800", "id": "\\ud800"}')
-    assert isinstance(answer, dict)
-    assert (answer["error"]["code"], answer["id"]) == (ErrorCode.INVALID_REQUEST, None)
-    unknown = await ask(dispatcher, '{"jsonrpc": "2.0", "method": "\\ud800", "id": 1}')
-    assert unknown == failure(-32601, "Method not found", 1)
+    for member in (
+        '"method": "\\ud800", "id": 1',
+        '"method": "node_status", "id": "\\uDFFF"',
+        '"method": "\\uD800\\u0041"',
+    ):
+        answer = await ask(dispatcher, f'{{"jsonrpc": "2.0", {member}}}')
+        assert isinstance(answer, dict)
+        assert (answer["error"]["code"], answer["id"]) == (ErrorCode.PARSE, None)
+    whole = await ask(dispatcher, '{"jsonrpc": "2.0", "method": "\\ud83d\\ude00", "id": 1}')
+    assert whole == failure(-32601, "Method not found", 1)
 
 
 @given(st.binary(max_size=200))
