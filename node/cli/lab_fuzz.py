@@ -4,6 +4,7 @@ The campaign is `benchmarks.lab.fuzz`; here are its options, and what of it ends
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -33,7 +34,7 @@ from node.exit_codes import CommandError, ExitCode
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("benchmarks/results"),
     show_default=True,
-    help="Folder of the page, and of a folder `findings`.",
+    help="Folder of the results, which add up, of their page, and of a folder `findings`.",
 )
 def fuzz(
     count: int,
@@ -50,23 +51,23 @@ def fuzz(
     """Fuzz every decoder; only typed errors, faithful values, and bounded time and memory may come of it."""
     with end_in_exit_codes():
         from benchmarks.lab.fuzz.campaign import Plan, run_campaign
-        from benchmarks.lab.fuzz.report import make_records, render_page
+        from benchmarks.lab.fuzz.report import add_rows, append_row, make_row, read_rows, render_page
 
         if is_list or replay is not None:
             _list_decoders() if replay is None else _repeat(replay, is_json)
             return
         plan = Plan(_choose_decoders(names), count, seed, corpus, out / "findings", is_kept)
-        results = list(run_campaign(plan, lambda line: click.echo(line, err=True)))
-        if is_json:
-            for record in make_records(results):
-                print_record(record, is_json)
-        else:
-            page = render_page(plan, results)
+        kept, paths = out / "fuzz.jsonl", list[Path]()
+        for result in run_campaign(plan, lambda line: click.echo(line, err=True)):
+            append_row(kept, make_row(result))
+            paths += result.paths
+            if is_json:
+                print_record(asdict(make_row(result)), is_json)
+        page = render_page(add_rows(read_rows(kept)))
+        (out / "fuzz.md").write_text(page)
+        if not is_json:
             click.echo(page)
-            if not names:
-                out.mkdir(parents=True, exist_ok=True)
-                (out / "fuzz.md").write_text(page)
-        if paths := [str(path) for result in results for path in result.paths]:
+        if paths:
             lines = "\n".join(f"mathesis lab fuzz --replay {path}" for path in paths)
             raise CommandError(ExitCode.FAILURE, f"{len(paths)} inputs ended as none may\n{lines}")
 

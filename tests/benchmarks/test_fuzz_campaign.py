@@ -18,7 +18,7 @@ from benchmarks.lab.fuzz.decoders import get_decoder, get_decoders
 from benchmarks.lab.fuzz.fuzzer import Fuzzer
 from benchmarks.lab.fuzz.judging import SLOW_NS, Ending, judge_input
 from benchmarks.lab.fuzz.record_decoders import find_records, make_record_decoder
-from benchmarks.lab.fuzz.report import make_records, render_page
+from benchmarks.lab.fuzz.report import add_rows, append_row, make_row, read_rows, render_page
 from benchmarks.lab.fuzz.shrinking import shrink
 from benchmarks.lab.fuzz.text_mutators import TEXT_MUTATORS
 from benchmarks.lab.mutations.byte_mutators import BYTE_MUTATORS
@@ -38,7 +38,8 @@ INPUTS = 40
 @pytest.mark.parametrize("name", get_decoders())
 def test_a_decoder_holds(name: str) -> None:
     tally = Fuzzer(get_decoder(name), 1, read_corpus(CORPUS, name)).run(INPUTS)
-    assert tally.findings == []
+    # How long an input takes is for a campaign to say.
+    assert [each for each in tally.findings if each.verdict.ending is not Ending.SLOW] == []
     assert tally.endings[Ending.ACCEPTED] > 0
     assert tally.inputs >= INPUTS
 
@@ -56,7 +57,7 @@ def test_every_record_that_is_decoded_is_fuzzed() -> None:
     assert {record.__name__ for record, _ in KINDS} <= found
 
 
-def test_every_decoder_has_a_corpus_and_every_corpus_a_decoder() -> None:
+def test_a_corpus_belongs_to_a_decoder() -> None:
     assert {path.stem for path in CORPUS.glob("*.hex")} <= set(get_decoders())
     with pytest.raises(LabError, match="expected one of"):
         get_decoder("nobody")
@@ -174,13 +175,23 @@ def test_a_damaged_corpus_is_refused(tmp_path: Path) -> None:
         read_corpus(tmp_path, "some")
 
 
-def test_the_page_and_the_records_show_what_was_tried(tmp_path: Path) -> None:
+def test_results_add_up_on_the_page(tmp_path: Path) -> None:
     plan = Plan(("p2p.messages.Ping", "p2p.messages.Pong"), 200, 3, tmp_path, tmp_path / "findings", is_kept=True)
-    results = list(run_campaign(plan, lambda _line: None))
-    page, records = render_page(plan, results), list(make_records(results))
-    assert "to 2 decoders: 0 findings" in page
-    assert [record["decoder"] for record in records] == list(plan.names)
+    kept = tmp_path / "fuzz.jsonl"
+    for _ in range(2):
+        for result in run_campaign(plan, lambda _line: None):
+            append_row(kept, make_row(result))
+    rows, total = read_rows(kept), add_rows(read_rows(kept))
+    assert [row.decoder for row in rows] == [*plan.names, *plan.names]
+    assert [row.decoder for row in total] == list(plan.names)
+    assert total[0].inputs == rows[0].inputs + rows[2].inputs
+    assert total[0].edges == max(rows[0].edges, rows[2].edges)
+    page = render_page(total)
+    assert f"**{sum(row.inputs for row in rows):,} inputs to 2 decoders: 0 findings.**" in page
     assert all(f"| `{name}` |" in page for name in plan.names)
+    kept.write_text("{\n")
+    with pytest.raises(LabError, match="expected a result on each line"):
+        read_rows(kept)
     assert read_corpus(tmp_path, "p2p.messages.Ping")
 
 

@@ -6,7 +6,7 @@ holds is one decoder more. The rows lie in memory.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from random import Random
 
 from benchmarks.lab.fuzz.decoder import Decoder, Unfaithful, hold_canonical
@@ -14,12 +14,14 @@ from benchmarks.lab.fuzz.drawing import Scale, draw_record
 from benchmarks.lab.fuzz.record_decoders import RECORD_MUTATORS
 from benchmarks.lab.mutations.byte_mutators import BYTE_MUTATORS
 from chain.block import Block
-from chain.codec import encode
-from chain.errors import StorageError
+from chain.codec import decode, encode
+from chain.errors import DecodeError, InvalidProof, StorageError
 from chain.hashing import sha256
 from chain.header import Header
 from chain.primitives import Hash
-from chain.state.tree import Leaf, compute_leaf_hash, decode_leaf, encode_leaf, load_node
+from chain.state.snapshot import CHUNK_BYTES_MAX, StateChunk, make_chunk, verify_chunk
+from chain.state.tree import EMPTY_ROOT, Leaf, MemoryNodes, compute_leaf_hash, decode_leaf, encode_leaf, load_node
+from chain.state.update import update_tree
 from chain.storage.block_store import BlockStore
 from chain.storage.engine import Changes
 from chain.storage.rows import SealedRows
@@ -81,6 +83,8 @@ def make_row_decoders() -> tuple[Decoder, ...]:
         Decoder("chain.storage.row.import", _read_import, lambda: (_NAME, bytes(32)), BYTE_MUTATORS, (StorageError,)),
         Decoder("chain.storage.row.node", hold_canonical(_read_node, lambda row: row), _list_nodes, BYTE_MUTATORS,
                 (StorageError,)),
+        Decoder("chain.state.snapshot.verify_chunk", _verify_chunk, _list_chunks, RECORD_MUTATORS,
+                (DecodeError, InvalidProof)),
         Decoder("chain.storage.rows.sealed", _read_sealed, lambda: (_seal(b"tip", tip), _seal(b"tip", b"")),
                 BYTE_MUTATORS, (StorageError,)),
     )  # fmt: skip
@@ -169,6 +173,26 @@ def _read_node(row: bytes) -> bytes:
 def _list_nodes() -> tuple[bytes, ...]:
     leaf = encode_leaf(b"a/key", b"value")
     return tuple(_NUMBER + data for data in (leaf, encode_leaf(b"", b""), b"\x01" + _NAME * 2))
+
+
+@cache
+def _grow_tree() -> tuple[Hash, MemoryNodes]:
+    """Return the root and the nodes of a small state."""
+    update = update_tree(MemoryNodes(), EMPTY_ROOT, {bytes([key]) * 9: bytes([key]) * key for key in range(1, 20)})
+    return update.root, MemoryNodes(update.nodes)
+
+
+def _verify_chunk(data: bytes) -> None:
+    """Verify a chunk of that state; raises DecodeError, InvalidProof, and Unfaithful where it shows another's nodes."""
+    root, nodes = _grow_tree()
+    shown = verify_chunk(root, decode(StateChunk, data, CHUNK_BYTES_MAX))
+    if any(nodes.get_state_node(name) != node for name, node in shown.items()):
+        raise Unfaithful("found nodes accepted that are not the state's")
+
+
+def _list_chunks() -> tuple[bytes, ...]:
+    root, nodes = _grow_tree()
+    return tuple(encode(make_chunk(nodes, root, Hash(bytes([place]) * 32))) for place in (0, 0x40, 0x80, 0xFF))
 
 
 def _seal(key: bytes, value: bytes) -> bytes:
