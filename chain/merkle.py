@@ -58,20 +58,27 @@ def compute_root_by_path(
     leaf: bytes, index: int, count: int, path: Sequence[Hash], node_hash: NodeHash = sha256_node
 ) -> Hash:
     """Return the root that `path` leads to from `leaf`, leaf `index` of `count`; raises InvalidProof on its length."""
-    if not 0 <= index < count:
-        raise InvalidProof("merkle-index", f"found index {index}, expected one below {count}")
-    node, remaining, last = node_hash(b"\x00" + leaf), list(path), count - 1
+    validate_path_length(index, count, path)
+    node, siblings, last = node_hash(b"\x00" + leaf), iter(path), count - 1
     while last > 0:
         if index % 2 == 1 or index < last:
-            if not remaining:
-                raise InvalidProof("merkle-length", f"found a path of {len(path)}, expected a longer one")
-            sibling = remaining.pop(0)
+            sibling = next(siblings)
             pair = sibling + node if index % 2 == 1 else node + sibling
             node = node_hash(b"\x01" + pair)
         index, last = index // 2, last // 2
-    if remaining:
-        raise InvalidProof("merkle-length", f"found a path of {len(path)}, expected {len(path) - len(remaining)}")
     return Hash(node)
+
+
+def validate_path_length(index: int, count: int, path: Sequence[Hash]) -> None:
+    """Check, before anything is hashed, that a path of leaf `index` of `count` has its length; raises InvalidProof."""
+    if not 0 <= index < count:
+        raise InvalidProof("merkle-index", f"found index {index}, expected one below {count}")
+    expected, last = 0, count - 1
+    while last > 0:
+        expected += index % 2 == 1 or index < last
+        index, last = index // 2, last // 2
+    if len(path) != expected:
+        raise InvalidProof("merkle-length", f"found a path of {len(path)}, expected {expected}")
 
 
 def _fold(level: list[bytes], node_hash: NodeHash) -> Hash:

@@ -16,7 +16,7 @@ from blake3 import blake3
 from chain.codec import Bytes, HashField, Many
 from chain.errors import InvalidProof
 from chain.hashing import tagged_hash, tagged_key
-from chain.merkle import blake3_node, compute_path, compute_root, compute_root_by_path
+from chain.merkle import blake3_node, compute_path, compute_root, compute_root_by_path, validate_path_length
 from chain.primitives import Hash
 from ml.program import Dtype
 
@@ -197,7 +197,10 @@ def verify_strip(
     _validate_place(shape, block, window)
     size_bytes = shape.piece_bytes(window)
     _validate_size("strip-size", rows, shape.strip_rows(block) * size_bytes)
-    _verify_strip_digest(root, shape, block * shape.windows + window, hash_rows(rows, size_bytes), path)
+    index = block * shape.windows + window
+    # Hashing the rows is what costs; a path that cannot lead anywhere is refused before.
+    validate_path_length(index, shape.strips, path)
+    _verify_strip_digest(root, shape, index, hash_rows(rows, size_bytes), path)
     return np.frombuffer(rows, np.uint8).reshape(shape.strip_rows(block), size_bytes)
 
 
