@@ -20,7 +20,7 @@ class Unfaithful(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """One decoder under test. `make_samples` returns inputs that it accepts, the same each time."""
+    """One decoder under test. `make_samples` returns inputs that it accepts, or most of them, the same each time."""
 
     name: str
     """A slug; files of inputs are called by it."""

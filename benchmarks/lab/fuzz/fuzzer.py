@@ -69,7 +69,7 @@ class Fuzzer:
     """Tries inputs of one decoder; `tally` says what came of them."""
 
     def __init__(self, decoder: Decoder, seed: int, kept: Sequence[bytes] = ()) -> None:
-        """Start from the decoder's samples and from inputs kept earlier; raises LabError where a sample is refused."""
+        """Start from the samples and from inputs kept earlier; raises LabError where no sample is accepted."""
         self.tally = Tally()
         self._decoder = decoder
         self._rng = Random(f"{seed}:{decoder.name}")
