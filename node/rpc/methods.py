@@ -4,6 +4,7 @@ Anyone who reaches the port may read and send transactions; `miner_` methods nee
 an error that names it, never a null result.
 """
 
+from functools import cache
 from importlib.metadata import version as get_distribution_version
 from typing import Annotated
 
@@ -275,6 +276,12 @@ async def _report_rates(api: NodeApi, params: RatesParams) -> bool:
 
 
 async def _discover(_: NodeApi, __: Params) -> dict[str, object]:
+    return _make_document()
+
+
+@cache
+def _make_document() -> dict[str, object]:
+    """Return the document of this interface; made once, since a batch may ask for it a hundred times."""
     return make_openrpc(make_registry(), get_distribution_version("mathesis"))
 
 
