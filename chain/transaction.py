@@ -6,7 +6,20 @@ Their rules are the ledger's business; here are only their fields, hashes and si
 from dataclasses import dataclass
 from typing import Annotated
 
-from chain.codec import U16, U32, U64, Bytes, HashField, Many, PublicKeyField, SignatureField, Tagged, encode
+from chain.codec import (
+    U16,
+    U32,
+    U64,
+    Bytes,
+    HashField,
+    Many,
+    PublicKeyField,
+    SignatureField,
+    Tagged,
+    Text,
+    Uint,
+    encode,
+)
 from chain.hashing import tagged_hash
 from chain.header import Header
 from chain.primitives import Hash
@@ -14,6 +27,10 @@ from chain.primitives import Hash
 TRANSACTION_BYTES_MAX = 640 * 1024
 OPENING_BYTES_MAX = 64 * 1024
 SIDECAR_BYTES_MAX = 1024 * 1024
+DATASETS_PER_MODEL_MAX = 8
+
+Units = Annotated[int, Uint(128)]
+"""Share units: one for each verified multiply-accumulate. 2^64 segments of 2^64 MACs each would not fill them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +87,69 @@ class WithdrawBond:
     amount: U64
 
 
-Action = Transfer | CommitContribution | ProveContribution | ReportEquivocation | PostBond | WithdrawBond
+@dataclass(frozen=True, slots=True)
+class RegisterDataset:
+    """Enter a data set: its content, SPDX licence, and the basis points that its owner gets of models' income."""
+
+    content_root: HashField
+    licence: Annotated[str, Text(64)]
+    royalty_bp: U16
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterModel:
+    """Enter a model; all of it is fixed for life. A `licence_price` of zero atoms means that none is sold.
+
+    `royalty_bp` is what each child owes, `author_bp` what its own author gets; `datasets` ascend.
+    """
+
+    name: Annotated[str, Text(64)]
+    spec_hash: HashField
+    checkpoint_root: HashField
+    licence: Annotated[str, Text(64)]
+    licence_price: U64
+    royalty_bp: U16
+    author_bp: U16
+    parents: Annotated[tuple[HashField, ...], Many(1)]
+    datasets: Annotated[tuple[HashField, ...], Many(DATASETS_PER_MODEL_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class TransferShares:
+    """Move share units of a model to another account; what they earned before stays with the sender."""
+
+    model: HashField
+    recipient: PublicKeyField
+    units: Units
+
+
+@dataclass(frozen=True, slots=True)
+class BuyLicence:
+    """Pay the `price` in atoms that a model's licence has, once an account."""
+
+    model: HashField
+    price: U64
+
+
+@dataclass(frozen=True, slots=True)
+class PayModel:
+    """Pay `amount` atoms to whoever a model's income belongs to, for anything but a licence."""
+
+    model: HashField
+    amount: U64
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimIncome:
+    """Take out all whole atoms that the sender's units of a model have earned."""
+
+    model: HashField
+
+
+EconomyAction = RegisterDataset | RegisterModel | TransferShares | BuyLicence | PayModel | ClaimIncome
+Action = (
+    Transfer | CommitContribution | ProveContribution | ReportEquivocation | PostBond | WithdrawBond | EconomyAction
+)
 
 
 @dataclass(frozen=True, slots=True)

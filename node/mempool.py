@@ -16,7 +16,7 @@ from chain.errors import InvalidTransaction
 from chain.ledger.weight import compute_weight
 from chain.packed import PackedTransaction
 from chain.primitives import Hash, PublicKey
-from chain.transaction import PostBond, ReportEquivocation, Transaction, Transfer, WithdrawBond
+from chain.transaction import EconomyAction, PostBond, ReportEquivocation, Transaction, Transfer, WithdrawBond
 from node.observability.tally import Tally
 from node.pool_order import AccountOrder, Rank, Standing
 
@@ -269,8 +269,8 @@ class Mempool:
             self._heads.put(_stand(head, head.rank))
 
 
-_LASTING = Transfer | PostBond | WithdrawBond
-"""Actions that no height and no other account's doing makes impossible."""
+_LASTING = Transfer | PostBond | WithdrawBond | EconomyAction
+"""Actions that neither a height nor a report makes impossible."""
 
 
 def _stand(entry: PooledTransaction, rank: Rank) -> Standing[PooledTransaction]:

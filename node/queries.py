@@ -242,6 +242,7 @@ class NodeQueries:
                 locked=holdings.locked,
                 pot=holdings.pot,
                 treasury=holdings.treasury,
+                income=holdings.income,
                 burned=holdings.burned,
             )
             self._supply = (view.root, info)

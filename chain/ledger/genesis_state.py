@@ -13,6 +13,7 @@ from chain.ledger.accounts import apply_credit, apply_debit
 from chain.ledger.context import make_context
 from chain.ledger.keys import BEACONS_KEPT, SUPPLY_KEY, beacon_key, miner_key, task_key
 from chain.ledger.records import BeaconRecord, Miner, Supply, TaskState
+from chain.ledger.registry import apply_genesis_registry
 from chain.ledger.subsidy import compute_issuance_bound
 from chain.primitives import Hash
 from chain.state.tree import EMPTY_ROOT, MemoryNodes, NodeChanges
@@ -53,6 +54,7 @@ def make_genesis_state(genesis: Genesis) -> tuple[Hash, NodeChanges]:
     view.put(beacon_key(0), BeaconRecord(0, compute_genesis_beacon(context.chain_id)))
     price = genesis.parameters.first_price
     view.put(task_key(context.task_id), TaskState(0, 0, genesis.task.checkpoint_root, 0, 0, 0, 0, price, 0, ()))
+    apply_genesis_registry(context, view)
     return view.commit()
 
 

@@ -3,6 +3,7 @@
 Fixed widths make every key unambiguous. It knows nothing of what the records mean.
 """
 
+from chain.ledger.economy_records import Dataset, Licence, Model, RegisteredContent, Shares
 from chain.ledger.records import (
     Account,
     BeaconRecord,
@@ -22,6 +23,8 @@ CHECKPOINT_PREFIX = b"checkpoint/"
 CONTRIBUTION_PREFIX = b"contribution/"
 LOCKED_REWARD_PREFIX = b"locked-reward/"
 MINER_PREFIX = b"miner/"
+MODEL_PREFIX = b"model/"
+SHARES_PREFIX = b"shares/"
 TASK_PREFIX = b"task/"
 BEACONS_KEPT = 32
 """Heights whose beacon stays in the state: an anchor may be this old when its segment is committed."""
@@ -63,3 +66,28 @@ def locked_reward_key(height: int) -> StateKey[LockedReward]:
 def beacon_key(height: int) -> StateKey[BeaconRecord]:
     """Return where the beacon of `height` stands, in a ring of the last `BEACONS_KEPT` heights."""
     return StateKey(b"beacon/" + (height % BEACONS_KEPT).to_bytes(1, "big"), BeaconRecord)
+
+
+def dataset_key(dataset: Hash) -> StateKey[Dataset]:
+    """Return where a registered data set stands."""
+    return StateKey(b"dataset/" + dataset, Dataset)
+
+
+def model_key(model: Hash) -> StateKey[Model]:
+    """Return where a registered model stands."""
+    return StateKey(MODEL_PREFIX + model, Model)
+
+
+def content_key(content_root: Hash) -> StateKey[RegisteredContent]:
+    """Return where it stands who registered a content root."""
+    return StateKey(b"content/" + content_root, RegisteredContent)
+
+
+def shares_key(model: Hash, holder: PublicKey) -> StateKey[Shares]:
+    """Return where an account's shares of a model stand."""
+    return StateKey(SHARES_PREFIX + model + holder, Shares)
+
+
+def licence_key(model: Hash, buyer: PublicKey) -> StateKey[Licence]:
+    """Return where an account's licence of a model stands."""
+    return StateKey(b"licence/" + model + buyer, Licence)

@@ -1,7 +1,8 @@
 """Issuing a block's subsidy, and deciding at settlement who has earned what was locked.
 
 A block's reward waits for the segment that its ticket came from; a settled segment is paid from the pot, by the price
-of a verified multiply-accumulate. It knows neither commits nor challenges.
+of a verified multiply-accumulate, and gets a share unit of the network's model for each. It knows neither commits nor
+challenges.
 """
 
 from dataclasses import replace
@@ -12,6 +13,7 @@ from chain.ledger.context import BlockScope, ContributionChanged, Event, LedgerC
 from chain.ledger.keys import SUPPLY_KEY, contribution_key, locked_reward_key, miner_key, task_key
 from chain.ledger.pricing import compute_next_price, compute_payment
 from chain.ledger.records import Contribution, ContributionKey, LockedReward
+from chain.ledger.shares import apply_mint, apply_waiting
 from chain.ledger.subsidy import compute_subsidy_split
 from chain.ledger.transition import ContributionStatus
 from chain.state.view import StateView
@@ -69,7 +71,7 @@ def apply_payout(
 ) -> tuple[Event, ...]:
     """Return the deposits of settled contributions, pay them from the pot by their macs, and move the price.
 
-    What is not spent stays in the pot.
+    What is not spent stays in the pot. Each gets share units for its macs; income that waited for units is spread last.
     """
     state = get_task_state(context, view)
     macs_total = sum(contribution.macs for _, contribution in settled)
@@ -79,9 +81,11 @@ def apply_payout(
         paid = replace(contribution, deposit=0, reward=reward)
         view.put(contribution_key(context.task_id, state.round, key), paid)
         apply_credit(view, key.miner, contribution.deposit + reward)
+        apply_mint(view, context.task_id, key.miner, contribution.macs)
         miner = view.get_existing(miner_key(key.miner))
         view.put(miner_key(key.miner), replace(miner, settled_segments=miner.settled_segments + 1))
         events.append(ContributionChanged(state.round, key, ContributionStatus.SETTLED, reward))
+    apply_waiting(view, context.task_id)
     pot = state.pot - sum(event.amount for event in events if isinstance(event, ContributionChanged))
     price = compute_next_price(state.price, state.pot, macs_total)
     view.put(task_key(context.task_id), replace(state, pot=pot, price=price))

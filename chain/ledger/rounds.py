@@ -19,6 +19,7 @@ from chain.ledger.contributions import iter_contributions
 from chain.ledger.keys import checkpoint_key, contribution_key, task_key
 from chain.ledger.learning import Settlement
 from chain.ledger.records import Checkpoint, Contribution, ContributionKey, TaskState
+from chain.ledger.registry import apply_checkpoint
 from chain.ledger.rewards import apply_locked_rewards, apply_payout
 from chain.ledger.transition import ContributionEvent, ContributionStatus, compute_next_status
 from chain.state.view import StateView
@@ -77,6 +78,7 @@ def _apply_next_round(scope: BlockScope, view: StateView, settlement: Settlement
     reached = settlement or Settlement(
         state.checkpoint_root, state.heldout_loss, state.heldout_correct, state.heldout_total
     )
+    apply_checkpoint(view, task, reached.checkpoint_root)
     scores = (reached.checkpoint_root, reached.heldout_loss, reached.heldout_correct, reached.heldout_total)
     view.put(checkpoint_key(task, state.round), Checkpoint(scope.draft.height, *scores, contributors))
     view.put(

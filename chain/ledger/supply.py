@@ -5,11 +5,13 @@ It reads the whole state, so it serves tests, `doctor` and explorers; blocks are
 
 from dataclasses import dataclass
 
+from chain.ledger.economy_records import Model
 from chain.ledger.keys import (
     ACCOUNT_PREFIX,
     CONTRIBUTION_PREFIX,
     LOCKED_REWARD_PREFIX,
     MINER_PREFIX,
+    MODEL_PREFIX,
     SUPPLY_KEY,
     TASK_PREFIX,
 )
@@ -27,6 +29,7 @@ class Holdings:
     locked: int
     pot: int
     treasury: int
+    income: int
     burned: int
     expected: int
 
@@ -34,7 +37,7 @@ class Holdings:
     def total(self) -> int:
         """Atoms in all places."""
         held = self.balances + self.deposits + self.bonds + self.locked
-        return held + self.pot + self.treasury + self.burned
+        return held + self.pot + self.treasury + self.income + self.burned
 
     @property
     def is_conserved(self) -> bool:
@@ -52,6 +55,7 @@ def compute_holdings(view: StateView) -> Holdings:
         locked=sum(reward.amount for _, reward in view.iter_records(LOCKED_REWARD_PREFIX, LockedReward)),
         pot=sum(task.pot for _, task in view.iter_records(TASK_PREFIX, TaskState)),
         treasury=supply.treasury,
+        income=sum(model.held for _, model in view.iter_records(MODEL_PREFIX, Model)),
         burned=supply.burned,
         expected=supply.allocated + supply.issued,
     )

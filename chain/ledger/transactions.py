@@ -5,7 +5,6 @@ node that has seen a transaction in its pool need not check it again. It knows n
 """
 
 from collections.abc import Callable, Sequence
-from typing import assert_never
 
 from chain.errors import InvalidTransaction
 from chain.genesis import Parameters
@@ -13,10 +12,11 @@ from chain.ledger.accounts import apply_credit, get_account, validate_balance
 from chain.ledger.bonds import apply_post_bond, apply_report, apply_withdraw_bond
 from chain.ledger.context import BlockScope, Event, LedgerContext
 from chain.ledger.contributions import apply_commit, apply_prove
+from chain.ledger.economy import apply_economy_action, compute_economy_cost, validate_economy_action
 from chain.ledger.keys import account_key
 from chain.ledger.records import Account
 from chain.packed import PackedTransaction
-from chain.primitives import Hash
+from chain.primitives import Hash, PublicKey
 from chain.signature import is_valid_point, verify_signature
 from chain.state.view import StateView
 from chain.transaction import (
@@ -70,7 +70,7 @@ def validate_transaction(
 
 
 def compute_cost(body: TransactionBody, parameters: Parameters) -> int:
-    """Return the atoms that a transaction takes from its sender: fee, amount, deposit, bond."""
+    """Return the atoms that a transaction takes from its sender: fee, amount, deposit, bond, price."""
     match body.action:
         case Transfer(amount=amount):
             return body.fee + amount
@@ -80,7 +80,8 @@ def compute_cost(body: TransactionBody, parameters: Parameters) -> int:
             return body.fee + amount
         case ProveContribution() | ReportEquivocation() | WithdrawBond():
             return body.fee
-    assert_never(body.action)
+        case _ as action:
+            return body.fee + compute_economy_cost(action)
 
 
 def apply_transaction(scope: BlockScope, view: StateView, transaction: Transaction) -> tuple[Event, ...]:
@@ -97,7 +98,6 @@ def apply_transaction(scope: BlockScope, view: StateView, transaction: Transacti
     match body.action:
         case Transfer(recipient=recipient, amount=amount):
             apply_credit(view, recipient, amount)
-            return ()
         case CommitContribution() as commit:
             return apply_commit(scope, view, body.sender, commit)
         case ProveContribution() as prove:
@@ -106,11 +106,11 @@ def apply_transaction(scope: BlockScope, view: StateView, transaction: Transacti
             return apply_report(scope, view, report)
         case PostBond() as post:
             apply_post_bond(scope, view, body.sender, post)
-            return ()
         case WithdrawBond() as withdraw:
             apply_withdraw_bond(scope, view, body.sender, withdraw)
-            return ()
-    assert_never(body.action)
+        case _ as action:
+            apply_economy_action(scope, view, body.sender, action)
+    return ()
 
 
 def is_atomic(action: Action) -> bool:
@@ -119,8 +119,20 @@ def is_atomic(action: Action) -> bool:
 
 
 def _validate_action(action: Action) -> None:
-    if isinstance(action, Transfer) and action.amount == 0:
-        raise InvalidTransaction("amount", "found 0 atoms, expected at least 1")
+    match action:
+        case Transfer(recipient=recipient, amount=amount):
+            if amount == 0:
+                raise InvalidTransaction("amount", "found 0 atoms, expected at least 1")
+            _validate_recipient(recipient)
+        case ReportEquivocation(recipient=recipient):
+            _validate_recipient(recipient)
+        case CommitContribution() | ProveContribution() | PostBond() | WithdrawBond():
+            pass
+        case _:
+            validate_economy_action(action)
+
+
+def _validate_recipient(recipient: PublicKey) -> None:
     # What is sent to bytes that no secret key belongs to could never be spent.
-    if isinstance(action, Transfer | ReportEquivocation) and not is_valid_point(action.recipient):
-        raise InvalidTransaction("recipient", f"found {action.recipient.hex()}, expected a public key")
+    if not is_valid_point(recipient):
+        raise InvalidTransaction("recipient", f"found {recipient.hex()}, expected a public key")

@@ -148,6 +148,7 @@ class SupplyInfo:
     locked: int
     pot: int
     treasury: int
+    income: int
     burned: int
 
 

@@ -174,6 +174,7 @@ class SupplyView(msgspec.Struct, frozen=True):
     locked: Amount
     pot: Amount
     treasury: Amount
+    income: Amount
     burned: Amount
 
 

@@ -1,0 +1,68 @@
+"""The records of the economy: data sets, models, shares and licences, each whole under one key of the state.
+
+What was registered stands in them as it was signed, under `terms`, and never changes. They hold what is so, not what
+may follow. Bounds: units fit 128 bits, as each settled segment adds less than 2^64 and rounds are counted by 32 bits;
+a payment raises `per_unit` by less than 2^128, so 2^128 payments fit; atoms are bounded by the supply.
+"""
+
+from dataclasses import dataclass
+
+from chain.codec import U8, U64, U256, HashField, PublicKeyField
+from chain.transaction import RegisterDataset, RegisterModel, Units
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A registered data set. Whatever royalty it takes goes to its owner."""
+
+    owner: PublicKeyField
+    terms: RegisterDataset
+    registered_height: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A registered model, its place in the lineage, and the account of its shareholders.
+
+    `held` atoms of their income were not claimed yet, of which `waiting` came while there was no unit. A unit has
+    earned `per_unit` since registration, in 2^-64 atoms; `remainder` of those, below `units`, are not divided yet.
+    """
+
+    owner: PublicKeyField
+    terms: RegisterModel
+    registered_height: U64
+    depth: U8
+    units: Units
+    held: U64
+    waiting: U64
+    per_unit: U256
+    remainder: Units
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """An account's units of a model: `earned` atoms and `fraction` 2^-64 atoms when a unit had earned `seen`."""
+
+    units: Units
+    seen: U256
+    earned: U64
+    fraction: U64
+
+
+EMPTY_SHARES = Shares(units=0, seen=0, earned=0, fraction=0)
+"""What an account has of a model that the state holds no shares of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """That an account bought a model's licence, in which block and for how many atoms."""
+
+    height: U64
+    price: U64
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredContent:
+    """The data set or model that a content root was first registered for."""
+
+    name: HashField
