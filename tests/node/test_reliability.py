@@ -25,6 +25,7 @@ from benchmarks.lab.reliability.part import Result, Setup, compute_quantile
 from benchmarks.lab.reliability.parts import PARTS
 from benchmarks.lab.reliability.payloads import iter_frames
 from benchmarks.lab.reliability.sequences import run_sequences
+from benchmarks.lab.reliability.simulated import run_clocks
 from chain.errors import StorageError
 from chain.primitives import Hash
 from node.cli.main import main
@@ -155,6 +156,13 @@ def test_a_broken_bound_ends_a_sequence(tmp_path: Path, monkeypatch: pytest.Monk
     assert failure == "seed 7: found 0 early transactions, expected at most -1"
 
 
+@pytest.mark.slow
+def test_simulated_seeds_are_those_with_the_fault(tmp_path: Path) -> None:
+    result = run_clocks(make_setup(tmp_path, 1))
+    assert (result.reached, result.failures) == (1, [])
+    assert int(result.figures["times that a wrong clock began"]) > 0
+
+
 def test_every_kind_of_message_has_its_bombs() -> None:
     frames = dict(iter_frames())
     assert max(map(len, frames.values())) <= FRAME_BYTES_MAX
@@ -164,6 +172,7 @@ def test_every_kind_of_message_has_its_bombs() -> None:
     assert len(bombs.list_bombs()) > len(frames)
 
 
+@pytest.mark.slow
 def test_a_part_s_last_result_is_kept_and_shown(tmp_path: Path) -> None:
     part = replace(PARTS[2], run=lambda setup: Result(setup.count, {"a figure": "7"}, ["seed 3: it broke"]))
     path = tmp_path / "reliability.jsonl"

@@ -6,17 +6,28 @@ eclipse's. Nothing is simulated here.
 """
 
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from itertools import count, islice
 from multiprocessing import get_context
 
 from benchmarks.lab.eclipse import Siege, run_siege
 from benchmarks.lab.reliability.part import Result, Setup, tell
-from benchmarks.lab.simulator.simulation import Result as Run
 from benchmarks.lab.simulator.simulation import Simulation
 
 WORKERS = 2
 SIEGE = Siege(prefixes=256)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came of a seed; `failure` is empty when every invariant held."""
+
+    seed: int
+    counts: dict[str, int]
+    height: int
+    deepest_reorg: int
+    failure: str
 
 
 def run_partitions(setup: Setup) -> Result:
@@ -38,8 +49,8 @@ def _run_simulations(setup: Setup, kind: str, event: str) -> Result:
             events += run.counts.get(event, 0)
             heights += run.height
             reorg = max(reorg, run.deepest_reorg)
-            if run.failure is not None:
-                result.fail(run.seed, f"{run.failure}")
+            if run.failure:
+                result.fail(run.seed, run.failure)
             tell(setup, result, f"seeds with a {kind}")
     result.figures |= {f"times that a {kind} began": f"{events:,}", "blocks on the best chains": f"{heights:,}"}
     result.figures |= {"deepest reorganisation": f"{reorg} blocks", "first and last seed": f"{seeds[0]}, {seeds[-1]}"}
@@ -52,7 +63,10 @@ def _list_seeds(first: int, kind: str, wanted: int) -> list[int]:
 
 
 def _run(seed: int) -> Run:
-    return Simulation(seed).run()
+    """Run a seed and return what travels between processes, which an error of the simulator's does not."""
+    run = Simulation(seed).run()
+    failure = "" if run.failure is None else str(run.failure)
+    return Run(seed, run.counts, run.height, run.deepest_reorg, failure)
 
 
 def run_addresses(setup: Setup) -> Result:
