@@ -105,6 +105,8 @@ def render_page(rows: Sequence[Row]) -> str:
         f"Edges are steps from line to line in this project's Python, of one input in {TRACED_EVERY} and of those"
         " refused in a new way; compiled parsers are not seen. The corpus is what one campaign kept of a decoder.",
         "",
+        "What was found earlier and mended stands, input by input, in `tests/benchmarks/test_fuzz_findings.py`.",
+        "",
         "| decoder | inputs | accepted | corpus | edges | refusals | slowest | peak memory | inputs/s | findings |",
         "|---|---|---|---|---|---|---|---|---|---|",
         *map(_render_row, rows),
