@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 from importlib.metadata import version
 from itertools import pairwise
+from typing import TypeVar
 
 from chain.block import Block
 from chain.codec import encode
@@ -19,6 +20,7 @@ from chain.ledger.keys import SUPPLY_KEY, account_key, checkpoint_key, contribut
 from chain.ledger.records import Contribution, ContributionKey
 from chain.ledger.supply import compute_holdings
 from chain.primitives import ZERO_HASH, Hash, PublicKey
+from chain.state.view import StateKey
 from consensus.flyclient import Demand, prove_chain
 from consensus.header_proof import HeaderProof, prove_headers
 from node.parts import Parts
@@ -29,11 +31,14 @@ from node.rpc.api import (
     MinerProof,
     MinerRates,
     PeerInfo,
+    StateEntry,
     StatusInfo,
     SupplyInfo,
     TaskInfo,
     TransactionInfo,
 )
+
+T = TypeVar("T")
 
 ReadCheckpoint = Callable[[Hash], bytes | None]
 """Returns a checkpoint's canonical bytes by its root."""
@@ -125,6 +130,12 @@ class NodeQueries:
         view = self._chain.view(head)
         proof = encode(view.prove(key))
         return MinerProof(account, head.hash, head.height, view.root, key.name, view.get(key), proof)
+
+    def get_state_entry(self, key: StateKey[T]) -> StateEntry[T]:
+        """Return what stands under a key of the head's state, with its proof."""
+        head = self._chain.head
+        view = self._chain.view(head)
+        return StateEntry(head.hash, head.height, view.root, key.name, view.get(key), encode(view.prove(key)))
 
     def get_transaction(self, transaction_hash: Hash) -> TransactionInfo | None:
         """Return a transaction of the head's branch or the pool."""

@@ -66,6 +66,7 @@ def _get_record(client: "RpcClient") -> Fields:
         "macs_per_second": rates.macs if rates else None,
         "coins_issued": format_coins(int(found.supply.issued)),
         "coins_burned": format_coins(int(found.supply.burned)),
+        "coins_of_income": format_coins(int(found.supply.income)),
         "coins_in_pot": format_coins(int(found.supply.pot)),
     }
 

@@ -7,7 +7,7 @@ submissions are awaited and raise the typed errors of `chain.errors`.
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from chain.block import Block
 from chain.errors import MathesisError
@@ -15,6 +15,7 @@ from chain.genesis import Genesis
 from chain.header import Header
 from chain.ledger.records import Miner
 from chain.primitives import Hash, PublicKey
+from chain.state.view import StateKey
 from chain.ticket import Ticket, TicketOpening
 from chain.transaction import Transaction
 from consensus.flyclient import Demand
@@ -28,6 +29,21 @@ SENT_AT_ONCE_MAX = 1_000
 
 HEIGHTS_MAX = 256
 """Single headers whose proof one call may ask for."""
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class StateEntry(Generic[T]):
+    """A record under the head's state root; it is None when the key is absent, as `proof` then shows."""
+
+    header_hash: Hash
+    height: int
+    state_root: Hash
+    key: bytes
+    record: T | None
+    proof: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +293,10 @@ class NodeApi(Protocol):
 
     def get_miner_proof(self, account: PublicKey) -> MinerProof:
         """Return a key's miner record under the head's state root, with its proof."""
+        ...
+
+    def get_state_entry(self, key: StateKey[T]) -> StateEntry[T]:
+        """Return what stands under a key of the head's state, with its proof."""
         ...
 
     def get_transaction(self, transaction_hash: Hash) -> TransactionInfo | None:

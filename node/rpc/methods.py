@@ -11,16 +11,14 @@ from typing import Annotated
 from msgspec import Meta
 
 from chain.codec import decode, encode
-from chain.errors import DecodeError
 from chain.genesis import compute_chain_id
 from chain.header import Header
-from chain.primitives import Hash, PublicKey
+from chain.primitives import Hash
 from chain.ticket import Ticket, TicketOpening
 from chain.transaction import TRANSACTION_BYTES_MAX
 from consensus.flyclient import SECURITY_BITS_MAX, STRETCH_MAX, Demand
 from consensus.header_proof import HeaderProof
 from consensus.sampling import compute_public_seed
-from node.addresses import parse_address
 from node.rpc import state_views, views
 from node.rpc.api import (
     HEADERS_MAX,
@@ -31,6 +29,8 @@ from node.rpc.api import (
     OpeningsSubmission,
     SegmentSubmission,
 )
+from node.rpc.arguments import parse_account
+from node.rpc.economy_methods import ECONOMY_METHODS
 from node.rpc.errors import ErrorCode, ErrorData, RpcError, not_found
 from node.rpc.registry import Method, Params, Registry, make_openrpc
 from node.rpc.views import Address, HashText, Natural, Record, from_hex, to_hex
@@ -190,12 +190,12 @@ def _view_proof(tip: HashText, proof: HeaderProof | None) -> views.ProofView:
 
 
 async def _get_account(api: NodeApi, params: AccountParams) -> state_views.AccountView:
-    account = _parse_account(params)
+    account = parse_account(params.account)
     return state_views.view_account(api.get_account_proof(account), api.get_next_nonce(account))
 
 
 async def _get_miner(api: NodeApi, params: AccountParams) -> state_views.MinerView:
-    return state_views.view_miner(api.get_miner_proof(_parse_account(params)))
+    return state_views.view_miner(api.get_miner_proof(parse_account(params.account)))
 
 
 async def _send_transaction(api: NodeApi, params: SendParams) -> HashText:
@@ -285,13 +285,6 @@ def _make_document() -> dict[str, object]:
     return make_openrpc(make_registry(), get_distribution_version("mathesis"))
 
 
-def _parse_account(params: AccountParams) -> PublicKey:
-    try:
-        return parse_address(params.account)
-    except DecodeError as error:
-        raise RpcError(ErrorCode.INVALID_PARAMS, ErrorData("address", detail=str(error))) from None
-
-
 def _find_hash(api: NodeApi, block: str | int) -> Hash:
     if isinstance(block, str):
         return from_hex(block)
@@ -370,6 +363,7 @@ def make_registry() -> Registry:
             PROVE_HEADERS,
             GET_ACCOUNT,
             GET_MINER,
+            *ECONOMY_METHODS,
             SEND_TRANSACTION,
             SEND_TRANSACTIONS,
             GET_TRANSACTION,

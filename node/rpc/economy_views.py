@@ -1,0 +1,180 @@
+"""How data sets, models, shares and licences look in JSON, each with the proof of its key at the head.
+
+Who trusts nobody verifies `entry.value` by `entry.proof` under a header's state root; what stands beside is for
+reading, and null where the state holds nothing. It knows no method.
+"""
+
+import msgspec
+
+from chain.codec import encode
+from chain.ledger.economy_records import EMPTY_SHARES, Dataset, Licence, Model, Shares
+from chain.ledger.registry import NOBODY
+from chain.ledger.shares import compute_touched
+from chain.primitives import Hash, PublicKey
+from chain.transaction import RegisterModel
+from node.addresses import format_address
+from node.rpc.api import StateEntry
+from node.rpc.views import Address, Amount, HashText, HexText, Natural, Record, to_hex
+
+
+class EntryView(msgspec.Struct, frozen=True):
+    """A key of the state under a head's root; `value` is null when it is absent, as `proof` then shows."""
+
+    header_hash: HashText
+    height: Natural
+    state_root: HashText
+    key: HexText
+    value: Record | None
+    proof: Record
+
+
+class DatasetTermsView(msgspec.Struct, frozen=True):
+    """A registered data set. Nobody owns what a network starts from."""
+
+    owner: Address | None
+    content_root: HashText
+    licence: str
+    royalty_bp: Natural
+    registered_height: Natural
+
+
+class DatasetView(msgspec.Struct, frozen=True):
+    """A data set by its name."""
+
+    dataset: HashText
+    terms: DatasetTermsView | None
+    entry: EntryView
+
+
+class ModelTermsView(msgspec.Struct, frozen=True):
+    """What was registered of a model; it never changes. Nobody owns what a network starts from."""
+
+    owner: Address | None
+    name: str
+    spec_hash: HashText
+    checkpoint_root: HashText
+    licence: str
+    licence_price: Amount
+    royalty_bp: Natural
+    author_bp: Natural
+    parent: HashText | None
+    datasets: list[HashText]
+    depth: Natural
+    registered_height: Natural
+
+
+class ModelView(msgspec.Struct, frozen=True):
+    """A model by its name: its terms, its share units, and the atoms that it holds for shareholders."""
+
+    model: HashText
+    terms: ModelTermsView | None
+    units: Amount
+    held: Amount
+    waiting: Amount
+    entry: EntryView
+
+
+class SharesView(msgspec.Struct, frozen=True):
+    """An account's units of a model, of how many in all, and the whole atoms that it may claim at the head."""
+
+    model: HashText
+    account: Address
+    units: Amount
+    units_total: Amount
+    claimable: Amount
+    entry: EntryView
+
+
+class LicenceView(msgspec.Struct, frozen=True):
+    """An account's licence of a model; height and price are null when it has bought none."""
+
+    model: HashText
+    account: Address
+    bought_height: Natural | None
+    price: Amount | None
+    entry: EntryView
+
+
+def view_dataset(name: Hash, entry: StateEntry[Dataset]) -> DatasetView:
+    """Return a data set as JSON shows it."""
+    found = entry.record
+    if found is None:
+        return DatasetView(to_hex(name), None, _view_entry(entry))
+    terms = DatasetTermsView(
+        owner=_format_owner(found.owner),
+        content_root=to_hex(found.terms.content_root),
+        licence=found.terms.licence,
+        royalty_bp=found.terms.royalty_bp,
+        registered_height=found.registered_height,
+    )
+    return DatasetView(to_hex(name), terms, _view_entry(entry))
+
+
+def view_model(name: Hash, entry: StateEntry[Model]) -> ModelView:
+    """Return a model as JSON shows it."""
+    found = entry.record
+    return ModelView(
+        model=to_hex(name),
+        terms=None if found is None else _view_terms(found, found.terms),
+        units=str(found.units if found else 0),
+        held=str(found.held if found else 0),
+        waiting=str(found.waiting if found else 0),
+        entry=_view_entry(entry),
+    )
+
+
+def view_shares(name: Hash, account: PublicKey, model: Model | None, entry: StateEntry[Shares]) -> SharesView:
+    """Return an account's shares of a model as JSON shows them."""
+    shares = EMPTY_SHARES if model is None else compute_touched(model, entry.record or EMPTY_SHARES)
+    return SharesView(
+        model=to_hex(name),
+        account=format_address(account),
+        units=str(shares.units),
+        units_total=str(model.units if model else 0),
+        claimable=str(shares.earned),
+        entry=_view_entry(entry),
+    )
+
+
+def view_licence(name: Hash, account: PublicKey, entry: StateEntry[Licence]) -> LicenceView:
+    """Return an account's licence of a model as JSON shows it."""
+    found = entry.record
+    return LicenceView(
+        model=to_hex(name),
+        account=format_address(account),
+        bought_height=None if found is None else found.height,
+        price=None if found is None else str(found.price),
+        entry=_view_entry(entry),
+    )
+
+
+def _view_terms(model: Model, terms: RegisterModel) -> ModelTermsView:
+    return ModelTermsView(
+        owner=_format_owner(model.owner),
+        name=terms.name,
+        spec_hash=to_hex(terms.spec_hash),
+        checkpoint_root=to_hex(terms.checkpoint_root),
+        licence=terms.licence,
+        licence_price=str(terms.licence_price),
+        royalty_bp=terms.royalty_bp,
+        author_bp=terms.author_bp,
+        parent=to_hex(terms.parents[0]) if terms.parents else None,
+        datasets=[to_hex(dataset) for dataset in terms.datasets],
+        depth=model.depth,
+        registered_height=model.registered_height,
+    )
+
+
+def _view_entry(entry: StateEntry[Dataset] | StateEntry[Model] | StateEntry[Shares] | StateEntry[Licence]) -> EntryView:
+    return EntryView(
+        header_hash=to_hex(entry.header_hash),
+        height=entry.height,
+        state_root=to_hex(entry.state_root),
+        key=to_hex(entry.key),
+        value=None if entry.record is None else encode(entry.record),
+        proof=entry.proof,
+    )
+
+
+def _format_owner(owner: PublicKey) -> Address | None:
+    return None if owner == NOBODY else format_address(owner)
