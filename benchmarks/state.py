@@ -137,18 +137,18 @@ class StoredState:
 
     def get_state_node(self, node_hash: Hash) -> bytes | None:
         """Return a node's bytes, or None."""
-        return self.nodes.get(node_hash)
+        return self.nodes.get_state_node(node_hash)
 
     def commit(self, changes: dict[bytes, bytes], is_pruning: bool) -> tuple[int, int]:
         """Change the tree, write it as a block would; return how many nodes came and went."""
         update = update_tree(self, self.root, changes)
         self.number += 1
-        rows = self.nodes.make_rows(self.number, update.nodes)
+        rows = self.nodes.make_rows(self.number, update.nodes, {})
         pruning, self.pruned = self.nodes.make_pruning_rows(
             self.pruned, self.number - KEPT if is_pruning else self.pruned, rows
         )
         self.rows.write(rows | pruning)
-        self.nodes.remember(update.nodes)
+        self.nodes.remember(update.nodes, self.pruned, self.number)
         self.root = update.root
         return sum(data is not None for data in update.nodes.values()), sum(row is None for row in pruning.values())
 
@@ -165,7 +165,7 @@ def measure_blocks(population: Population, folder: Path) -> Sequence[tuple[str, 
         names = list(data)
         for start in range(0, len(names), 50_000):
             part = {name: data[name] for name in names[start : start + 50_000]}
-            sealed.write(state.nodes.make_birth_rows(1, part))
+            sealed.write(state.nodes.make_node_rows(part))
         spent, counts = [], []
         for turn in range(3 * KEPT):
             changes = population.draw(BATCH, chance)

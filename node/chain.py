@@ -11,10 +11,10 @@ from chain.codec import decode, encode
 from chain.errors import MissingData, StorageError
 from chain.genesis import Parameters
 from chain.header import Header
-from chain.ledger.context import BlockEffects, LedgerContext, make_context
+from chain.ledger.context import LedgerContext, make_context
 from chain.ledger.genesis_state import make_genesis_state
 from chain.primitives import Hash
-from chain.state.tree import NodeChanges
+from chain.state.tree import NodeChanges, NodeSource
 from chain.state.view import StateView
 from chain.storage.blob_store import BlobStore
 from chain.storage.block_store import BlockStore, Connected
@@ -34,11 +34,11 @@ SIDECAR_ENCODED_BYTES_MAX = 2 * SIDECAR_BYTES_MAX + 64
 
 
 class OverlayNodes:
-    """State nodes that are computed but not stored yet, over those of the store."""
+    """State nodes that are computed but not stored yet, over those of a source."""
 
-    def __init__(self, store: BlockStore) -> None:
-        """Start with nothing on top of `store`."""
-        self._store = store
+    def __init__(self, source: NodeSource) -> None:
+        """Start with nothing on top of `source`."""
+        self._source = source
         self._nodes: dict[Hash, bytes] = {}
 
     def add(self, nodes: NodeChanges) -> None:
@@ -47,7 +47,7 @@ class OverlayNodes:
 
     def get_state_node(self, node_hash: Hash) -> bytes | None:
         """Return a node's bytes, or None."""
-        return self._nodes.get(node_hash) or self._store.get_state_node(node_hash)
+        return self._nodes.get(node_hash) or self._source.get_state_node(node_hash)
 
 
 class Chain:
@@ -136,13 +136,10 @@ class Chain:
             self._heaviest = entry
         return entry
 
-    def commit(self, path: Path, connected: Sequence[tuple[ChainEntry, Block, BlockEffects]]) -> None:
-        """Move the head along `path`, on disk first."""
-        left = [self.get_existing_block(entry.hash) for entry in path.disconnect]
-        self.store.commit(
-            left, [Connected(entry.hash, block, effects.new_nodes) for entry, block, effects in connected]
-        )
-        self.head = connected[-1][0]
+    def commit(self, path: Path, disconnected: Sequence[Block], connected: Sequence[Connected]) -> None:
+        """Move the head along `path`, whose blocks these are, on disk first."""
+        self.store.commit(disconnected, connected)
+        self.head = path.connect[-1]
 
     def is_within_reach(self, path: Path) -> bool:
         """Say whether the state that `path` goes on from is still kept."""

@@ -21,6 +21,7 @@ from chain.ledger.transactions import SignatureVerifier, verify_signatures
 from chain.packed import PackedBlock, pack_block
 from chain.primitives import Hash
 from chain.state.view import StateView
+from chain.storage.block_store import Connected
 from chain.ticket import TicketOpening
 from chain.transaction import Sidecar
 from consensus.fork_choice import Path, choose_path
@@ -42,6 +43,22 @@ class HeadChange:
 
     disconnected: tuple[Block, ...]
     connected: tuple[tuple[ChainEntry, Block, BlockEffects], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A move of the head, and what of it is stored."""
+
+    change: HeadChange
+    connected: tuple[Connected, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """The first block of a way that does not hold."""
+
+    entry: ChainEntry
+    error: InvalidBlock
 
 
 class Importer:
@@ -190,15 +207,14 @@ class Importer:
         if not self._chain.is_within_reach(path):
             return self._refuse_too_deep(entry, packed, path)
         with self._measure("execution"):
-            change, failure = await asyncio.to_thread(self._compute_change, path, packed, effects)
-        if failure is not None:
-            failed, error = failure
-            self._chain.mark_invalid(failed)
-            log.warning("block is invalid", block=failed.hash, height=failed.height, error=str(error))
-            return ImportOutcome(ImportResult.INVALID, entry.hash, error.rule, str(error))
-        assert change is not None
+            way = await asyncio.to_thread(self._compute_way, path, packed, effects)
+        if isinstance(way, _Failure):
+            self._chain.mark_invalid(way.entry)
+            log.warning("block is invalid", block=way.entry.hash, height=way.entry.height, error=str(way.error))
+            return ImportOutcome(ImportResult.INVALID, entry.hash, way.error.rule, str(way.error))
+        change = way.change
         with self._measure("commit"):
-            self._chain.commit(path, change.connected)
+            self._chain.commit(path, change.disconnected, way.connected)
         for listener in self.listeners:
             listener(change)
         return ImportOutcome(ImportResult.REORGED if path.disconnect else ImportResult.EXTENDED, entry.hash)
@@ -213,12 +229,11 @@ class Importer:
     def _measure(self, phase: str) -> AbstractContextManager[None]:
         return self.phases[phase].measure(asyncio.get_running_loop())
 
-    def _compute_change(
-        self, path: Path, last: PackedBlock, last_effects: BlockEffects | None
-    ) -> tuple[HeadChange | None, tuple[ChainEntry, InvalidBlock] | None]:
-        """Compute every transition of the way before any is kept; return the change or the first failure."""
-        connected: list[tuple[ChainEntry, Block, BlockEffects]] = []
-        nodes = OverlayNodes(self._chain.store)
+    def _compute_way(self, path: Path, last: PackedBlock, last_effects: BlockEffects | None) -> _Way | _Failure:
+        """Compute every transition of the way before any is kept; return them or the first failure."""
+        blocks: list[tuple[ChainEntry, Block, BlockEffects]] = []
+        connected: list[Connected] = []
+        nodes = OverlayNodes(self._chain.store.get_nodes())
         for entry in path.connect:
             assert entry.parent is not None
             is_last = entry is path.connect[-1]
@@ -227,11 +242,13 @@ class Importer:
             try:
                 effects = self._apply(view, packed, last_effects if is_last else None)
             except InvalidBlock as error:
-                return None, (entry, error)
-            nodes.add(effects.new_nodes)
-            connected.append((entry, packed.block, effects))
+                return _Failure(entry, error)
+            if not is_last:
+                nodes.add(effects.new_nodes)
+            blocks.append((entry, packed.block, effects))
+            connected.append(Connected(entry.hash, packed, effects.new_nodes))
         left = tuple(self._chain.get_existing_block(entry.hash) for entry in path.disconnect)
-        return HeadChange(left, tuple(connected)), None
+        return _Way(HeadChange(left, tuple(blocks)), tuple(connected))
 
     def _apply(self, view: StateView, packed: PackedBlock, effects: BlockEffects | None) -> BlockEffects:
         context, verify = self._chain.ledger_context, self._verify_signatures

@@ -6,7 +6,7 @@ What `chain.state.tree.get_value` finds one by one is found here for a whole blo
 from collections.abc import Iterable
 
 from chain.primitives import Hash
-from chain.state.tree import EMPTY_ROOT, LEAF, NodeSource, compute_path, decode_leaf, get_bit, load_node_bytes
+from chain.state.tree import EMPTY_ROOT, LEAF, NodeSource, compute_path, decode_leaf, find_cut, load_node_bytes
 
 
 class SeenNodes:
@@ -15,15 +15,16 @@ class SeenNodes:
     def __init__(self, source: NodeSource) -> None:
         """Start with nothing seen of `source`."""
         self._source = source
-        self.seen: dict[Hash, bytes] = {}
+        self._seen: dict[Hash, bytes] = {}
 
     def get_state_node(self, node_hash: Hash) -> bytes | None:
         """Return a node's bytes, or None."""
-        return self.seen.get(node_hash) or self._source.get_state_node(node_hash)
+        return self._seen.get(node_hash) or self._source.get_state_node(node_hash)
 
-
-_Wanted = list[tuple[Hash, bytes]]
-"""Paths and keys, in the order of paths."""
+    def load(self, node_hash: Hash) -> bytes:
+        """Return a node's bytes, seen from now on; raises StorageError when it is missing."""
+        data = self._seen[node_hash] = load_node_bytes(self._source, node_hash)
+        return data
 
 
 def find_values(nodes: SeenNodes, root: Hash, keys: Iterable[bytes]) -> dict[bytes, bytes | None]:
@@ -31,31 +32,22 @@ def find_values(nodes: SeenNodes, root: Hash, keys: Iterable[bytes]) -> dict[byt
 
     All nodes on the way are `seen` afterwards.
     """
-    wanted = sorted((compute_path(key), key) for key in set(keys))
+    wanted = sorted([(int.from_bytes(compute_path(key), "big"), key) for key in set(keys)])
     values: dict[bytes, bytes | None] = dict.fromkeys([key for _, key in wanted])
-    pending: list[tuple[bytes, int, _Wanted]] = [(root, 0, wanted)] if wanted else []
+    pending = [(root, 0, 0, len(wanted))] if wanted else []
     while pending:
-        node_hash, depth, below = pending.pop()
-        if node_hash == EMPTY_ROOT:
-            continue
-        data = nodes.seen[Hash(node_hash)] = load_node_bytes(nodes, Hash(node_hash))
-        if data[0] == LEAF:
-            leaf = decode_leaf(data)
-            if leaf.key in values:
-                values[leaf.key] = leaf.value
-            continue
-        cut = _find_cut(below, depth)
-        if cut < len(below):
-            pending.append((data[33:], depth + 1, below[cut:]))
-        if cut:
-            pending.append((data[1:33], depth + 1, below[:cut]))
+        node_hash, depth, low, high = pending.pop()
+        while node_hash != EMPTY_ROOT:
+            data = nodes.load(node_hash)
+            if data[0] == LEAF:
+                leaf = decode_leaf(data)
+                if leaf.key in values:
+                    values[leaf.key] = leaf.value
+                break
+            cut = find_cut(wanted, depth, low, high)
+            depth += 1
+            if low < cut < high:
+                pending.append((Hash(data[33:]), depth, cut, high))
+                high = cut
+            node_hash = Hash(data[33:] if cut == low else data[1:33])
     return values
-
-
-def _find_cut(wanted: _Wanted, depth: int) -> int:
-    """Return how many of the ordered `wanted` go left below `depth`."""
-    low, high = 0, len(wanted)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if get_bit(wanted[middle][0], depth) else (middle + 1, high)
-    return low

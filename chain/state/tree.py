@@ -6,7 +6,8 @@ in its subtree stands at that subtree's root. So one set of pairs has one root, 
 record and no disk: nodes are read through a `NodeSource`, and every root whose nodes are kept stays readable.
 """
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -86,6 +87,16 @@ def compute_path(key: bytes) -> Hash:
 def get_bit(path: bytes, depth: int) -> int:
     """Return the bit of `path` that decides left (0) or right (1) below `depth` inner nodes."""
     return path[depth >> 3] >> (7 - (depth & 7)) & 1
+
+
+def find_cut(ordered: Sequence[tuple[int, bytes]], depth: int, low: int, high: int) -> int:
+    """Return where in `ordered`, from `low` up to `high`, those start that go right below `depth` inner nodes.
+
+    Each item starts with a path as an integer; they stand in the order of paths and are alike down to `depth`.
+    """
+    shift = PATH_BITS - 1 - depth
+    first = ordered[low][0] >> shift
+    return low if first & 1 else bisect_left(ordered, (first + 1 << shift,), low, high)
 
 
 def verify_node(node_hash: Hash, data: bytes) -> None:

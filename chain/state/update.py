@@ -25,6 +25,7 @@ from chain.state.tree import (
     compute_path,
     decode_leaf,
     encode_leaf,
+    find_cut,
     load_node_bytes,
 )
 
@@ -48,15 +49,15 @@ def update_tree(nodes: NodeSource, root: Hash, changes: Mapping[bytes, bytes | N
     Costs one new node a level and touched key. Raises StorageError.
     """
     writer = _Writer(nodes)
-    ordered = sorted(writer.take_change(key, value) for key, value in sorted(changes.items()))
-    return writer.finish(writer.update(root, 0, ordered) if ordered else root)
+    writer.changes = sorted([writer.take_change(key, value) for key, value in changes.items()])
+    return writer.finish(writer.update(root, 0, 0, len(changes)) if changes else root)
 
 
 def build_subtree(depth: int, leaves: Sequence[Leaf]) -> TreeUpdate:
     """Return the subtree below `depth` inner nodes that holds `leaves`, in the order of paths, and nothing else."""
     writer = _Writer(MemoryNodes())
     changes = [writer.take_change(leaf.key, leaf.value) for leaf in leaves]
-    return writer.finish(writer.build(depth, changes) if changes else EMPTY_ROOT)
+    return writer.finish(writer.build(depth, changes, 0, len(changes)))
 
 
 def compute_difference(nodes: NodeSource, old_root: Hash, new_root: Hash) -> TreeUpdate:
@@ -82,7 +83,7 @@ def _visit(nodes: NodeSource, node_hash: Hash, seen: dict[Hash, bytes]) -> tuple
 
 
 def _make_update(root: Hash, come: dict[Hash, bytes], gone: Sequence[Hash]) -> TreeUpdate:
-    # A leaf that only moved up or down is in both.
+    # What is in both has not changed, or is a leaf that only moved up or down.
     left = frozenset(gone)
     nodes: NodeChanges = {node_hash: None for node_hash in gone if node_hash not in come}
     nodes |= {node_hash: data for node_hash, data in come.items() if node_hash not in left}
@@ -90,12 +91,16 @@ def _make_update(root: Hash, come: dict[Hash, bytes], gone: Sequence[Hash]) -> T
 
 
 class _Writer:
-    """One batch of changes on its way down the tree. Bytes and integers all the way: this is every block's hot path."""
+    """One batch of changes on its way down the tree.
+
+    Bytes, integers and places in one list all the way: this is every block's hot path.
+    """
 
     def __init__(self, nodes: NodeSource) -> None:
         self._nodes = nodes
         self._come: dict[Hash, bytes] = {}
         self._gone: list[Hash] = []
+        self.changes: list[_Change] = []
 
     def take_change(self, key: bytes, value: bytes | None) -> _Change:
         assert len(key) <= KEY_BYTES_MAX
@@ -109,43 +114,62 @@ class _Writer:
     def finish(self, root: Hash) -> TreeUpdate:
         return _make_update(root, self._come, self._gone)
 
-    def update(self, node_hash: Hash, depth: int, changes: Sequence[_Change]) -> Hash:
-        """Return the subtree at `depth` after `changes`, of which there is at least one."""
+    def update(self, node_hash: Hash, depth: int, low: int, high: int) -> Hash:
+        """Return the subtree at `depth` after the changes at the places from `low` up to `high`, one at least."""
+        if high - low == 1:
+            return self._update_one(node_hash, depth, low)
         if node_hash == EMPTY_ROOT:
-            return self.build(depth, changes)
+            return self.build(depth, self.changes, low, high)
         data = load_node_bytes(self._nodes, node_hash)
-        if data[0] == LEAF:
-            self._gone.append(node_hash)
-            return self.build(depth, self._with_leaf(node_hash, data, changes))
-        left = old_left = Hash(data[1:33])
-        right = old_right = Hash(data[33:])
-        cut = _find_cut(changes, depth)
-        if cut:
-            left = self.update(left, depth + 1, changes[:cut] if cut < len(changes) else changes)
-        if cut < len(changes):
-            right = self.update(right, depth + 1, changes[cut:] if cut else changes)
-        if left == old_left and right == old_right:
-            return node_hash
         self._gone.append(node_hash)
+        if data[0] == LEAF:
+            return self._build_with_leaf(node_hash, data, depth, self.changes[low:high])
+        cut = find_cut(self.changes, depth, low, high)
+        left, right = Hash(data[1:33]), Hash(data[33:])
+        if low < cut:
+            left = self.update(left, depth + 1, low, cut)
+        if cut < high:
+            right = self.update(right, depth + 1, cut, high)
         return self._join(left, right)
 
-    def build(self, depth: int, changes: Sequence[_Change]) -> Hash:
-        """Return the subtree at `depth` of these leaves alone, of which there is at least one."""
-        if len(changes) == 1:
-            return changes[0][1]
-        kept = [change for change in changes if change[1] != EMPTY_ROOT]
-        if len(kept) < 2:
-            return kept[0][1] if kept else EMPTY_ROOT
-        cut = _find_cut(kept, depth)
-        return self._join(self.build(depth + 1, kept[:cut]), self.build(depth + 1, kept[cut:]))
+    def build(self, depth: int, changes: Sequence[_Change], low: int, high: int) -> Hash:
+        """Return the subtree at `depth` of the leaves at these places of `changes` alone."""
+        if high - low < 2:
+            return changes[low][1] if low < high else EMPTY_ROOT
+        cut = find_cut(changes, depth, low, high)
+        return self._join(self.build(depth + 1, changes, low, cut), self.build(depth + 1, changes, cut, high))
 
-    def _with_leaf(self, leaf_hash: Hash, data: bytes, changes: Sequence[_Change]) -> Sequence[_Change]:
+    def _update_one(self, node_hash: Hash, depth: int, place: int) -> Hash:
+        """Do what `update` does for a single change: most of the way down a large tree a change is alone."""
+        path, leaf = self.changes[place]
+        get, siblings = self._nodes.get_state_node, list[Hash]()
+        while node_hash != EMPTY_ROOT:
+            data = get(node_hash) or load_node_bytes(self._nodes, node_hash)
+            self._gone.append(node_hash)
+            if data[0] == LEAF:
+                leaf = self._build_with_leaf(node_hash, data, depth + len(siblings), [(path, leaf)])
+                break
+            left, right = Hash(data[1:33]), Hash(data[33:])
+            is_right = path >> (PATH_BITS - 1 - depth - len(siblings)) & 1
+            siblings.append(left if is_right else right)
+            node_hash = right if is_right else left
+        path >>= PATH_BITS - depth - len(siblings)
+        for sibling in reversed(siblings):
+            leaf = self._join(sibling, leaf) if path & 1 else self._join(leaf, sibling)
+            path >>= 1
+        return leaf
+
+    def _build_with_leaf(self, leaf_hash: Hash, data: bytes, depth: int, changes: Sequence[_Change]) -> Hash:
+        """Return the subtree at `depth` that `changes` make of a leaf."""
+        key_end = 3 + int.from_bytes(data[1:3], "little")
+        if len(changes) == 1 and self._come.get(changes[0][1], b"")[:key_end] == data[:key_end]:
+            return changes[0][1]
         path = int.from_bytes(compute_path(decode_leaf(data).key), "big")
         place = bisect_left(changes, (path,))
-        if place < len(changes) and changes[place][0] == path:
-            return changes
-        self._come[leaf_hash] = data
-        return [*changes[:place], (path, leaf_hash), *changes[place:]]
+        if place == len(changes) or changes[place][0] != path:
+            self._come[leaf_hash] = data
+            changes = [*changes[:place], (path, leaf_hash), *changes[place:]]
+        return self.build(depth, changes, 0, len(changes))
 
     def _join(self, left: Hash, right: Hash) -> Hash:
         if EMPTY_ROOT in (left, right):
@@ -160,12 +184,3 @@ class _Writer:
     def _is_leaf(self, node_hash: Hash) -> bool:
         data = self._come.get(node_hash) or load_node_bytes(self._nodes, node_hash)
         return data[0] == LEAF
-
-
-def _find_cut(changes: Sequence[_Change], depth: int) -> int:
-    """Return how many of the ordered `changes` go left below `depth`."""
-    shift = PATH_BITS - 1 - depth
-    first = changes[0][0] >> shift
-    if len(changes) == 1 or first & 1:
-        return 1 - (first & 1)
-    return bisect_left(changes, ((first + 1) << shift,))

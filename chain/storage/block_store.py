@@ -15,6 +15,7 @@ from chain.block import BLOCK_BYTES_MAX, Block, compute_transactions_root
 from chain.codec import decode, encode
 from chain.errors import DecodeError, StorageError
 from chain.header import HEADER_BYTES_MAX, Header, compute_header_hash
+from chain.packed import PackedBlock
 from chain.primitives import ZERO_HASH, Hash
 from chain.state.tree import NodeChanges, load_node
 from chain.state.update import compute_difference
@@ -59,7 +60,7 @@ class Connected:
     """A block that joins the head's branch, with the state nodes that come and go with it."""
 
     hash: Hash
-    block: Block
+    packed: PackedBlock
     nodes: NodeChanges
 
 
@@ -138,7 +139,7 @@ class BlockStore:
 
     def get_state_node(self, node_hash: Hash) -> bytes | None:
         """Return the bytes of a state node; raises StorageError."""
-        return self._nodes.get(node_hash)
+        return self._nodes.get_state_node(node_hash)
 
     def iter_headers(self) -> Iterator[Header]:
         """Yield every stored header above genesis, each behind its parent; raises StorageError."""
@@ -161,44 +162,49 @@ class BlockStore:
 
     def put_block(self, block_hash: Hash, block: Block) -> None:
         """Keep a block of a side branch; raises StorageError."""
-        self._rows.write(_make_block_rows(block_hash, block))
+        self._rows.write(_make_block_rows(block_hash, block.header, encode(block)))
 
     def commit(self, disconnected: Sequence[Block], connected: Sequence[Connected]) -> Tip:
         """Move the head: off the `disconnected` blocks (tip first), onto the `connected` ones, in one synced write.
 
         Raises PrunedState when the fork lies deeper than the states that are kept, StorageError.
         """
-        before, last = self.get_tip(), connected[-1]
+        before, last = self.get_tip(), connected[-1].packed.block.header
         number, changes = before.transitions, Changes()
         if disconnected:
             number += 1
-            changes |= self._make_way_back(number, disconnected, connected[0].block)
+            self._add_way_back(number, disconnected, connected[0].packed.block, changes)
         for entry in connected:
             number += 1
-            changes |= _make_block_rows(entry.hash, entry.block)
-            changes[_height_key(entry.block.header.height)] = entry.hash + number.to_bytes(8, "big")
-            changes |= {_TRANSACTION + compute_transaction_hash(t): entry.hash for t in entry.block.transactions}
-            changes |= self._nodes.make_rows(number, entry.nodes)
-        height = last.block.header.height
-        pruning, pruned = self._nodes.make_pruning_rows(before.pruned, self._get_prunable(height, changes), changes)
-        tip = Tip(last.hash, height, before.generation + 1, number, pruned)
-        self._rows.write(changes | pruning | _make_tip_rows(tip))
+            self._add_block(number, entry, changes)
+        pruning, pruned = self._nodes.make_pruning_rows(
+            before.pruned, self._get_prunable(last.height, changes), changes
+        )
+        tip = Tip(connected[-1].hash, last.height, before.generation + 1, number, pruned)
+        changes |= pruning | _make_tip_rows(tip)
+        self._rows.write(changes)
         for entry in connected:
-            self._nodes.remember(entry.nodes)
+            self._nodes.remember(entry.nodes, pruned, number)
         return tip
 
-    def _make_way_back(self, number: int, disconnected: Sequence[Block], first: Block) -> Changes:
-        """Return the rows that take the head back to the parent of `first`, its state included."""
+    def _add_block(self, number: int, entry: Connected, changes: Changes) -> None:
+        header = entry.packed.block.header
+        changes |= _make_block_rows(entry.hash, header, entry.packed.encode())
+        changes[_height_key(header.height)] = entry.hash + number.to_bytes(8, "big")
+        changes |= {_TRANSACTION + packed.hash: entry.hash for packed in entry.packed.transactions}
+        changes |= self._nodes.make_rows(number, entry.nodes, changes)
+
+    def _add_way_back(self, number: int, disconnected: Sequence[Block], first: Block, changes: Changes) -> None:
+        """Add the rows that take the head back to the parent of `first`, its state included."""
         if not self.is_state_kept(first.header.height - 1):
             raise PrunedState(f"{self._place}: the state at height {first.header.height - 1} is pruned")
-        changes: Changes = {}
         for block in disconnected:
             changes[_height_key(block.header.height)] = None
             changes |= {_TRANSACTION + compute_transaction_hash(t): None for t in block.transactions}
         fork = self.get_header(first.header.foliage.parent_hash)
         assert fork is not None
         left_root, fork_root = disconnected[0].header.foliage.state_root, fork.foliage.state_root
-        return changes | self._nodes.make_rows(number, compute_difference(self, left_root, fork_root).nodes)
+        changes |= self._nodes.make_rows(number, compute_difference(self, left_root, fork_root).nodes, changes)
 
     def _get_prunable(self, height: int, changes: Changes) -> int:
         """Return the last transition that no state within reach of a head at `height` is older than."""
@@ -215,7 +221,7 @@ class BlockStore:
         genesis_hash = compute_header_hash(genesis_header)
         changes: Changes = {_CHAIN: chain_id, _HEADER + genesis_hash: encode(genesis_header)}
         changes[_height_key(0)] = genesis_hash + bytes(8)
-        changes |= self._nodes.make_birth_rows(0, nodes)
+        changes |= self._nodes.make_node_rows(nodes)
         self._rows.write(changes | _make_tip_rows(Tip(genesis_hash, 0, 0, 0, 0)))
 
     def is_empty(self) -> bool:
@@ -295,8 +301,8 @@ def make_base_rows(chain_id: Hash, base: Header) -> Changes:
     return rows | _make_tip_rows(Tip(base_hash, base.height, 0, number, number))
 
 
-def _make_block_rows(block_hash: Hash, block: Block) -> Changes:
-    return {_HEADER + block_hash: encode(block.header), _BLOCK + block_hash: encode(block)}
+def _make_block_rows(block_hash: Hash, header: Header, data: bytes) -> Changes:
+    return {_HEADER + block_hash: encode(header), _BLOCK + block_hash: data}
 
 
 def _make_tip_rows(tip: Tip) -> Changes:

@@ -72,7 +72,10 @@ def _open_database(path: Path) -> plyvel.DB:
         # LevelDB takes a folder without CURRENT for a new one, and would start over on top of the old files.
         if path.is_dir() and not (path / "CURRENT").exists() and any(path.glob("MANIFEST-*")):
             raise CorruptDatabase(f"{path}: the file CURRENT is missing")
-        return plyvel.DB(str(path), create_if_missing=True, paranoid_checks=True, bloom_filter_bits=10)
+        # Hashes and signatures do not compress.
+        return plyvel.DB(
+            str(path), create_if_missing=True, paranoid_checks=True, bloom_filter_bits=10, compression=None
+        )
     except plyvel.CorruptionError as error:
         raise CorruptDatabase(f"{path}: {_describe(error)}") from None
     except (plyvel.Error, OSError) as error:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from chain.errors import StorageError
 from chain.header import Header
 from chain.primitives import ZERO_HASH, Hash
-from chain.storage.block_store import BASE_TRANSITION, make_base_rows, make_imported_rows
+from chain.storage.block_store import make_base_rows, make_imported_rows
 from chain.storage.engine import Changes, CorruptDatabase, Engine
 from chain.storage.rows import SealedRows
 from chain.storage.state_nodes import StateNodes
@@ -47,11 +47,11 @@ class SnapshotImport:
 
     def put_chunk(self, number: int, nodes: dict[Hash, bytes]) -> None:
         """Keep the verified nodes of a chunk; raises StorageError."""
-        self._rows.write(self._nodes.make_birth_rows(BASE_TRANSITION, nodes) | {_chunk_key(number): b""})
+        self._rows.write(self._nodes.make_node_rows(nodes) | {_chunk_key(number): b""})
 
     def get_state_node(self, node_hash: Hash) -> bytes | None:
         """Return a node that is on disk already."""
-        return self._nodes.get(node_hash)
+        return self._nodes.get_state_node(node_hash)
 
     def finish(self, chain_id: Hash, headers: Sequence[Header]) -> None:
         """Make it a database whose head is the last of `headers`, genesis' first; raises StorageError."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from chain.block import Block, compute_transactions_root
 from chain.hashing import tagged_hash
+from chain.packed import pack_block
 from chain.primitives import PublicKey, Signature
 from chain.state.tree import EMPTY_ROOT, MemoryNodes, NodeChanges
 from chain.state.update import update_tree
@@ -53,7 +54,7 @@ class StoredBlock:
     @property
     def connected(self) -> Connected:
         """What a commit takes."""
-        return Connected(self.entry.hash, self.block, self.nodes)
+        return Connected(self.entry.hash, pack_block(self.block), self.nodes)
 
 
 class BlockMaker:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chain.primitives import Hash
 from chain.state.tree import EMPTY_ROOT, MemoryNodes, iter_leaves
 from chain.state.update import update_tree
-from chain.storage import state_nodes
+from chain.storage import stale_filter, state_nodes
 from chain.storage.block_store import BlockStore, PrunedState
 from chain.storage.engine import CorruptDatabase
 from consensus.header_chain import ChainEntry
@@ -92,9 +92,9 @@ def get_names_on_disk(engine: MemoryEngine) -> list[Hash]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.integers(0, 5), STEPS)
+@given(st.integers(0, 5), st.integers(0, 3), STEPS)
 def test_what_is_on_disk_is_what_the_kept_states_need(
-    kept: int, steps: list[tuple[int, list[dict[bytes, bytes | None]]]]
+    kept: int, restart: int, steps: list[tuple[int, list[dict[bytes, bytes | None]]]]
 ) -> None:
     history = History(kept)
     highest = 0
@@ -112,6 +112,9 @@ def test_what_is_on_disk_is_what_the_kept_states_need(
                 )
             continue
         history.move(depth, blocks, salt)
+        if salt % 3 == restart:
+            # What was born again must be known to whoever starts on these rows.
+            history.store = BlockStore(history.engine, kept)
         highest = max(highest, len(history.branch))
         history.validate()
         for height in range(max(0, highest - kept), len(history.branch) + 1):
@@ -136,6 +139,19 @@ def test_a_store_that_kept_everything_catches_up_in_bounded_writes(monkeypatch: 
     assert len(counts) > 5, "the backlog was too long for one write"
     assert max(counts) <= 3 + len(define_nodes(history.states[-1]))
     history.validate()
+
+
+def test_a_node_that_came_back_outlives_the_pruning_of_its_first_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    for names_max in (0, stale_filter.NAMES_MAX):
+        monkeypatch.setattr(stale_filter, "NAMES_MAX", names_max)
+        history = History(3)
+        for number, value in enumerate((b"x", b"y", b"x", b"y", b"x", b"z", b"z", b"z", b"z", b"z")):
+            history.move(0, [{b"a": value, b"number": b"%d" % number}], 0)
+            history.store = BlockStore(history.engine, 3) if number % 2 else history.store
+            history.validate()
+        assert not [key for key in history.engine.rows if key.startswith(b"r")], (
+            "births too old to matter are forgotten"
+        )
 
 
 def test_a_lost_stale_row_stops_the_commit() -> None:
