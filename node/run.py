@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chain.codec import decode
-from chain.errors import DecodeError, StorageError
+from chain.errors import DecodeError, InvalidBlock, StorageError
 from chain.genesis import GENESIS_BYTES_MAX, Genesis
 from chain.signature import SigningKey
 from chain.storage.blob_store import BlobStore
@@ -237,7 +237,8 @@ def run(options: NodeOptions, disk: Disk | None = None) -> int:
         if options.is_snapshot_sync:
             start_from_peers(options, directory, key)
         asyncio.run(_serve(make_node(options, directory, key, disk)))
-    except (CorruptDatabase, DecodeError) as error:
+    except (CorruptDatabase, DecodeError, InvalidBlock) as error:
+        # A genesis record whose bits have rotted may still decode, and then its parts do not fit.
         raise CommandError(ExitCode.CORRUPT_DATABASE, str(error)) from None
     except StorageError as error:
         code = ExitCode.DISK_FULL if "No space left" in str(error) else ExitCode.FAILURE
