@@ -6,7 +6,7 @@ compact block turns into is judged like a block that came whole, so nothing here
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chain.block import Block
 from chain.codec import decode
@@ -35,6 +35,8 @@ class _Open:
     slots: list[Transaction | None]
     positions: tuple[int, ...]
     deadline_ms: int
+    others: dict[Peer, None] = field(default_factory=dict)
+    """Peers that sent the block too, while it was waiting."""
 
 
 class CompactRelay:
@@ -54,7 +56,7 @@ class CompactRelay:
         self._pushers.pop(peer, None)
         self._listeners.pop(peer, None)
         for block_hash in [block_hash for block_hash, entry in self._open.items() if entry.peer == peer]:
-            del self._open[block_hash]
+            self._fetch_whole(block_hash, self._open.pop(block_hash))
 
     def is_coming(self, block_hash: Hash) -> bool:
         """Say whether a block is being asked for or completed in its compact form."""
@@ -92,6 +94,7 @@ class CompactRelay:
             raise RemoteProtocolError("short-ids", f"found {len(compact.short_ids)} bytes, expected whole ids of six")
         block_hash = compute_header_hash(compact.header)
         if block_hash in self._open:
+            self._open[block_hash].others[peer] = None
             return None, []
         slots = [self._read_pooled(name) for name in find_transactions(compact, self._chain.iter_pool())]
         positions = tuple(place for place, slot in enumerate(slots) if slot is None)
@@ -138,7 +141,9 @@ class CompactRelay:
         return block
 
     def _fetch_whole(self, block_hash: Hash, entry: _Open) -> None:
-        self._fetcher.want(Item(ItemKind.BLOCK, block_hash), entry.peer)
+        # Whoever was first with a block must not be the only one that is asked for the rest of it.
+        for peer in (entry.peer, *entry.others):
+            self._fetcher.want(Item(ItemKind.BLOCK, block_hash), peer)
 
     def _read_pooled(self, transaction_hash: Hash | None) -> Transaction | None:
         data = None if transaction_hash is None else self._chain.get_transaction_bytes(transaction_hash)

@@ -1,8 +1,9 @@
 """Fetching content by hash: which peer is asked for what, and what happens when it does not answer.
 
 Every item is asked of one peer at a time. A peer that owes items and delivers none stalls: it is charged once, all it
-owes goes to others, and its next stall takes twice as long to be called one. Transactions are small and many, so they
-have a lane of their own. It knows nothing else of what items mean.
+owes goes to others, and its next stall takes twice as long to be called one. What somebody more prompt offers too does
+not wait for that. Transactions are small and many, so they have a lane of their own. It knows nothing else of what
+items mean.
 """
 
 from dataclasses import dataclass, field
@@ -45,6 +46,8 @@ class _Load:
     content: _Lane
     transactions: _Lane
     progress_ms: int = 0
+    passed_on_ms: int | None = None
+    """When the oldest was asked of what others are asked for in its place, and nothing has come since."""
     rests_until_ms: int = 0
     named: int = 0
     late: BoundedSet[Item] = field(default_factory=lambda: BoundedSet(LATE_ITEMS_MAX))
@@ -115,7 +118,7 @@ class Fetcher:
         load = self._loads.get(peer)
         if load is None or not (item in load.get_lane(item).asked or item in load.late):
             return False
-        load.progress_ms = now_ms
+        load.progress_ms, load.passed_on_ms = now_ms, None
         load.stall_ms = max(self._limits.stall_ms_min, load.stall_ms * 85 // 100)
         load.get_lane(item).asked.pop(item, None)
         load.late.discard(item)
@@ -138,17 +141,21 @@ class Fetcher:
             if self._is_stalled(load, now_ms):
                 actions.append(Charge(peer, Fault.TIMEOUT, f"{load.owed} items owed, none delivered"))
                 self._on_stall(load, now_ms)
+            elif load.stall_ms > self._limits.stall_ms_min:
+                self._pass_on(load, now_ms)
         return actions + self._ask(now_ms, transactions_max)
 
     def _is_stalled(self, load: _Load, now_ms: int) -> bool:
-        if not load.owed:
+        since_ms = [next(iter(lane.asked.values())) for lane in load.lanes if lane.asked]
+        since_ms += [load.passed_on_ms] if load.passed_on_ms is not None else []
+        if not since_ms:
             return False
-        oldest_ms = min(next(iter(lane.asked.values())) for lane in load.lanes if lane.asked)
+        oldest_ms = min(since_ms)
         silent_ms = now_ms - max(load.progress_ms, oldest_ms)
         return silent_ms >= load.stall_ms or now_ms - oldest_ms >= DEADLINE_STALLS * load.stall_ms
 
     def _on_stall(self, load: _Load, now_ms: int) -> None:
-        load.rests_until_ms = now_ms + REST_MS
+        load.rests_until_ms, load.passed_on_ms = now_ms + REST_MS, None
         load.stall_ms = min(self._limits.stall_ms_max, 2 * load.stall_ms)
         owed = [item for lane in load.lanes for item in lane.asked]
         for lane in load.lanes:
@@ -161,9 +168,24 @@ class Fetcher:
             if want.attempts >= ATTEMPTS_MAX:
                 self._forget(item)
 
+    def _pass_on(self, load: _Load, now_ms: int) -> None:
+        """Let more prompt peers be asked for what a slow one owes for as long as a first stall takes.
+
+        Else its patience, which grows with every stall, would hold back whatever it was first to name.
+        """
+        for lane in load.lanes:
+            late = [item for item, since_ms in lane.asked.items() if now_ms - since_ms >= self._limits.stall_ms_min]
+            for item in late:
+                loads = [self._loads[peer] for peer in self._wants[item].candidates if peer in self._loads]
+                if any(other.stall_ms < load.stall_ms for other in loads):
+                    since_ms = lane.asked.pop(item)
+                    load.passed_on_ms = since_ms if load.passed_on_ms is None else min(load.passed_on_ms, since_ms)
+                    load.late.add(item)
+                    self._release(item)
+
     def _ask(self, now_ms: int, transactions_max: int) -> list[Action]:
         actions: list[Action] = []
-        for peer, load in self._loads.items():
+        for peer, load in sorted(self._loads.items(), key=lambda each: each[1].stall_ms):
             if load.rests_until_ms > now_ms:
                 continue
             chosen = self._choose(peer, load.content, now_ms, ITEMS_MAX)

@@ -19,6 +19,7 @@ from p2p.gossip import Gossip, has_item, validate_kind
 from p2p.limits import Limits
 from p2p.messages import (
     ITEM_NAMES,
+    BlobPart,
     BlockMessage,
     CompactMessage,
     GetBlobPart,
@@ -37,6 +38,7 @@ from p2p.messages import (
     Pong,
     PushBlocks,
     SidecarMessage,
+    StateChunkMessage,
     Status,
     TransactionMessage,
     Transactions,
@@ -44,6 +46,8 @@ from p2p.messages import (
 from p2p.score import Fault
 from p2p.sync import Sync, SyncSettings
 from p2p.view import ChainView, Outcome, SubmitResult
+
+ContentMessage = BlockMessage | TransactionMessage | SidecarMessage | StateChunkMessage | BlobPart
 
 
 class Relay:
@@ -174,16 +178,17 @@ class Relay:
             self._actions += self._sync.on_headers(peer, message.headers, now_ms)
         elif isinstance(message, OpeningMessage):
             self._actions += self._sync.on_opening(peer, message.block, message.opening)
-        elif isinstance(message, BlockMessage | TransactionMessage | SidecarMessage):
+        elif isinstance(message, ContentMessage):
             self._on_content(peer, message, now_ms)
         elif isinstance(message, CompactMessage):
             self._on_compact(peer, message.compact, now_ms)
         elif isinstance(message, Transactions):
             self._on_whole(peer, self._compact.on_transactions(peer, message), now_ms)
 
-    def _on_content(self, peer: Peer, message: BlockMessage | TransactionMessage | SidecarMessage, now_ms: int) -> None:
-        # Reading content costs work: nothing is read for a peer that owes nothing.
-        if not self._fetcher.has_asked(peer):
+    def _on_content(self, peer: Peer, message: ContentMessage, now_ms: int) -> None:
+        # Reading content costs work: nothing is read for a peer that owes nothing. Pieces are asked for only by who
+        # starts from a state, and no relay runs then.
+        if isinstance(message, StateChunkMessage | BlobPart) or not self._fetcher.has_asked(peer):
             self._actions.append(Charge(peer, Fault.UNSOLICITED, f"{type(message).__name__} that was not asked for"))
         elif isinstance(message, SidecarMessage):
             item = read_sidecar(message.sidecar)

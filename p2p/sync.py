@@ -192,8 +192,11 @@ class Sync:
         tip_work = self._chain.get_tip().total_work
         sources = [peer for peer, claim in self._claims.items() if claim.total_work > tip_work]
         for index, block_hash in enumerate(missing):
-            if self._is_coming(block_hash):
+            forms = [Item(kind, block_hash) for kind in (ItemKind.BLOCK, ItemKind.COMPACT)]
+            # What is asked for already gains candidates: its first one may never bring it.
+            item = next(filter(self._fetcher.is_wanted, forms), None)
+            if item is None and self._is_coming(block_hash):
                 continue
-            item = Item(ItemKind.BLOCK, block_hash)
+            item = item or forms[0]
             for turn in range(min(len(sources), CANDIDATES_MAX)):
                 self._fetcher.want(item, sources[(index + turn) % len(sources)])

@@ -8,13 +8,15 @@ from dataclasses import replace
 
 import pytest
 
+import node.gate
 import node.importer
 import node.producer
 from benchmarks.lab.simulator.campaign import render_page, run_campaign
 from benchmarks.lab.simulator.disk import VirtualDisk
 from benchmarks.lab.simulator.faults import KINDS
 from benchmarks.lab.simulator.machine import Machine
-from benchmarks.lab.simulator.simulation import run_seed
+from benchmarks.lab.simulator.schedule import LONG_EVERY
+from benchmarks.lab.simulator.simulation import Focus, run_seed
 from chain.header import Header
 from chain.ledger import transactions
 from chain.ledger.accounts import apply_credit
@@ -26,9 +28,13 @@ from consensus.header_chain import ChainEntry
 from consensus.header_rules import HeaderContent, HeaderContext, make_header
 from node.cli import main
 from node.exit_codes import ExitCode
+from p2p.compact_relay import CompactRelay
+from p2p.fetch import Fetcher
 from p2p.sync import Sync
 
-SEEDS = range(12)
+SEEDS = range(1, 13)
+BETRAYAL = Focus((), ("false compact blocks",))
+HOLDING_BACK = Focus((), ("new blocks held back",))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -54,10 +60,30 @@ def test_no_hash_of_memory_or_text_decides_anything() -> None:
     assert found.stdout.split() == [run_seed(4).digest]
 
 
-def find_failure(seeds: range = range(60, 75)) -> str:
+def test_a_node_that_comes_late_samples_the_headers_it_is_shown() -> None:
+    result = run_seed(2 * LONG_EVERY)
+    assert result.failure is None
+    assert result.counts["sampled"] > 0
+
+
+@pytest.mark.parametrize("seed", [65, 66, 69])
+def test_a_block_whose_pusher_lies_comes_from_others(seed: int) -> None:
+    result = run_seed(seed, focus=BETRAYAL)
+    assert result.failure is None
+    assert result.counts["fallback"] > 0
+
+
+@pytest.mark.parametrize("kinds", [(), ("partition", "crash")])
+def test_whoever_names_blocks_first_and_brings_none_holds_nothing_back(kinds: tuple[str, ...]) -> None:
+    result = run_seed(69, focus=replace(HOLDING_BACK, kinds=kinds))
+    assert result.failure is None
+    assert result.counts["malice"] > 0
+
+
+def find_failure(seeds: range = range(61, 76), focus: Focus | None = None) -> str:
     """Return the first invariant that breaks in one of some seeds."""
     for seed in seeds:
-        failure = run_seed(seed).failure
+        failure = run_seed(seed, focus=focus).failure
         if failure is not None:
             return failure.invariant
     return "none"
@@ -112,6 +138,22 @@ def test_a_relay_that_never_asks_for_headers_is_seen(monkeypatch: pytest.MonkeyP
     assert find_failure() == "one tip after healing"
 
 
+def test_a_compact_relay_that_never_falls_back_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CompactRelay, "poll", lambda relay, now_ms: None)
+    monkeypatch.setattr(CompactRelay, "_fetch_whole", lambda relay, block_hash, entry: None)
+    assert find_failure(range(65, 70), BETRAYAL) == "news spreads"
+
+
+def test_a_fetcher_that_never_asks_again_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fetcher, "_is_stalled", lambda fetcher, load, now_ms: False)
+    assert find_failure(range(65, 70), HOLDING_BACK) == "news spreads"
+
+
+def test_a_pool_that_forgets_what_was_on_a_left_block_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node.gate, "pack_transactions", lambda transactions: [])
+    assert find_failure() == "a transaction outlives its block"
+
+
 def test_a_campaign_counts_and_names_what_failed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,7 +162,7 @@ def test_a_campaign_counts_and_names_what_failed(
     assert (summary.seeds, summary.failed, lines) == (2, [], [])
     assert all(name in render_page(range(2), summary) for name in KINDS)
     plant_atom_maker(monkeypatch)
-    assert main(["lab", "simulate", "--seed", "60"]) == ExitCode.FAILURE
+    assert main(["lab", "simulate", "--seed", "61"]) == ExitCode.FAILURE
     assert "supply is conserved" in capsys.readouterr().err
 
 

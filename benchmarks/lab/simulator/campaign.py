@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from benchmarks.lab.simulator.faults import KINDS
-from benchmarks.lab.simulator.rogues import MALICE
-from benchmarks.lab.simulator.simulation import END_S, Result, run_seed
+from benchmarks.lab.simulator.malice import MALICE
+from benchmarks.lab.simulator.simulation import Result, run_seed
 from benchmarks.lab.tables import describe_run, format_table
 
 PROGRESS_EVERY = 10
@@ -24,11 +24,15 @@ COUNTED = (
     ("wrong clocks", "skew"),
     ("full disks", "full"),
     ("broken wires", "break"),
+    ("lossy lines", "lossy"),
     ("visits of rogue peers", "malice"),
     ("equivocations published", "equivocation"),
     ("frames delivered", "wire"),
     ("changes of a head", "head"),
     ("reorganisations", "reorg"),
+    ("compact blocks taken up", "compact"),
+    ("compact blocks that were fetched whole after all", "fallback"),
+    ("runs of headers with sampled work", "sampled"),
 )
 """Rows of the page, and the kind of event that each counts."""
 
@@ -45,6 +49,7 @@ class Summary:
     failed: list[Result] = field(default_factory=list)
     wall_s: float = 0.0
     cpu_s: float = 0.0
+    virtual_s: float = 0.0
 
     def add(self, result: Result) -> None:
         """Take one more run."""
@@ -53,6 +58,7 @@ class Summary:
         self.deepest_reorg = max(self.deepest_reorg, result.deepest_reorg)
         self.evidence += result.evidence
         self.cpu_s += result.cpu_s
+        self.virtual_s += result.virtual_s
         self.counts.update(result.counts)
         if result.failure is not None:
             self.failed.append(result)
@@ -97,7 +103,7 @@ def render_page(seeds: Sequence[int], summary: Summary) -> str:
         ["blocks on the final chains", f"{summary.blocks:,}"],
         ["deepest reorganisation", f"{summary.deepest_reorg:,} blocks"],
         ["pairs of evidence at the ends", f"{summary.evidence:,}"],
-        ["virtual time", f"{summary.seeds * END_S / 3600:,.1f} h"],
+        ["virtual time", f"{summary.virtual_s / 3600:,.1f} h"],
         ["seeds a second", f"{summary.seeds / summary.wall_s:.2f}"],
         ["seeds a second of processor time", f"{summary.seeds / summary.cpu_s:.2f}"],
     ]

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from random import Random
 
 from benchmarks.lab.simulator.machine import Machine, World
+from benchmarks.lab.simulator.schedule import Schedule
 
-FAULTS_S = 150.0
-"""When the last fault ends; all is well from here on."""
-FAULT_S_MEAN = 15.0
-"""Between one fault and the next."""
 HOUR_MS = 3_600_000
+LOSS_CHANCE = 0.3
+"""Of a message on a lossy line: a third of what is said in one exchange comes late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +114,17 @@ def _break_wire(scene: Scene) -> Callable[[], None]:
     return lambda: None
 
 
+def _lose_packets(scene: Scene) -> Callable[[], None]:
+    machine = scene.pick()
+    machine.host.loss_chance = LOSS_CHANCE
+    scene.world.journal.note("lossy", machine.name)
+
+    def end() -> None:
+        machine.host.loss_chance = 0.0
+
+    return end
+
+
 KINDS: dict[str, Callable[[Scene], Callable[[], None]]] = {
     "partition": _part,
     "pause": _pause,
@@ -124,21 +134,22 @@ KINDS: dict[str, Callable[[Scene], Callable[[], None]]] = {
     "wrong clock": _skew,
     "full disk": _fill_disk,
     "broken wire": _break_wire,
+    "lossy line": _lose_packets,
 }
 """Each begins a fault and returns what ends it."""
 
 
-def plan_faults(scene: Scene, kinds: Sequence[str]) -> None:
-    """Let faults of `kinds` begin and end at random times before `FAULTS_S`, and then make everything good."""
+def plan_faults(scene: Scene, kinds: Sequence[str], schedule: Schedule) -> None:
+    """Let faults of `kinds` begin and end at random times while it is their time, and then make everything good."""
     if not kinds:
         return
-    random, loop = scene.random, scene.world.loop
-    at_s = random.expovariate(1 / FAULT_S_MEAN)
-    while at_s < FAULTS_S:
-        lasts_s = min(random.expovariate(1 / FAULT_S_MEAN), FAULTS_S - at_s)
+    random, loop, rate = scene.random, scene.world.loop, 1 / schedule.fault_s_mean
+    at_s = random.expovariate(rate)
+    while at_s < schedule.faults_s:
+        lasts_s = min(random.expovariate(rate), schedule.faults_s - at_s)
         loop.call_at(at_s, _begin, scene, random.choice(kinds), lasts_s)
-        at_s += random.expovariate(1 / FAULT_S_MEAN)
-    loop.call_at(FAULTS_S, _make_good, scene)
+        at_s += random.expovariate(rate)
+    loop.call_at(schedule.faults_s, _make_good, scene)
 
 
 def _begin(scene: Scene, kind: str, lasts_s: float) -> None:
@@ -149,6 +160,6 @@ def _begin(scene: Scene, kind: str, lasts_s: float) -> None:
 def _make_good(scene: Scene) -> None:
     _heal(scene)
     for machine in scene.machines:
-        machine.skew_ms, machine.disk.is_full, machine.disk.dies_at = 0, False, None
+        machine.skew_ms, machine.disk.is_full, machine.disk.dies_at, machine.host.loss_chance = 0, False, None, 0.0
         machine.resume()
         machine.boot_if_down()

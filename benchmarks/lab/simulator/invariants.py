@@ -3,10 +3,12 @@
 Each check raises `InvariantBroken` with what it found. It looks into nodes and changes nothing.
 """
 
+from collections import deque
 from collections.abc import Sequence
 
 from benchmarks.lab.simulator.machine import InvariantBroken, Machine
 from benchmarks.lab.simulator.setting import START_MS, Setting
+from chain.ledger.accounts import get_account
 from chain.ledger.apply import apply_block
 from chain.ledger.bonds import NOTHING, get_stake
 from chain.ledger.genesis_state import make_genesis_state
@@ -30,6 +32,13 @@ EVIDENCE_BLOCKS = 3
 DATED_BLOCKS = 64
 """How far back a branch is searched for a block from ahead of the time."""
 
+RETURN_S = 3.0
+"""In which the pool takes back what was on a block that its node has left: a few moments of threads."""
+
+SPREAD_S = 9.0
+"""In which a block is everywhere while nothing fails, though a rogue keeps each of its ways waiting once: a compact
+block for two seconds, the whole one for as long, and again where a second rogue has offered it too."""
+
 
 class Watch:
     """One run's checks; remembers which states it has seen."""
@@ -40,6 +49,7 @@ class Watch:
         self._machines = machines
         self._is_malice_about = is_malice_about
         self._conserved: set[Hash] = set()
+        self._most: deque[tuple[float, int]] = deque()
 
     def check_running(self) -> None:
         """Check every machine that is up."""
@@ -47,6 +57,7 @@ class Watch:
             if machine.validator is not None:
                 self._check_supply(machine.validator.parts.chain)
                 _check_queues(machine, machine.validator)
+                _check_returned(machine, machine.validator)
                 if not self._is_malice_about:
                     self._check_standings(machine, machine.validator)
 
@@ -79,6 +90,19 @@ class Watch:
         most = max((head.total_work for head in counted if head is not None), default=0)
         behind = [head for head in heads if head is not None and head not in counted and head.total_work < most]
         return {Hash(b"") if head is None else head.hash for head in counted + behind}
+
+    def check_spread(self) -> None:
+        """Check that every head has as much work as any had some seconds ago; for times at which nothing fails."""
+        now_s = self._machines[0].world.loop.time()
+        heads = [(m, m.validator.parts.chain.head) for m in self._machines if m.validator is not None]
+        self._most.append((now_s, max(head.total_work for _, head in heads)))
+        while len(self._most) > 1 and self._most[1][0] <= now_s - SPREAD_S:
+            self._most.popleft()
+        since_s, most = self._most[0]
+        for machine, head in heads:
+            if since_s <= now_s - SPREAD_S and head.total_work < most:
+                found = f"{machine.name} is at height {head.height} with {most - head.total_work} less work"
+                raise InvariantBroken("news spreads", f"{found} than another had at {since_s:.0f} s")
 
     def check_evidence(self) -> int:
         """Check that nothing is at stake any more of what nodes hold evidence against; return how many pairs it is."""
@@ -129,6 +153,21 @@ def _is_ahead(head: ChainEntry, latest_ms: int) -> bool:
             return True
         entry = entry.parent
     return False
+
+
+def _check_returned(machine: Machine, validator: Validator) -> None:
+    if machine.is_paused:
+        return
+    now_s, view = machine.world.loop.time(), validator.parts.chain.view()
+    due = [transaction for since_s, transaction in machine.returned if since_s <= now_s - RETURN_S]
+    machine.returned = [each for each in machine.returned if each[0] > now_s - RETURN_S]
+    later = {packed.transaction.body for packed in validator.parts.gate._later.values()}
+    for body in (transaction.body for transaction in due):
+        waiting = {each.body.nonce for each in validator.parts.mempool.get_waiting(body.sender)}
+        is_kept = body.nonce in waiting or body in later
+        if body.nonce >= get_account(view, body.sender).nonce and not is_kept:
+            found = f"{machine.name} has left nonce {body.nonce} of {body.sender.hex()[:16]} behind"
+            raise InvariantBroken("a transaction outlives its block", found)
 
 
 def _check_queues(machine: Machine, validator: Validator) -> None:

@@ -16,7 +16,10 @@ from chain.signature import SigningKey
 from chain.transaction import Action, PostBond, Transaction, TransactionBody, Transfer, compute_signing_hash
 from node.validator import Validator
 
-PAUSE_S_MEAN = 4.0
+PAUSE_S_MEAN = 2.0
+BURST_CHANCE = 0.1
+BURST_MAX = 12
+"""Transactions that one person sends in a row: enough that they are judged and announced together."""
 AMOUNT_MAX = 10_000
 FEE_MAX = 5_000
 BOND_CHANCE = 0.1
@@ -32,8 +35,10 @@ async def use_network(setting: Setting, machines: Sequence[Machine], random: Ran
 
 
 async def _use(setting: Setting, validator: Validator, random: Random) -> None:
+    count = random.randrange(2, BURST_MAX) if random.random() < BURST_CHANCE else 1
     try:
-        await validator.parts.gate.admit(_draw_transaction(setting, validator, random))
+        for _ in range(count):
+            await validator.parts.gate.admit(_draw_transaction(setting, validator, random))
     except (InvalidTransaction, MissingData, StorageError):
         return
 

@@ -15,6 +15,7 @@ from benchmarks.lab.simulator.disk import Mount, VirtualDisk, VirtualEngine, Vir
 from benchmarks.lab.simulator.journal import Journal
 from benchmarks.lab.simulator.loop import Process, VirtualLoop
 from benchmarks.lab.simulator.mining import mine
+from benchmarks.lab.simulator.probes import attach_probes
 from benchmarks.lab.simulator.setting import START_MS, Setting
 from benchmarks.lab.simulator.wires import Host, VirtualDialler, VirtualListener, VirtualNetwork
 from chain.errors import StorageError
@@ -22,6 +23,7 @@ from chain.primitives import Hash
 from chain.signature import SigningKey
 from chain.storage.blob_store import BlobStore
 from chain.storage.block_store import BlockStore
+from chain.transaction import Transaction, Transfer
 from node.chain import Chain
 from node.importer import HeadChange
 from node.network import Endpoint
@@ -72,12 +74,16 @@ class Machine:
     on_boot: Callable[["Machine"], None] | None = None
     """Meddles with a node that is about to start."""
     is_rogue: bool = False
+    first_boot_s: float = 0.0
+    """It does not exist before."""
     skew_ms: int = 0
     disk: VirtualDisk = field(default_factory=VirtualDisk)
     validator: Validator | None = None
     acknowledged: dict[Hash, int] = field(default_factory=dict)
     """Blocks that were committed, with the commit's number."""
     deepest_reorg: int = 0
+    returned: list[tuple[float, Transaction]] = field(default_factory=list)
+    """Transfers on blocks that its node has left, with the time of that; its pool has to take them back."""
     _process: Process | None = None
     _mount: Mount | None = None
 
@@ -107,7 +113,7 @@ class Machine:
 
     def boot_if_down(self) -> None:
         """Start a node on what the disk holds, unless one runs."""
-        if self._process is not None:
+        if self._process is not None or self.world.loop.time() < self.first_boot_s:
             return
         self.world.journal.note("boot", self.name)
         self._process, self._mount = Process(self.name), Mount(self.disk)
@@ -122,6 +128,7 @@ class Machine:
             return
         self.world.journal.note("crash", self.name, is_silent)
         self._process, self._mount, self.validator = None, None, None
+        self.returned.clear()
         process.is_dead, mount.is_cut = True, True
         self.host.listeners.clear()
         self.world.network.break_wires(self.host, is_silent=is_silent)
@@ -140,6 +147,7 @@ class Machine:
             assert self._process is not None
             self.world.journal.note("resume", self.name)
             self.world.loop.resume(self._process)
+            self.returned = [(self.world.loop.time(), transaction) for _, transaction in self.returned]
 
     def spawn(self, work: Coroutine[object, object, None]) -> None:
         """Run something inside its node's process; nothing when there is none."""
@@ -181,6 +189,7 @@ class Machine:
         )
         validator = make_validator(chain, setting.task, identity, surroundings, setting.verify)
         validator.parts.importer.listeners.append(lambda change: self._on_head(chain, change))
+        attach_probes(validator, self.name, self.world.journal)
         return validator
 
     def _check_memory(self, chain: Chain) -> None:
@@ -195,7 +204,9 @@ class Machine:
         tip = chain.store.get_tip()
         for entry, _, _ in change.connected:
             self.acknowledged[entry.hash] = tip.generation
-        left = len(change.disconnected)
+        left, now_s = len(change.disconnected), self.world.loop.time()
+        for block in change.disconnected:
+            self.returned += [(now_s, each) for each in block.transactions if isinstance(each.body.action, Transfer)]
         self.deepest_reorg = max(self.deepest_reorg, left)
         self.world.journal.note("reorg" if left else "head", self.name, tip.height, tip.hash.hex()[:16], left)
 
@@ -210,6 +221,7 @@ class Machine:
         self.world.journal.note("stop", self.name, type(error).__name__)
         process.is_dead = True
         self._process, self._mount = None, None
+        self.returned.clear()
         self.world.network.break_wires(self.host)
         self.world.loop.call_soon(self.world.loop.kill, process)
         self.world.loop.call_later(RESTART_S, self.boot_if_down)

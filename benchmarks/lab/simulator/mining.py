@@ -6,6 +6,7 @@ network. What is won goes through the node's own producer. It knows no fault.
 
 import asyncio
 from dataclasses import dataclass, replace
+from functools import cache
 from math import exp
 from random import Random
 
@@ -14,6 +15,7 @@ import numpy as np
 from benchmarks.lab.simulator.setting import INTERVAL_MS, TARGET, Setting
 from chain.errors import InvalidBlock
 from chain.genesis import compute_segment_seed
+from chain.primitives import Hash
 from chain.signature import SigningKey
 from chain.ticket import EMPTY_TICKET, Ticket, TicketOpening
 from consensus.header_chain import ChainEntry
@@ -26,7 +28,9 @@ from node.parts import Parts
 from node.producer import Producer
 
 LAPS_MAX = 20_000
-STEP_S = 0.5
+OPERANDS = 32
+"""Pairs of factors that miners draw from."""
+STEP_S = 0.2
 """How often it is decided whether a ticket was found; no machine finds them faster, however easy they are."""
 
 
@@ -48,8 +52,7 @@ def find_ticket(setting: Setting, parent: ChainEntry, key: SigningKey, random: R
     context, program = setting.context, setting.task.program
     matmul = program.matmuls[0]
     shape = MatmulShape(matmul.M, matmul.N, matmul.K)
-    a, bt = _draw_operand(random, shape.M, shape.K), _draw_operand(random, shape.N, shape.K)
-    roots = compute_tensor_root(a), compute_tensor_root(bt)
+    a, bt, roots = _get_operands(shape, random.randrange(OPERANDS))
     anchor, number = max(0, parent.height - 1), compute_round(context, parent.height)
     beacon = parent.get_ancestor(anchor).beacon
     seed = compute_segment_seed(context.chain_id, context.task_id, number, beacon, key.public_key, 0)
@@ -99,6 +102,14 @@ async def mine(setting: Setting, parts: Parts, share: float, random: Random) -> 
         except InvalidBlock as error:
             if error.rule not in IDLE_RULES:
                 raise
+
+
+@cache
+def _get_operands(shape: MatmulShape, number: int) -> tuple[I8, I8, tuple[Hash, Hash]]:
+    """Return one of a few pairs of factors with their roots: what wins is decided by the lottery's noise on them."""
+    random = Random(number)
+    a, bt = _draw_operand(random, shape.M, shape.K), _draw_operand(random, shape.N, shape.K)
+    return a, bt, (compute_tensor_root(a), compute_tensor_root(bt))
 
 
 def _draw_operand(random: Random, rows: int, columns: int) -> I8:

@@ -28,7 +28,7 @@ from node.admission import VerifyTicket
 from node.learning import Task, load_task
 from node.validator import make_ticket_verifier
 
-INTERVAL_MS = 10_000
+INTERVAL_MS = 2_000
 START_MS = 1_800_000_000_000
 """Unix time at which every run begins."""
 MINERS_MAX = 6

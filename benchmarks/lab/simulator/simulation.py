@@ -4,33 +4,34 @@ Nothing but the seed decides what happens, so the digest of a run's events is a 
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from random import Random
 from time import process_time
 
-from benchmarks.lab.simulator.faults import FAULTS_S, KINDS, Scene, plan_faults
+from benchmarks.lab.simulator.faults import KINDS, Scene, plan_faults
 from benchmarks.lab.simulator.invariants import Watch
 from benchmarks.lab.simulator.journal import Journal
 from benchmarks.lab.simulator.load import use_network
 from benchmarks.lab.simulator.loop import PROCESS, NeverSleeps, Process, VirtualLoop
 from benchmarks.lab.simulator.machine import InvariantBroken, Machine, UnhandledError, World
+from benchmarks.lab.simulator.malice import MALICE
+from benchmarks.lab.simulator.memory import remembering
 from benchmarks.lab.simulator.rogues import sign_twice, visit_nodes
-from benchmarks.lab.simulator.setting import INTERVAL_MS, make_setting
+from benchmarks.lab.simulator.schedule import get_schedule
+from benchmarks.lab.simulator.setting import make_setting
 from benchmarks.lab.simulator.wires import VirtualNetwork
 from chain.errors import MathesisError
 
-HEALING_S = 3 * INTERVAL_MS / 1000
-"""From the end of all faults to one tip."""
-AFTER_S = 4 * INTERVAL_MS / 1000
-"""What a run goes on for, so that evidence can be included."""
-END_S = FAULTS_S + HEALING_S + AFTER_S
 CHECK_S = 1.0
 EQUIVOCATOR_CHANCE = 0.15
+ROGUES_MAX = 2
 SPEEDS = (1 << 24, 1 << 24, 1 << 20, 1 << 16)
 """Bytes a second of a machine's line."""
+ROGUE_DELAY_S_MEAN = 0.005
+"""A rogue comes close to whom it harms, so that what it says is there before what others say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +46,38 @@ class Result:
     deepest_reorg: int
     evidence: int
     """Pairs of headers of one ticket that honest nodes hold at the end."""
+    virtual_s: float
     cpu_s: float
     """Processor time: the one thing here that the seed does not decide."""
     failure: InvariantBroken | None
 
 
+@dataclass(frozen=True, slots=True)
+class Focus:
+    """Kinds of faults and of malice that a run draws from in place of its own, with rogues about."""
+
+    kinds: tuple[str, ...]
+    malice: tuple[str, ...]
+
+
 class Simulation:
     """One seed's world."""
 
-    def __init__(self, seed: int, report: Callable[[str], object] | None = None) -> None:
+    def __init__(self, seed: int, report: Callable[[str], object] | None = None, focus: Focus | None = None) -> None:
         """Draw everything; `report` hears every event as a line."""
         self.seed = seed
         self.loop = VirtualLoop(self._make_random("threads"))
         self.journal = Journal(self.loop.time, report)
         network = VirtualNetwork(self.loop, self._make_random("network"), self.journal)
         self.world = World(self.loop, network, self.journal, make_setting())
-        random = self._make_random("plan")
-        self.machines = tuple(self._make_machine(number, random) for number in range(random.randrange(3, 6)))
+        random, self.schedule = self._make_random("plan"), get_schedule(seed)
+        self.machines = tuple(self._make_machine(number, random) for number in range(random.choice((3, 3, 4))))
+        self.machines[-1].first_boot_s = random.uniform(0.9, 1.0) * self.schedule.first_boot_s_max
         self.kinds = tuple(sorted(random.sample(sorted(KINDS), random.randrange(len(KINDS) + 1))))
-        self.rogues = random.choice((0, 0, 1, 2))
+        self.rogues = random.choice((0, 0, 1, ROGUES_MAX))
+        self.malice = tuple(sorted(random.sample(sorted(MALICE), random.randrange(1, len(MALICE) + 1))))
+        if focus is not None:
+            self.kinds, self.malice, self.rogues = focus.kinds, focus.malice, ROGUES_MAX
         self.equivocators = tuple(m for m in self.machines[1:] if random.random() < EQUIVOCATOR_CHANCE)
         for machine in self.equivocators:
             machine.is_rogue, machine.on_boot = (
@@ -71,6 +85,7 @@ class Simulation:
                 partial(sign_twice, random=self._make_random(f"twice {machine.number}")),
             )
         self._watch = Watch(self.world.setting, self.machines, is_malice_about=bool(self.rogues or self.equivocators))
+        self._others: list[Process] = []
         self._evidence = 0
         self._one_tip_s: float | None = None
         self._failure: InvariantBroken | None = None
@@ -78,7 +93,7 @@ class Simulation:
     def run(self) -> Result:
         """Run to the end or to the first invariant that does not hold."""
         start_cpu_s = process_time()
-        with _listening(self.world), self.loop.entered():
+        with remembering(), _listening(self.world), self.loop.entered():
             try:
                 self._run()
             except InvariantBroken as error:
@@ -99,6 +114,7 @@ class Simulation:
             height,
             deepest,
             self._evidence,
+            self.loop.time(),
             process_time() - start_cpu_s,
             self._failure,
         )
@@ -115,19 +131,25 @@ class Simulation:
 
     def _run(self) -> None:
         for machine in self.machines:
-            self.loop.call_soon(machine.boot_if_down)
+            self.loop.call_at(machine.first_boot_s, machine.boot_if_down)
         people = use_network(self.world.setting, self.machines, self._make_random("load"))
-        self.loop.spawn(Process("people"), people)
+        self._begin("people", people)
         for number in range(self.rogues):
             random = self._make_random(f"rogue {number}")
             host = self.world.network.add_host(_make_address(100 + number), random.choice(SPEEDS))
-            self.loop.spawn(Process(f"rogue {number}"), visit_nodes(self.world, host, self.machines, random))
-        plan_faults(Scene(self.world, self.machines, self._make_random("faults")), self.kinds)
-        while self.loop.time() < END_S:
+            host.delay_s_mean = ROGUE_DELAY_S_MEAN
+            self._begin(f"rogue {number}", visit_nodes(self.world, host, self.machines, self.malice, random))
+        plan_faults(Scene(self.world, self.machines, self._make_random("faults")), self.kinds, self.schedule)
+        while self._one_tip_s is None or self.loop.time() < self._one_tip_s + self.schedule.after_s:
             self.loop.run_until(self.loop.time() + CHECK_S)
             self._check()
         self._watch.check_replay()
         self._evidence = self._watch.check_evidence()
+
+    def _begin(self, name: str, work: Coroutine[object, object, None]) -> None:
+        process = Process(name)
+        self._others.append(process)
+        self.loop.spawn(process, work)
 
     def _check(self) -> None:
         if self.world.failures:
@@ -136,11 +158,15 @@ class Simulation:
             raise UnhandledError(self.loop.errors[0])
         self._watch.check_running()
         now_s, tips = self.loop.time(), self._watch.compute_tips()
-        if now_s > FAULTS_S and self._one_tip_s is None and len(tips) == 1:
+        if now_s > self.schedule.faults_s and self._one_tip_s is None and len(tips) == 1:
             self._one_tip_s = now_s
             self.journal.note("healed")
-        if now_s > FAULTS_S + HEALING_S and self._one_tip_s is None:
+        if now_s > self.schedule.faults_s + self.schedule.healing_s and self._one_tip_s is None:
             raise InvariantBroken("one tip after healing", self._describe_tips())
+        # What a wrong clock dated ahead is everybody's only when its time has come.
+        is_well = self._one_tip_s is not None or not (self.kinds or self.schedule.first_boot_s_max)
+        if is_well and "wrong clock" not in self.kinds:
+            self._watch.check_spread()
 
     def _describe_tips(self) -> str:
         heads = [(m.name, m.validator.parts.chain.head if m.validator else None) for m in self.machines]
@@ -153,6 +179,8 @@ class Simulation:
     def _end(self) -> None:
         for machine in self.machines:
             self.loop.call_soon(partial(machine.crash, is_silent=True))
+        for process in self._others:
+            self.loop.kill(process)
         self.loop.run_until(self.loop.time())
 
 
@@ -191,6 +219,6 @@ def _listening(world: World) -> Iterator[None]:
         log.propagate = before[1]
 
 
-def run_seed(seed: int, report: Callable[[str], object] | None = None) -> Result:
+def run_seed(seed: int, report: Callable[[str], object] | None = None, focus: Focus | None = None) -> Result:
     """Run one seed; `report` hears every event as a line."""
-    return Simulation(seed, report).run()
+    return Simulation(seed, report, focus).run()

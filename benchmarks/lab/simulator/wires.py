@@ -24,6 +24,8 @@ WINDOW_BYTES = 256 * 1024
 """Bytes under way or unread on one wire before its sender waits."""
 DELAY_S_MIN, DELAY_S_MEAN = 0.005, 0.05
 """One way between two hosts: at least the first, and so much more on average."""
+RESENT_S_MEAN = 1.5
+"""How much later a message arrives of which something was lost: the system below sends it again."""
 
 OnWire = Callable[[WirePort], Awaitable[None]]
 
@@ -34,6 +36,8 @@ class Host:
 
     address: str
     bytes_per_s: int = 1 << 24
+    delay_s_mean: float = DELAY_S_MEAN
+    loss_chance: float = 0.0
     listeners: dict[int, tuple[OnWire, Context]] = field(default_factory=dict)
     wires: dict["VirtualWire", None] = field(default_factory=dict)
 
@@ -160,8 +164,11 @@ class VirtualNetwork:
 
     def draw_delay_s(self, one: Host, other: Host, count: int) -> float:
         """Return how long `count` bytes take."""
-        slowest = min(one.bytes_per_s, other.bytes_per_s)
-        return DELAY_S_MIN + self._random.expovariate(1 / DELAY_S_MEAN) + count / slowest
+        slowest, loss_chance = min(one.bytes_per_s, other.bytes_per_s), max(one.loss_chance, other.loss_chance)
+        is_lost = loss_chance > 0 and self._random.random() < loss_chance
+        resent_s = self._random.expovariate(1 / RESENT_S_MEAN) if is_lost else 0.0
+        way_s = self._random.expovariate(1 / min(one.delay_s_mean, other.delay_s_mean))
+        return DELAY_S_MIN + way_s + resent_s + count / slowest
 
     def break_wires(self, host: Host, *, is_silent: bool = False) -> None:
         """End every wire of a host, as a crash does; with its power lost it does not even say so."""

@@ -1,0 +1,145 @@
+"""Peers that are first to name what they do not bring: others that offer it are asked soon."""
+
+from chain.codec import encode
+from chain.header import compute_header_hash
+from chain.primitives import Hash, PublicKey
+from p2p.actions import Action, Charge, Send
+from p2p.compact import make_compact_block
+from p2p.fetch import Fetcher
+from p2p.limits import Limits
+from p2p.messages import (
+    BlobPart,
+    CompactMessage,
+    GetData,
+    GetHeaders,
+    Headers,
+    Inventory,
+    Item,
+    ItemKind,
+    StateChunkMessage,
+    Status,
+)
+from p2p.relay import Relay
+from p2p.score import Fault
+from tests.support.scripted_chain import GENESIS, ScriptedChain, make_block, make_transfer
+
+ANN, BEN = PublicKey(b"a" * 32), PublicKey(b"b" * 32)
+LIMITS = Limits()
+STALL_MS = LIMITS.stall_ms_min
+
+
+def list_asked(actions: list[Action]) -> list[tuple[PublicKey, Item]]:
+    """Return who is asked for what."""
+    sent = [(each.peer, each.message) for each in actions if isinstance(each, Send)]
+    return [(peer, item) for peer, message in sent if isinstance(message, GetData) for item in message.items]
+
+
+def list_faults(actions: list[Action]) -> list[tuple[PublicKey, Fault]]:
+    return [(each.peer, each.fault) for each in actions if isinstance(each, Charge)]
+
+
+def make_relay(chain: ScriptedChain) -> Relay:
+    relay = Relay(chain, LIMITS, Hash(b"s" * 32))
+    for peer in (ANN, BEN):
+        relay.on_established(peer)
+    relay.poll(0)
+    return relay
+
+
+def make_item(number: int) -> Item:
+    return Item(ItemKind.BLOCK, Hash(number.to_bytes(32, "big")))
+
+
+def make_staller() -> Fetcher:
+    """Return a fetcher that Ann has kept waiting once, and that Ben's block came to."""
+    fetcher = Fetcher(LIMITS)
+    for peer in (ANN, BEN):
+        fetcher.add_peer(peer)
+    fetcher.want(make_item(0), ANN)
+    assert list_asked(fetcher.poll(0, 0)) == [(ANN, make_item(0))]
+    fetcher.want(make_item(0), BEN)
+    actions = fetcher.poll(STALL_MS, 0)
+    assert list_faults(actions) == [(ANN, Fault.TIMEOUT)]
+    assert list_asked(actions) == [(BEN, make_item(0))]
+    assert fetcher.on_received(BEN, make_item(0), STALL_MS)
+    return fetcher
+
+
+def test_what_another_offers_too_waits_no_longer_for_a_peer_that_stalled_before() -> None:
+    fetcher, start_ms = make_staller(), 10 * STALL_MS
+    fetcher.want(make_item(1), ANN)
+    assert list_asked(fetcher.poll(start_ms, 0)) == [(ANN, make_item(1))]
+    fetcher.want(make_item(1), BEN)
+    assert list_asked(fetcher.poll(start_ms + STALL_MS - 1, 0)) == []
+    actions = fetcher.poll(start_ms + STALL_MS, 0)
+    assert list_asked(actions) == [(BEN, make_item(1))]
+    assert list_faults(actions) == [], "its second stall is called one after twice the time"
+    fetcher.on_received(BEN, make_item(1), start_ms + STALL_MS)
+    assert list_faults(fetcher.poll(start_ms + 2 * STALL_MS, 0)) == [(ANN, Fault.TIMEOUT)], "it brought nothing"
+    assert list_faults(fetcher.poll(start_ms + 9 * STALL_MS, 0)) == [], "and it is charged once"
+
+
+def test_what_nobody_else_offers_waits_for_a_slow_peer() -> None:
+    fetcher, start_ms = make_staller(), 10 * STALL_MS
+    fetcher.want(make_item(1), ANN)
+    fetcher.poll(start_ms, 0)
+    assert list_asked(fetcher.poll(start_ms + STALL_MS, 0)) == []
+    assert fetcher.on_received(ANN, make_item(1), start_ms + STALL_MS)
+    assert list_faults(fetcher.poll(start_ms + 9 * STALL_MS, 0)) == []
+
+
+def test_whoever_was_prompt_is_asked_before_whoever_stalled() -> None:
+    fetcher = make_staller()
+    for peer in (ANN, BEN):
+        fetcher.want(make_item(1), peer)
+    assert list_asked(fetcher.poll(10 * STALL_MS, 0)) == [(BEN, make_item(1))]
+
+
+def test_a_compact_block_whose_sender_goes_silent_is_fetched_from_whoever_sent_it_too() -> None:
+    relay, block = make_relay(ScriptedChain()), make_block(GENESIS, 1, (make_transfer(0),))
+    compact = make_compact_block(block, 1)
+    item = Item(ItemKind.BLOCK, compute_header_hash(block.header))
+    for peer in (ANN, BEN):
+        relay.on_message(peer, Inventory((item,)), 0)
+        relay.poll(0)
+    relay.on_message(ANN, CompactMessage(compact), 0)
+    relay._compact._pushers[BEN] = None
+    relay.on_message(BEN, CompactMessage(compact), 1)
+    relay.poll(1)
+    first = list_asked(relay.poll(STALL_MS))
+    assert first == [(ANN, item)]
+    assert (BEN, item) in list_asked(relay.poll(2 * STALL_MS))
+
+
+def test_a_compact_block_whose_sender_leaves_is_fetched_from_whoever_sent_it_too() -> None:
+    relay, block = make_relay(ScriptedChain()), make_block(GENESIS, 1, (make_transfer(0),))
+    for peer in (ANN, BEN):
+        relay._compact._pushers[peer] = None
+        relay.on_message(peer, CompactMessage(make_compact_block(block, 1)), 0)
+    relay.poll(0)
+    relay.on_gone(ANN)
+    assert list_asked(relay.poll(1)) == [(BEN, Item(ItemKind.BLOCK, compute_header_hash(block.header)))]
+
+
+def test_a_missing_block_that_is_asked_for_gains_those_who_have_it_as_candidates() -> None:
+    chain = ScriptedChain()
+    relay, block = make_relay(chain), make_block(GENESIS, 1)
+    item = Item(ItemKind.BLOCK, compute_header_hash(block.header))
+    relay.on_message(ANN, Inventory((item,)), 0)
+    assert list_asked(relay.poll(0)) == [(ANN, Item(ItemKind.COMPACT, item.hash))]
+    relay.on_message(BEN, Status(1, 1 << 40), 1)
+    assert any(isinstance(each, Send) and isinstance(each.message, GetHeaders) for each in relay.poll(1))
+    relay.on_message(BEN, Headers((encode(block.header),)), 2)
+    (delivery,) = relay.poll(2)
+    chain._add_header(block.header)
+    relay._sync.on_block_judged(3)
+    relay.poll(3)
+    assert (BEN, Item(ItemKind.COMPACT, item.hash)) in list_asked(relay.poll(STALL_MS))
+    assert delivery is not None
+
+
+def test_pieces_of_states_and_blobs_that_were_not_asked_for_are_charged() -> None:
+    relay, name = make_relay(ScriptedChain()), Hash(bytes(32))
+    for message in (StateChunkMessage(name, name, b"chunk"), BlobPart(name, 0, 5, b"bytes")):
+        relay.on_message(ANN, message, 0)
+        assert list_faults(relay.poll(0)) == [(ANN, Fault.UNSOLICITED)]
