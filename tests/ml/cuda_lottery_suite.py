@@ -14,7 +14,7 @@ import ml.noise
 from chain.primitives import Hash
 from ml.arithmetic import IntArray
 from ml.backends import reference_ticket
-from ml.backends.cpu.operands import SPAN
+from ml.backends.cpu.projection import SPAN
 from ml.backends.cuda import lottery, lottery_product, noise
 from ml.backends.cuda.blake3 import KEYED, count_windows, hash_rows, upload_key
 from ml.backends.cuda.device import IS_INTERPRETED, get_device, upload

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from chain.primitives import Hash
 from ml.backends import reference_ticket
 from ml.backends.cpu import ticket as cpu_ticket
-from ml.backends.cpu.operands import SPAN
+from ml.backends.cpu.projection import SPAN
 from ml.backends.cpu.units import UNIT_NAMES, get_units
 from ml.backends.reference_ticket import fold_window, list_places
 from ml.lottery import get_lottery

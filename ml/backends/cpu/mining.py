@@ -11,7 +11,6 @@ from ml.backends.cpu.emit import LANES
 from ml.backends.cpu.kernel import kernel
 from ml.backends.cpu.moves import copy_block
 from ml.backends.cpu.operands import (
-    SPAN,
     TABLE_BYTES,
     Noise,
     Operand,
@@ -22,8 +21,18 @@ from ml.backends.cpu.operands import (
     make_band,
     turn_bands,
 )
+from ml.backends.cpu.projection import SPAN, make_choice
 from ml.backends.cpu.tile import BLOCK_COLUMNS, ROW_BYTES, STATE, TILE, U8
-from ml.backends.cpu.tiles import compute_offsets, configure, make_aligned, make_scratch, release, run_tile
+from ml.backends.cpu.tiles import (
+    clean_tile,
+    compute_offsets,
+    configure,
+    make_aligned,
+    make_scratch,
+    release,
+    run_tile,
+    shift_bands,
+)
 from ml.noise import I8, I32, ROLE_A, ROLE_B, WINDOW
 
 TICKET_BYTES = 76
@@ -35,8 +44,8 @@ BANDS_AT_ONCE = 8
 
 Machine = tuple[int, U8]
 """The unit, and its configuration for the steps between two folds."""
-Bands = tuple[U8, U8, U8, I32, I32, I32]
-"""Bands of A under their noise, low and high bytes of their factors, and the offsets of all three; all flat."""
+Right = tuple[U8, U8, I32, I32]
+"""Bands of B under their noise, bands of factors, and the offsets of both; all flat."""
 Group = tuple[U32Array, I32]
 """Words of tickets (bands of A, bands of B, windows, 19), and clean tiles (bands of A, tiles, 1024), or none."""
 
@@ -45,55 +54,49 @@ _ROLES_A, _ROLES_B = ((role.dense, role.choice, len(role.steps)) for role in (RO
 
 
 @kernel
-def count_factor_bytes(plan: Plan, noise: Noise) -> int:
-    """Return the bytes of one band of factors: none where the noise has no factor of the other operand."""
+def count_factor_columns(plan: Plan, noise: Noise) -> int:
+    """Return the columns of one band of factors: none where the noise has no factor of the other operand."""
     rank, _, columns = plan
-    return 2 * rank * ((columns + SPAN - 1) // SPAN) * TILE if noise[2].size > 0 else 0
+    return 4 * rank * ((columns + SPAN - 1) // SPAN) if noise[2].size > 0 else 0
 
 
 @kernel
-def make_bands(unit: int, plan: Plan, rows_i8: I8, noise: Noise, bands: tuple[int, int], is_left: bool) -> Operand:
-    """Return bands [start, stop) of an operand, laid out as of A; the unit is configured."""
-    size_bytes, factor_bytes, count = plan[2] * TILE, count_factor_bytes(plan, noise), bands[1] - bands[0]
-    noised_u8, low_u8, high_u8 = (
-        make_aligned(count * size_bytes),
-        make_aligned(count * factor_bytes),
-        make_aligned(count * factor_bytes),
-    )
-    room = make_aligned(size_bytes), np.empty(size_bytes // TILE, np.int32)
+def make_bands(plan: Plan, rows_i8: I8, noise: Noise, bands: tuple[int, int], is_left: bool) -> Operand:
+    """Return bands [start, stop) of an operand, laid out as of A."""
+    size_bytes, factor_bytes = plan[2] * TILE, count_factor_columns(plan, noise) * TILE
+    count, raw_u8 = bands[1] - bands[0], make_aligned(size_bytes)
+    noised_u8, factors_u8 = make_aligned(count * size_bytes), make_aligned(count * factor_bytes)
     for i in range(count):
         own = (
             noised_u8[i * size_bytes : (i + 1) * size_bytes],
-            low_u8[i * factor_bytes : (i + 1) * factor_bytes],
-            high_u8[i * factor_bytes : (i + 1) * factor_bytes],
+            factors_u8[i * factor_bytes : (i + 1) * factor_bytes],
         )
-        make_band((unit, plan), rows_i8, (bands[0] + i, is_left), noise, own, room)
-    return noised_u8, low_u8, high_u8
+        make_band(plan, rows_i8, (bands[0] + i, is_left), noise, own, raw_u8)
+    return noised_u8, factors_u8
 
 
 @kernel
-def make_right(unit: int, plan: Plan, bt_i8: I8, noise: Noise, columns: int) -> Operand:
-    """Return all bands of the second operand, laid out as of B."""
-    noised_u8, low_u8, high_u8 = make_bands(unit, plan, bt_i8, noise, (0, columns), False)
+def make_left(unit: int, plan: Plan, a_i8: I8, noise: Noise, bands: tuple[int, int]) -> Operand:
+    """Return bands [start, stop) of the first operand."""
+    noised_u8, factors_u8 = make_bands(plan, a_i8, noise, bands, True)
+    shift_bands(unit, noised_u8)
+    shift_bands(unit, factors_u8)
+    return noised_u8, factors_u8
+
+
+@kernel
+def make_right(unit: int, plan: Plan, bt_i8: I8, noise: Noise, columns: int) -> Right:
+    """Return all bands of the second operand, laid out as of B, with their offsets."""
+    noised_u8, factors_u8 = make_bands(plan, bt_i8, noise, (0, columns), False)
     turn_bands(noised_u8, _STARTS_I64)
-    turn_bands(low_u8, _STARTS_I64)
-    turn_bands(high_u8, _STARTS_I64)
-    return noised_u8, low_u8, high_u8
-
-
-@kernel
-def make_left(unit: int, plan: Plan, a_i8: I8, noise: Noise, bands: tuple[int, int]) -> Bands:
-    """Return bands [start, stop) of the first operand with their offsets."""
-    noised_u8, low_u8, high_u8 = make_bands(unit, plan, a_i8, noise, bands, True)
-    offsets_i32, low_i32, high_i32 = (
+    turn_bands(factors_u8, _STARTS_I64)
+    offsets_i32, factor_offsets_i32 = (
         np.empty(noised_u8.size // TILE, np.int32),
-        np.empty(low_u8.size // TILE, np.int32),
-        np.empty(high_u8.size // TILE, np.int32),
+        np.empty(factors_u8.size // TILE, np.int32),
     )
-    compute_offsets(unit, noised_u8, offsets_i32)
-    compute_offsets(unit, low_u8, low_i32)
-    compute_offsets(unit, high_u8, high_i32)
-    return noised_u8, low_u8, high_u8, offsets_i32, low_i32, high_i32
+    compute_offsets(unit, noised_u8, plan[2], offsets_i32)
+    compute_offsets(unit, factors_u8, count_factor_columns(plan, noise), factor_offsets_i32)
+    return noised_u8, factors_u8, offsets_i32, factor_offsets_i32
 
 
 @kernel
@@ -104,14 +107,15 @@ def add_sums(sums_i32: I32, total_i32: I32) -> None:
 
 
 @kernel
-def finish_tile(total_i32: I32, low_i32: I32, high_i32: I32, out_i32: I32) -> None:
-    """Write total - low - 128 high of a tile, (1024,) int32."""
+def put_sums(total_i32: I32, out_i32: I32) -> None:
+    """Copy a tile's sums, (1024,) int32, out of a scratch."""
+    # A loop, which LLVM makes one copy of: an assignment of slices would first ask whether they overlap.
     for place in range(TILE * TILE):
-        out_i32[place] = total_i32[place] - low_i32[place] - (high_i32[place] << 7)
+        out_i32[place] = total_i32[place]
 
 
 @kernel
-def run_group(unit: int, plan: Plan, left: Bands, right: Operand, group: Group, tiles: tuple[int, int]) -> None:
+def run_group(unit: int, plan: Plan, left: Operand, right: Right, group: Group, tiles: tuple[int, int]) -> None:
     """Run all bands of the left against bands [start, stop) of the right: states of folds and clean tiles.
 
     The order keeps the left's bands in the second cache and one of the right in the first.
@@ -119,13 +123,12 @@ def run_group(unit: int, plan: Plan, left: Bands, right: Operand, group: Group, 
     (rank, noised, columns), (words_u32, stage_i32) = plan, group
     size_bytes, step, count = columns * TILE, min(rank, BLOCK_COLUMNS), words_u32.shape[0]
     factor_bytes = left[1].size // count
-    total_i32, sums_i32, low_i32, high_i32 = make_scratch(), make_scratch(), make_scratch(), make_scratch()
-    low_i32[:], high_i32[:] = 0, 0
+    total_i32, sums_i32 = make_scratch(), make_scratch()
     for j in range(tiles[0], tiles[1]):
         for i in range(count):
             for start in range(0, noised, WINDOW):
                 run = i * size_bytes, j * size_bytes, start, min(WINDOW, noised - start), rank, step
-                run_tile(unit, left[0], right[0], run, left[3], total_i32 if start == 0 else sums_i32)
+                run_tile(unit, left[0], right[0], run, right[2], total_i32 if start == 0 else sums_i32)
                 for word in range(LANES):
                     state_i32 = total_i32[STATE + word] if start == 0 else sums_i32[STATE + word]
                     words_u32[i, j, start // WINDOW, 3 + word] = state_i32
@@ -135,14 +138,13 @@ def run_group(unit: int, plan: Plan, left: Bands, right: Operand, group: Group, 
                 continue
             if columns > noised:
                 run = i * size_bytes, j * size_bytes, noised, columns - noised, 0, step
-                run_tile(unit, left[0], right[0], run, left[3], total_i32 if noised == 0 else sums_i32)
+                run_tile(unit, left[0], right[0], run, right[2], total_i32 if noised == 0 else sums_i32)
                 if noised > 0:
                     add_sums(sums_i32, total_i32)
             if factor_bytes > 0:
-                run = i * factor_bytes, j * factor_bytes, 0, factor_bytes // TILE, 0, step
-                run_tile(unit, left[1], right[1], run, left[4], low_i32)
-                run_tile(unit, left[2], right[2], run, left[5], high_i32)
-            finish_tile(total_i32, low_i32, high_i32, stage_i32[i, j - tiles[0]])
+                run = i * factor_bytes, j * factor_bytes, 0, factor_bytes // (2 * TILE), 0, step
+                clean_tile(unit, left[1], right[1], run, right[3], (total_i32, sums_i32))
+            put_sums(total_i32, stage_i32[i, j - tiles[0]])
 
 
 @kernel
@@ -191,15 +193,15 @@ def make_noise(
 ) -> Noise:
     """Return the noise of `rows` = (first, count) of an operand and of `groups` = (first, count) of its columns.
 
-    The choice factor as bands has no room where it is not needed.
+    The choice factor has no room where it is not needed.
     """
     rank, noised, columns = plan
     tables_u8 = np.empty(rows[1] * TABLE_BYTES, np.uint8)
     plan_u8 = np.empty((2 * roles[2], (noised + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS * BLOCK_COLUMNS), np.uint8)
-    factor_u8 = make_aligned(rank * columns if has_factor else 0)
+    choice_u8 = make_choice(rank, roles[2], columns if has_factor else 0)
     compute_dense_kernel(key_u32, roles, rows[0], rank, tables_u8)
-    compute_choice_kernel(key_u32, roles, (groups[0], groups[1], rank), plan_u8, factor_u8)
-    return tables_u8, plan_u8, factor_u8
+    compute_choice_kernel(key_u32, roles, (groups[0], groups[1], rank), plan_u8, choice_u8)
+    return tables_u8, plan_u8, choice_u8
 
 
 @kernel

@@ -7,25 +7,20 @@ of a row's dense factor: where the machine permutes bytes (AVX-512 VBMI) 64 colu
 from collections.abc import Callable, Sequence
 from typing import cast
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.base import BaseContext
 from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 
-from ml.backends.cpu.emit import LANES, WORDS, TypedIntrinsic, call_llvm, get_nothing, get_pointer, get_tuple_type
+from ml.backends.cpu.emit import TypedIntrinsic, call_llvm, get_nothing, get_pointer, get_tuple_type
 from ml.backends.cpu.tile import (
     BLOCK_COLUMNS,
     I8_TYPE,
     I64_TYPE,
     POINTER,
-    ROW_BYTES,
-    TILE,
     U8,
-    load_words,
     shift_pointer,
 )
 from ml.backends.cpu.units import has_features
@@ -114,36 +109,6 @@ def _type_copy_of(size_bytes: int) -> Callable[..., TypedIntrinsic]:
     return type_copy
 
 
-def _emit_limbs(builder: ir.IRBuilder, value: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """Return 16 words as bytes low in [-64, 63] and high, value = 128 high + low."""
-    half, mask, seven = (ir.Constant(WORDS, [number] * LANES) for number in (64, 127, 7))
-    low = builder.sub(builder.and_(builder.add(value, half), mask), half)
-    high = builder.ashr(builder.sub(value, low), seven)
-    narrow = ir.VectorType(I8_TYPE, LANES)
-    return builder.trunc(low, narrow), builder.trunc(high, narrow)
-
-
-def _type_limbs(
-    typing: object, sums: types.Array, at: types.Integer, low: types.Array, high: types.Array
-) -> TypedIntrinsic:
-    del typing, at
-    narrow = ir.VectorType(I8_TYPE, LANES).as_pointer()
-
-    def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, values: Sequence[ir.Value]) -> ir.Value:
-        source, *targets = (
-            builder.bitcast(get_pointer(context, builder, sig.args[i], values[i]), POINTER) for i in (0, 2, 3)
-        )
-        for row in range(TILE):
-            for half in range(2):
-                words = load_words(builder, shift_pointer(builder, source, row * ROW_BYTES + half * 4 * LANES))
-                place = builder.add(values[1], ir.Constant(I64_TYPE, row * BLOCK_COLUMNS + half * LANES))
-                for target, limb in zip(targets, _emit_limbs(builder, words), strict=True):
-                    builder.store(limb, builder.bitcast(shift_pointer(builder, target, place), narrow), align=1)
-        return get_nothing(context)
-
-    return types.void(sums, types.int64, low, high), generate
-
-
 add_noise = cast(Callable[[U8, U8, U8, tuple[int, int, int, int, int], U8], None], intrinsic(_type_noise))
 """Add noise to 64 columns of a row: `add_noise(source, table, plan, (source at, table at, out at, targets at, signs
 at), out)`. A column's noise is the byte that its target names in the row's table of 128, negated where its sign is
@@ -154,6 +119,3 @@ copy_block = cast(Callable[[U8, tuple[int, int], U8], None], intrinsic(_type_cop
 
 copy_half = cast(Callable[[U8, tuple[int, int], U8], None], intrinsic(_type_copy_of(BLOCK_COLUMNS // 2)))
 """Copy 32 bytes, as `copy_block` does 64."""
-
-put_limbs = cast(Callable[[NDArray[np.int32], int, U8, U8], None], intrinsic(_type_limbs))
-"""Write a tile's sums as bytes into two bands of A: `put_limbs(sums, byte of the first row, low, high)`."""

@@ -9,27 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.backends.cpu.blake3 import U32Array, fill_streams
-from ml.backends.cpu.emit import LANES
 from ml.backends.cpu.kernel import kernel
-from ml.backends.cpu.moves import add_noise, copy_block, copy_half, put_limbs
+from ml.backends.cpu.moves import add_noise, copy_block, copy_half
+from ml.backends.cpu.projection import project_band, put_choice
 from ml.backends.cpu.tile import BLOCK_BYTES, BLOCK_COLUMNS, HALF_BYTES, TILE, U8
-from ml.backends.cpu.tiles import compute_offsets, make_scratch, run_tile
 from ml.backends.cpu.vector import load_blocks
-from ml.noise import CHAIN, I8, I32, OPERAND_MAX
+from ml.noise import CHAIN, I8, OPERAND_MAX, ROLE_A, ROLE_B
 
 Plan = tuple[int, int, int]
 """Rank, columns that carry noise, whole columns of blocks."""
 Roles = tuple[int, int, int]
 """Message bytes of dense and choice factor, and how many steps the chain has."""
 Noise = tuple[U8, U8, U8]
-"""Tables of the dense factor by row, the plan of the choice factor, and the other operand's choice factor as bands."""
-Operand = tuple[U8, U8, U8]
-"""Bands under their noise, and the low and high bytes of what takes the noise out."""
+"""Tables of the dense factor by row, the plan of the choice factor, and the other operand's choice factor."""
+Operand = tuple[U8, U8]
+"""Bands under their noise, and bands of factors that take it out: high bytes of all columns, then low ones."""
 
+_STEPS_A, _STEPS_B = len(ROLE_A.steps), len(ROLE_B.steps)
 TABLE_BYTES = 128
 """Bytes of a row's dense factor, as a table for `add_noise`: zero beyond the rank."""
-SPAN = 8192
-"""Columns whose projections fit 15 bits: at most 64 groups of rank 128, three elements of 63 or one of 126 each."""
 
 
 @kernel
@@ -51,19 +49,17 @@ def compute_dense_kernel(key_u32: U32Array, roles: Roles, first: int, rank: int,
 
 @kernel
 def compute_choice_kernel(
-    key_u32: U32Array, roles: Roles, groups_of: tuple[int, int, int], plan_u8: U8, factor_u8: U8
+    key_u32: U32Array, roles: Roles, groups_of: tuple[int, int, int], plan_u8: U8, choice_u8: U8
 ) -> None:
     """Fill the plan of noise and, if there is room, the choice factor; `groups_of` = first, count, rank.
 
-    The plan (2 steps, columns) holds, for every step of the chain, a target and a sign (0 or 255) a column. The factor
-    is rank / 32 bands of B, each with 1 or -1 where a column goes to one of its rows. Columns beyond the groups have
-    neither.
+    The plan (2 steps, columns) holds, for every step of the chain, a target and a sign (0 or 255) a column. Columns
+    beyond the groups have neither.
     """
     (first, groups, rank), (_, role, steps) = groups_of, roles
     streams_u8 = np.empty((groups, (2 * rank + rank // 8 + 63) // 64 * 64), np.uint8)
     fill_streams(key_u32, role, first, streams_u8)
     order_u8 = np.empty(rank, np.uint8)
-    factor_u8[:] = 0
     for step in range(steps):
         plan_u8[2 * step] = TABLE_BYTES - 1
         plan_u8[2 * step + 1] = 0
@@ -79,16 +75,8 @@ def compute_choice_kernel(
             for step in range(steps):
                 column = group * rank + (k - CHAIN[step] & rank - 1)
                 plan_u8[2 * step, column], plan_u8[2 * step + 1, column] = order_u8[k], sign
-                if factor_u8.size > 0:
-                    factor_u8[locate_choice(int(order_u8[k]), column, factor_u8.size // rank)] = sign | 1
-
-
-@kernel
-def locate_choice(target: int, column: int, columns: int) -> int:
-    """Return the byte of a choice factor, in bands of B, that adds `column` to dense column `target`."""
-    band, row = divmod(target, TILE)
-    start = (band * columns + (column & -BLOCK_COLUMNS)) * TILE + (row >> 4) * HALF_BYTES
-    return start + (column & BLOCK_COLUMNS - 1) // 4 * 4 * LANES + (row & 15) * 4 + (column & 3)
+                if choice_u8.size > 0:
+                    put_choice(choice_u8, rank, steps, (step, column, int(order_u8[k])), sign)
 
 
 @kernel
@@ -145,23 +133,6 @@ def locate_factor(column: int) -> int:
 
 
 @kernel
-def project_band(
-    unit: int, band_u8: U8, factor_u8: U8, offsets_i32: I32, place: tuple[int, int], out_u8: tuple[U8, U8]
-) -> None:
-    """Write a band of A times a choice factor transposed, by spans of columns, into bands of low and high bytes.
-
-    `place` is the rank and the first column that each span of 2 rank columns begins with; the unit is configured.
-    """
-    (rank, first), columns, scratch_i32 = place, band_u8.size // TILE, make_scratch()
-    for span in range(out_u8[0].size // (2 * rank * TILE)):
-        size = min(SPAN, columns - span * SPAN)
-        for band in range(rank // TILE):
-            run = 0, band * columns * TILE, span * SPAN, size, 0, min(rank, BLOCK_COLUMNS)
-            run_tile(unit, band_u8, factor_u8, run, offsets_i32, scratch_i32)
-            put_limbs(scratch_i32, locate_factor(2 * rank * span + first + band * TILE), out_u8[0], out_u8[1])
-
-
-@kernel
 def put_dense(tables_u8: U8, first: int, rank: int, at: int, out_u8: U8) -> None:
     """Write the dense factor of 32 rows, from table `first` on, into every span of a band at column `at`."""
     for span in range(0, out_u8.size // TILE, 2 * rank):
@@ -172,22 +143,18 @@ def put_dense(tables_u8: U8, first: int, rank: int, at: int, out_u8: U8) -> None
 
 
 @kernel
-def make_band(
-    machine: tuple[int, Plan], rows_i8: I8, place: tuple[int, bool], noise: Noise, out: Operand, room: tuple[U8, I32]
-) -> None:
+def make_band(plan: Plan, rows_i8: I8, place: tuple[int, bool], noise: Noise, out: Operand, raw_u8: U8) -> None:
     """Make one band of an operand, laid out as of A, in `out`; without room for factors there, none are made.
 
-    `place` is the band and whether the operand is the left one; `room` is for the raw band and its offsets. Factors
-    are [projection | dense] of the left operand, [dense | projection] of the right one. The unit is configured.
+    `place` is the band and whether the operand is the left one; `raw_u8` is room for the raw band. Factors are
+    [projection | dense] of the left operand, [dense | projection] of the right one.
     """
-    (unit, (rank, _, columns)), (band, is_left), (tables_u8, plan_u8, other_u8) = machine, place, noise
-    (raw_u8, offsets_i32), (noised_u8, low_u8, high_u8) = room, out
+    (rank, _, columns), (band, is_left), (tables_u8, plan_u8, other_u8) = plan, place, noise
+    noised_u8, factors_u8 = out
     pack_band(rows_i8, band * TILE, columns // BLOCK_COLUMNS, raw_u8)
     noise_band(raw_u8, tables_u8, band * TILE, plan_u8, noised_u8)
-    if low_u8.size > 0:
-        source_u8 = raw_u8 if is_left else noised_u8
-        compute_offsets(unit, source_u8, offsets_i32)
-        where = (rank, 0) if is_left else (rank, rank)
-        project_band(unit, source_u8, other_u8, offsets_i32, where, (low_u8, high_u8))
-        put_dense(tables_u8, band * TILE, rank, rank - where[1], low_u8)
-        put_dense(tables_u8, band * TILE, rank, rank - where[1], high_u8)
+    if factors_u8.size > 0:
+        # The left operand is projected on the chains of the right one's noise, and the other way round.
+        steps, first = (_STEPS_B, 0) if is_left else (_STEPS_A, rank)
+        project_band(raw_u8 if is_left else noised_u8, other_u8, (rank, steps), first, factors_u8)
+        put_dense(tables_u8, band * TILE, rank, rank - first, factors_u8)

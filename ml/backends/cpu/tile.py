@@ -46,11 +46,11 @@ Run = tuple[int, int, int, int, int, int]
 """First byte of a band of A, of a band of B, first column, columns, columns between folds, columns a step."""
 Tile = Callable[[NDArray[np.uint8], NDArray[np.uint8], Run, NDArray[np.int32], NDArray[np.int32]], None]
 """(a, b, run, offsets, scratch): leave the tile's sums over a run of K in the first (32, 32) int32 of `scratch` and
-the state of its folds in the 16 words from STATE on. `offsets`, one int32 for each 32 bytes of the bands of A, are
-read by `tile_vnni` alone. Columns of a run are whole folds, or 0 columns lie between folds and there are none; a fold
-is whole steps, a step is 32 or 64 columns."""
+the state of its folds in the 16 words from STATE on. `offsets`, one int32 for each 32 bytes of the bands of B, are
+read by `tile_vnni` alone, and for it alone 128 is added to the bytes of A. Columns of a run are whole folds, or 0
+columns lie between folds and there are none; a fold is whole steps, a step is 32 or 64 columns."""
 OFFSET_COLUMNS = 32
-"""Columns of a row of A that share one of the offsets: the least that lie between two folds."""
+"""Columns between two offsets of a row of B: the least that lie between two folds."""
 STATE = 3 * TILE * TILE
 SCRATCH = STATE + LANES
 """Elements of a scratch, which begins at a multiple of 64 bytes."""
@@ -121,7 +121,7 @@ def emit_state(builder: ir.IRBuilder, state: ir.Value, folded: Sequence[ir.Value
 
 
 Emit = Callable[[ir.IRBuilder, list[ir.Value], list[ir.Value]], None]
-"""Emits a run from the addresses of a band of A, a band of B, the offsets of the first and a scratch, and from the
+"""Emits a run from the addresses of a band of A, a band of B, the offsets of the second and a scratch, and from the
 run's numbers: first column, columns, columns between folds, columns a step."""
 
 
@@ -142,7 +142,7 @@ def make_tile(unit: int, emit: Emit) -> Tile:
                     for i in (0, 1, 3, 4)
                 ]
                 a_start, b_start, *numbers = (builder.extract_value(values[2], i) for i in range(6))
-                offsets_start = builder.sdiv(a_start, ir.Constant(I64_TYPE, OFFSET_COLUMNS // 4))
+                offsets_start = builder.sdiv(b_start, ir.Constant(I64_TYPE, OFFSET_COLUMNS // 4))
                 starts = a_start, b_start, offsets_start, ir.Constant(I64_TYPE, 0)
                 pointers = [shift_pointer(builder, base, start) for base, start in zip(bases, starts, strict=True)]
                 emit(builder, pointers, numbers)
