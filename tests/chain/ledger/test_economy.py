@@ -243,6 +243,16 @@ def test_threat_39_shares_bought_after_income_earn_none_of_it() -> None:
     assert get_shares(chain, task, BOB.public_key).units == get_model(chain, task).units == SEGMENT_MACS
 
 
+def test_threat_39_who_gives_all_units_away_may_still_claim_what_they_earned() -> None:
+    chain = LedgerChain()
+    settle_round(chain, BOB)
+    task = chain.context.task_id
+    chain.mine(chain.sign(ALICE, PayModel(task, COIN)), miner=CAROL)
+    chain.mine(chain.sign(BOB, TransferShares(task, DAVE.public_key, SEGMENT_MACS)), miner=CAROL)
+    assert get_shares(chain, task, BOB.public_key).units == 0
+    assert claim(chain, BOB, task) == COIN * 99 // 100 - 1
+
+
 def test_shares_that_nobody_holds_are_not_sent() -> None:
     chain = LedgerChain()
     settle_round(chain, BOB)

@@ -55,6 +55,7 @@ class EconomyMachine(RuleBasedStateMachine):
         genesis_terms = get_model(self.chain, self.task).terms
         first = OracleModel(NOBODY, 0, GENESIS_ROYALTY_BP, 0, None, genesis_terms.datasets)
         self.oracle = Oracle({self.task: first}, {genesis_terms.datasets[0]: (NOBODY, 0)})
+        self.willing: tuple[SigningKey, ...] = (ALICE,)
         self.contributors: tuple[SigningKey, ...] = ()
         self.past: list[tuple[Hash, Oracle, tuple[SigningKey, ...]]] = [self._save()]
 
@@ -62,13 +63,16 @@ class EconomyMachine(RuleBasedStateMachine):
         return self.chain.root, deepcopy(self.oracle), self.contributors
 
     def _mine(self, key: SigningKey | None = None, action: Action | None = None) -> None:
-        """Mine a block with an action, and with the openings that are due in it."""
+        """Mine a block with an action, and with the commits or openings that are due in it."""
         place = self.chain.height - self.chain.task.start_height
         due: list[Transaction] = []
+        if place == 0:
+            self.contributors = self.willing
+            due = [self.chain.sign(miner, self.chain.commit(miner)) for miner in self.contributors]
         if place == 2:
-            # A sender that acts in this block too acts after its opening.
             due = [self.chain.sign(miner, self.chain.prove(miner)) for miner in self.contributors]
         if key is not None and action is not None:
+            # Who contributes in this block too acts behind that.
             later = sum(transaction.body.sender == key.public_key for transaction in due)
             due.append(self.chain.sign(key, action, nonce=self.chain.account(key).nonce + later))
         self.chain.mine(*due)
@@ -86,12 +90,9 @@ class EconomyMachine(RuleBasedStateMachine):
         # The network's model, which alone has holders, as often as all others together.
         return data.draw(st.just(self.task) | st.sampled_from(sorted(self.oracle.models)))
 
-    @precondition(lambda self: self.chain.height == self.chain.task.start_height)
-    @rule(chosen=st.sets(st.sampled_from(range(3)), min_size=1))
-    def start_round(self, chosen: set[int]) -> None:
-        self.contributors = tuple(MINERS[number] for number in sorted(chosen))
-        self.chain.mine(*(self.chain.sign(key, self.chain.commit(key)) for key in self.contributors))
-        self.past.append(self._save())
+    @rule(chosen=st.sets(st.sampled_from(range(3))))
+    def change_contributors(self, chosen: set[int]) -> None:
+        self.willing = tuple(MINERS[number] for number in sorted(chosen))
 
     @rule(blocks=st.integers(1, 4))
     def wait(self, blocks: int) -> None:
@@ -148,8 +149,11 @@ class EconomyMachine(RuleBasedStateMachine):
             self.oracle.pay(buyer.public_key, name, price)
             self._mine(buyer, BuyLicence(name, price))
 
-    @rule(sender=players, recipient=players, share=st.sampled_from((0, 1, 2, 3)))
-    def transfer(self, sender: SigningKey, recipient: SigningKey, share: int) -> None:
+    @rule(data=st.data(), recipient=players, share=st.sampled_from((0, 1, 2, 2, 2, 3)))
+    def transfer(self, data: st.DataObject, recipient: SigningKey, share: int) -> None:
+        units_of = self.oracle.models[self.task].units
+        holders = [key for key in KEYS if units_of.get(key.public_key)]
+        sender = data.draw(st.sampled_from(holders or KEYS))
         held = self.oracle.models[self.task].units.get(sender.public_key, 0)
         units = (1, held // 3, held, held + 1)[share] or 1
         action = TransferShares(self.task, recipient.public_key, units)
