@@ -21,7 +21,14 @@ class Send:
     message: Message
 
 
-Question = GetHeaders | GetTransactions | GetStateChunk | GetBlobPart | Item
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A new head for a peer that asked to be sent them; it may be one no longer when the peer has room."""
+
+    block: Hash
+
+
+Question = GetHeaders | GetTransactions | GetStateChunk | GetBlobPart | Item | Push
 """What is answered from the chain, or pushed from it, when the peer has room."""
 
 

@@ -9,7 +9,7 @@ items mean.
 from dataclasses import dataclass, field
 
 from p2p.actions import Action, Charge, Peer, Send
-from p2p.limits import BoundedSet, Limits
+from p2p.limits import Limits
 from p2p.messages import ITEMS_MAX, GetData, Item, ItemKind
 from p2p.score import Fault
 
@@ -50,7 +50,8 @@ class _Load:
     """When the oldest was asked of what others are asked for in its place, and nothing has come since."""
     rests_until_ms: int = 0
     named: int = 0
-    late: BoundedSet[Item] = field(default_factory=lambda: BoundedSet(LATE_ITEMS_MAX))
+    late: dict[Item, int] = field(default_factory=dict)
+    """How often each item was asked for in vain: a slow peer answers every time it was asked, each time once."""
 
     @property
     def lanes(self) -> tuple[_Lane, _Lane]:
@@ -61,6 +62,21 @@ class _Load:
     def owed(self) -> int:
         """How many items are owed."""
         return len(self.content.asked) + len(self.transactions.asked)
+
+    def add_late(self, item: Item) -> None:
+        """Expect an item though it is not waited for any longer."""
+        self.late[item] = self.late.pop(item, 0) + 1
+        if len(self.late) > LATE_ITEMS_MAX:
+            del self.late[next(iter(self.late))]
+
+    def take(self, item: Item) -> bool:
+        """Take note that an item came; False when it was not asked for, or came as often as it was."""
+        if self.get_lane(item).asked.pop(item, None) is not None:
+            return True
+        count = self.late.pop(item, 0)
+        if count > 1:
+            self.late[item] = count - 1
+        return count > 0
 
     def get_lane(self, item: Item) -> _Lane:
         """Return the lane of an item's kind."""
@@ -116,14 +132,16 @@ class Fetcher:
     def on_received(self, peer: Peer, item: Item, now_ms: int) -> bool:
         """Say whether `item` was asked of `peer`; if so it is no longer looked for."""
         load = self._loads.get(peer)
-        if load is None or not (item in load.get_lane(item).asked or item in load.late):
+        if load is None or not load.take(item):
             return False
         load.progress_ms, load.passed_on_ms = now_ms, None
         load.stall_ms = max(self._limits.stall_ms_min, load.stall_ms * 85 // 100)
-        load.get_lane(item).asked.pop(item, None)
-        load.late.discard(item)
         self._forget(item)
         return True
+
+    def drop(self, item: Item) -> None:
+        """Look for `item` no longer; whoever was asked may still bring it."""
+        self._forget(item)
 
     def on_not_found(self, peer: Peer, items: tuple[Item, ...], now_ms: int) -> None:
         """Ask others for what `peer` does not have."""
@@ -161,7 +179,7 @@ class Fetcher:
         for lane in load.lanes:
             lane.asked.clear()
         for item in owed:
-            load.late.add(item)
+            load.add_late(item)
             want = self._wants[item]
             want.attempts += 1
             self._release(item)
@@ -180,7 +198,7 @@ class Fetcher:
                 if any(other.stall_ms < load.stall_ms for other in loads):
                     since_ms = lane.asked.pop(item)
                     load.passed_on_ms = since_ms if load.passed_on_ms is None else min(load.passed_on_ms, since_ms)
-                    load.late.add(item)
+                    load.add_late(item)
                     self._release(item)
 
     def _ask(self, now_ms: int, transactions_max: int) -> list[Action]:
@@ -234,4 +252,4 @@ class Fetcher:
             lane = load.get_lane(item)
             lane.queue.pop(item, None)
             if lane.asked.pop(item, None) is not None:
-                load.late.add(item)
+                load.add_late(item)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from chain.primitives import Hash
-from p2p.actions import Action, Peer, Send, Serve
+from p2p.actions import Action, Peer, Push, Send, Serve
 from p2p.assembly import Assembly
 from p2p.errors import RemoteProtocolError
 from p2p.fetch import Fetcher
@@ -110,7 +110,7 @@ class Gossip:
             known = self._known.get(peer)
             if known is not None and item not in known:
                 known.add(item)
-                actions.append(Serve(peer, Item(ItemKind.COMPACT, block_hash)))
+                actions.append(Serve(peer, Push(block_hash)))
         return actions + self.announce(item)
 
     def announce(self, item: Item) -> list[Action]:

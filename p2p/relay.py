@@ -235,9 +235,11 @@ class Relay:
 
     def _is_expected(self, peer: Peer, item: Item, now_ms: int) -> bool:
         is_expected = self._fetcher.on_received(peer, item, now_ms)
-        if item.kind == ItemKind.BLOCK:
+        if item.kind == ItemKind.BLOCK and is_expected:
+            self._fetcher.drop(Item(ItemKind.COMPACT, item.hash))
+        elif item.kind == ItemKind.BLOCK:
             # A block that was asked for in its compact form may come whole.
-            is_expected |= self._fetcher.on_received(peer, Item(ItemKind.COMPACT, item.hash), now_ms)
+            is_expected = self._fetcher.on_received(peer, Item(ItemKind.COMPACT, item.hash), now_ms)
         if not is_expected:
             reason = f"{ITEM_NAMES[item.kind]} {item.hash.hex()} that was not asked for"
             self._actions.append(Charge(peer, Fault.UNSOLICITED, reason))

@@ -8,7 +8,7 @@ from itertools import pairwise
 from chain.block import BLOCK_BYTES_MAX, Block
 from chain.codec import decode, encode
 from chain.primitives import Hash
-from p2p.actions import Question
+from p2p.actions import Push, Question
 from p2p.compact import make_compact_block
 from p2p.messages import (
     CHUNK_BYTES_MAX,
@@ -21,6 +21,7 @@ from p2p.messages import (
     GetStateChunk,
     GetTransactions,
     Headers,
+    Inventory,
     Item,
     ItemKind,
     Message,
@@ -57,6 +58,9 @@ class Server:
             return Headers(self._chain.get_headers_after(question.locator, HEADERS_MAX))
         if isinstance(question, GetTransactions):
             return self._get_transactions(question) or NotFound((Item(ItemKind.COMPACT, question.block),))
+        if isinstance(question, Push):
+            # A block that is the head no longer would go whole to somebody who has not asked for it.
+            return self._get_compact(question.block) or Inventory((Item(ItemKind.BLOCK, question.block),))
         if isinstance(question, GetStateChunk):
             return self._get_chunk(question) or NotFound((Item(ItemKind.STATE, question.root),))
         if isinstance(question, GetBlobPart):

@@ -3,12 +3,13 @@
 from chain.codec import encode
 from chain.header import compute_header_hash
 from chain.primitives import Hash, PublicKey
-from p2p.actions import Action, Charge, Send
+from p2p.actions import Action, Charge, Send, Serve
 from p2p.compact import make_compact_block
-from p2p.fetch import Fetcher
+from p2p.fetch import REST_MS, Fetcher
 from p2p.limits import Limits
 from p2p.messages import (
     BlobPart,
+    BlockMessage,
     CompactMessage,
     GetData,
     GetHeaders,
@@ -16,11 +17,13 @@ from p2p.messages import (
     Inventory,
     Item,
     ItemKind,
+    PushBlocks,
     StateChunkMessage,
     Status,
 )
 from p2p.relay import Relay
 from p2p.score import Fault
+from p2p.serve import Server
 from tests.support.scripted_chain import GENESIS, ScriptedChain, make_block, make_transfer
 
 ANN, BEN = PublicKey(b"a" * 32), PublicKey(b"b" * 32)
@@ -95,6 +98,29 @@ def test_whoever_was_prompt_is_asked_before_whoever_stalled() -> None:
     assert list_asked(fetcher.poll(10 * STALL_MS, 0)) == [(BEN, make_item(1))]
 
 
+def test_a_peer_that_was_asked_again_may_answer_as_often_as_it_was_asked() -> None:
+    fetcher, item, now_ms = Fetcher(LIMITS), make_item(0), 0
+    fetcher.add_peer(ANN)
+    fetcher.want(item, ANN)
+    for asked in range(3):
+        assert list_asked(fetcher.poll(now_ms, 0)) == [(ANN, item)]
+        now_ms += STALL_MS << asked
+        assert list_faults(fetcher.poll(now_ms, 0)) == [(ANN, Fault.TIMEOUT)]
+        now_ms += REST_MS
+    assert [fetcher.on_received(ANN, item, now_ms) for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_block_that_was_asked_for_in_both_forms_may_come_in_both() -> None:
+    relay, block = make_relay(ScriptedChain()), make_block(GENESIS, 1)
+    block_hash = compute_header_hash(block.header)
+    relay.on_message(ANN, Inventory((Item(ItemKind.BLOCK, block_hash),)), 0)
+    relay._fetcher.want(Item(ItemKind.BLOCK, block_hash), ANN)
+    assert len(list_asked(relay.poll(0))) == 2
+    for message in (BlockMessage(encode(block)), CompactMessage(make_compact_block(block, 1))):
+        relay.on_message(ANN, message, 1)
+    assert list_faults(relay.poll(1)) == []
+
+
 def test_a_compact_block_whose_sender_goes_silent_is_fetched_from_whoever_sent_it_too() -> None:
     relay, block = make_relay(ScriptedChain()), make_block(GENESIS, 1, (make_transfer(0),))
     compact = make_compact_block(block, 1)
@@ -136,6 +162,20 @@ def test_a_missing_block_that_is_asked_for_gains_those_who_have_it_as_candidates
     relay.poll(3)
     assert (BEN, Item(ItemKind.COMPACT, item.hash)) in list_asked(relay.poll(STALL_MS))
     assert delivery is not None
+
+
+def test_a_pushed_block_that_is_the_head_no_longer_is_only_named() -> None:
+    chain = ScriptedChain()
+    relay, server = make_relay(chain), Server(chain, 1)
+    relay.on_message(ANN, PushBlocks(1), 0)
+    pushes = []
+    for _ in range(3):
+        chain.extend(1)
+        relay.announce_block(chain.tip.hash)
+        pushes += [each.question for each in relay.poll(1) if isinstance(each, Serve)]
+    *old, newest = [server.answer(question) for question in pushes]
+    assert isinstance(newest, CompactMessage)
+    assert [type(message) for message in old] == [Inventory, Inventory]
 
 
 def test_pieces_of_states_and_blobs_that_were_not_asked_for_are_charged() -> None:

@@ -1,6 +1,7 @@
 """Whole networks on virtual clocks, wires and disks: a seed decides everything, what must hold holds, bugs are seen."""
 
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import node.producer
 from benchmarks.lab.simulator.campaign import render_page, run_campaign
 from benchmarks.lab.simulator.disk import VirtualDisk
 from benchmarks.lab.simulator.faults import KINDS
-from benchmarks.lab.simulator.machine import Machine
+from benchmarks.lab.simulator.machine import InvariantBroken, Machine
 from benchmarks.lab.simulator.schedule import LONG_EVERY
 from benchmarks.lab.simulator.simulation import Focus, run_seed
 from chain.header import Header
@@ -78,6 +79,11 @@ def test_whoever_names_blocks_first_and_brings_none_holds_nothing_back(kinds: tu
     result = run_seed(69, focus=replace(HOLDING_BACK, kinds=kinds))
     assert result.failure is None
     assert result.counts["malice"] > 0
+
+
+def test_a_failure_is_told_by_another_process() -> None:
+    failure = InvariantBroken("supply is conserved", "an atom more")
+    assert str(pickle.loads(pickle.dumps(failure))) == "supply is conserved: an atom more"
 
 
 def find_failure(seeds: range = range(61, 76), focus: Focus | None = None) -> str:

@@ -41,8 +41,12 @@ class InvariantBroken(Exception):
 
     def __init__(self, invariant: str, detail: str) -> None:
         """Name the invariant and say what was found."""
-        super().__init__(f"{invariant}: {detail}")
+        super().__init__(invariant, detail)
         self.invariant = invariant
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.detail}"
 
 
 UnhandledError = partial(InvariantBroken, "no error goes unhandled")
