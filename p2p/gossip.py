@@ -23,6 +23,10 @@ ANNOUNCE_MS = 100
 POOL_TOLD_MAX = 4_096
 """Transactions of the pool that a new peer is told of."""
 
+RETELL_MS = 10_000
+"""How often all peers are told again of those that have waited longest. A peer that was too busy to ask for one lacks a
+nonce, and all that the account sends after it waits there for ever."""
+
 
 def validate_kind(item: Item) -> None:
     """Refuse an item of a kind that GetData does not know; raises RemoteProtocolError."""
@@ -53,6 +57,7 @@ class Gossip:
         self._rejected: BoundedSet[Item] = BoundedSet(REJECTED_MAX)
         self._gathered: dict[Item, None] = {}
         self._announce_at_ms = 0
+        self._retell_at_ms = 0
 
     def add_peer(self, peer: Peer, *, is_block_only: bool = False) -> list[Action]:
         """Take `peer` as one that knows nothing yet; return what it is told of the pool.
@@ -122,12 +127,21 @@ class Gossip:
         self._gathered[Item(ItemKind.TRANSACTION, transaction_hash)] = None
 
     def poll(self, now_ms: int) -> list[Action]:
-        """Return announcements of what has gathered, when it is time or when there is much of it."""
+        """Return announcements of what has gathered, when it is time or when there is much; now and then of the oldest."""
+        if now_ms >= self._retell_at_ms:
+            self._retell_at_ms = now_ms + RETELL_MS
+            return self._retell()
         if not self._gathered or (now_ms < self._announce_at_ms and len(self._gathered) < ITEMS_MAX):
             return []
         self._announce_at_ms = now_ms + ANNOUNCE_MS
         items, self._gathered = list(self._gathered), {}
         return [action for peer in self._known for action in self._tell(peer, items)]
+
+    def _retell(self) -> list[Action]:
+        waiting = islice(self._chain.iter_pool(), ITEMS_MAX)
+        items = tuple(Item(ItemKind.TRANSACTION, transaction_hash) for transaction_hash in waiting)
+        peers = [peer for peer in self._known if peer not in self._block_only]
+        return [Send(peer, Inventory(items)) for peer in peers if items]
 
     def _tell(self, peer: Peer, items: Sequence[Item]) -> list[Action]:
         known, is_block_only = self._known[peer], peer in self._block_only

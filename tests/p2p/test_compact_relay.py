@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from chain.block import Block
 from chain.codec import decode, encode
 from chain.primitives import Hash, PublicKey
+from chain.transaction import compute_transaction_hash
 from p2p.actions import Action, Charge, DeliverBlock, DeliverHeaders, DeliverTransaction, Send, Serve
 from p2p.compact import make_compact_block
+from p2p.gossip import RETELL_MS
 from p2p.limits import Limits
 from p2p.messages import (
     BlockMessage,
@@ -232,6 +234,23 @@ def test_single_transactions_are_served_of_recent_blocks_alone() -> None:
     )
     for block_hash, positions in ((old, (0,)), (new, (3,)), (new, (1, 1)), (new, (2, 1))):
         assert not isinstance(server.answer(GetTransactions(block_hash, positions)), Transactions)
+
+
+def test_a_transaction_that_a_peer_missed_is_told_again() -> None:
+    """Without it no later nonce of its account could ever stand in that peer's blocks."""
+    ann, ben = make_pair()
+    ann.chain.add_transaction(TRANSFERS[0])
+    ann.relay.announce_transaction(compute_transaction_hash(TRANSFERS[0]))
+    pump(ann, ben, 200, lambda message: isinstance(message, Inventory))
+    assert not ben.chain.transactions
+    pump(ann, ben, 5_000)
+    assert not ben.chain.transactions, "not before its time"
+    pump(ann, ben, RETELL_MS)
+    assert ben.chain.transactions == ann.chain.transactions
+    told = len(ann.list_sent(Inventory))
+    pump(ann, ben, 2 * RETELL_MS)
+    assert len(ann.list_sent(Inventory)) == told + 1
+    assert not ann.faults + ben.faults
 
 
 @given(
