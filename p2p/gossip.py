@@ -127,7 +127,7 @@ class Gossip:
         self._gathered[Item(ItemKind.TRANSACTION, transaction_hash)] = None
 
     def poll(self, now_ms: int) -> list[Action]:
-        """Return announcements of what has gathered, when it is time or when there is much; now and then of the oldest."""
+        """Return announcements of what has gathered, when it is time or when there is much, and now and then of old."""
         if now_ms >= self._retell_at_ms:
             self._retell_at_ms = now_ms + RETELL_MS
             return self._retell()
