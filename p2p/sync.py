@@ -36,6 +36,9 @@ class _Claim:
     total_work: int = 0
     paused_until_ms: int = 0
     last_hash: Hash | None = None
+    late_headers: int = 0
+    """Answers to questions that were given up; they may still come."""
+    late_openings: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,9 @@ class Sync:
         Raises RemoteProtocolError when one is malformed.
         """
         if self._asked != peer or self._is_judging or self._run is not None:
-            return [Charge(peer, Fault.UNSOLICITED, "headers that were not asked for")]
+            claim = self._claims[peer]
+            is_late, claim.late_headers = claim.late_headers > 0, max(0, claim.late_headers - 1)
+            return [] if is_late else [Charge(peer, Fault.UNSOLICITED, "headers that were not asked for")]
         if not headers:
             self._end_question(peer, now_ms + PAUSE_MS)
             return []
@@ -119,7 +124,9 @@ class Sync:
         """Take the opening of a sampled header; have the run judged when it was the last."""
         run = self._run
         if run is None or run.peer != peer or not run.take(block_hash, opening):
-            return [Charge(peer, Fault.UNSOLICITED, "a ticket opening that was not asked for")]
+            claim = self._claims[peer]
+            is_late, claim.late_openings = claim.late_openings > 0, max(0, claim.late_openings - 1)
+            return [] if is_late else [Charge(peer, Fault.UNSOLICITED, "a ticket opening that was not asked for")]
         delivery = run.make_delivery()
         if delivery is None:
             return []
@@ -132,7 +139,7 @@ class Sync:
         missing = {item.hash for item in items if item.kind == ItemKind.OPENING}
         if run is None or run.peer != peer or not missing & set(run.wanted):
             return []
-        self._end_question(peer, now_ms + PAUSE_MS)
+        self._give_up(peer, now_ms)
         return [Charge(peer, Fault.TIMEOUT, "headers whose work it cannot show")]
 
     def on_headers_outcome(self, peer: Peer, outcome: Outcome, now_ms: int) -> None:
@@ -156,7 +163,7 @@ class Sync:
         if self._asked is not None and not self._is_judging and now_ms >= deadline_ms:
             what = "headers were" if self._run is None else "their work was"
             actions.append(Charge(self._asked, Fault.TIMEOUT, f"{what} asked for and did not come"))
-            self._end_question(self._asked, now_ms + PAUSE_MS)
+            self._give_up(self._asked, now_ms)
         if self._asked is None:
             actions += self._ask(now_ms)
         return actions
@@ -175,6 +182,15 @@ class Sync:
         locator = ((last_hash,) if last_hash is not None else ()) + self._chain.get_locator()
         self._asked, self._deadline_ms = peer, now_ms + self._limits.headers_ms
         return [Send(peer, GetHeaders(locator[:LOCATOR_MAX]))]
+
+    def _give_up(self, peer: Peer, now_ms: int) -> None:
+        """End a question that was not answered in time; whoever is only slow is not charged for its answer as well."""
+        claim, run = self._claims.get(peer), self._run
+        if claim is not None and run is None:
+            claim.late_headers += 1
+        elif claim is not None and run is not None:
+            claim.late_openings += len(run.wanted) - len(run.openings)
+        self._end_question(peer, now_ms + PAUSE_MS)
 
     def _end_question(self, peer: Peer, paused_until_ms: int) -> None:
         self._asked, self._run, self._is_judging = None, None, False

@@ -6,6 +6,7 @@ from chain.primitives import Hash, PublicKey
 from p2p.actions import Action, Charge, Send, Serve
 from p2p.compact import make_compact_block
 from p2p.fetch import REST_MS, Fetcher
+from p2p.header_samples import SAMPLED_FROM
 from p2p.limits import Limits
 from p2p.messages import (
     BlobPart,
@@ -17,6 +18,7 @@ from p2p.messages import (
     Inventory,
     Item,
     ItemKind,
+    OpeningMessage,
     PushBlocks,
     StateChunkMessage,
     Status,
@@ -162,6 +164,32 @@ def test_a_missing_block_that_is_asked_for_gains_those_who_have_it_as_candidates
     relay.poll(3)
     assert (BEN, Item(ItemKind.COMPACT, item.hash)) in list_asked(relay.poll(STALL_MS))
     assert delivery is not None
+
+
+def test_headers_that_come_late_are_no_fault_once_for_each_question() -> None:
+    relay = make_relay(ScriptedChain())
+    relay.on_message(ANN, Status(1, 1 << 40), 0)
+    relay.poll(0)
+    assert list_faults(relay.poll(LIMITS.headers_ms)) == [(ANN, Fault.TIMEOUT)]
+    for expected in ([], [(ANN, Fault.UNSOLICITED)]):
+        relay.on_message(ANN, Headers((encode(make_block(GENESIS, 1).header),)), LIMITS.headers_ms + 1)
+        assert list_faults(relay.poll(LIMITS.headers_ms + 1)) == expected
+
+
+def test_openings_that_come_late_are_no_fault_once_for_each_that_was_asked_for() -> None:
+    chain, other = ScriptedChain(), ScriptedChain()
+    relay = make_relay(chain)
+    other.extend(SAMPLED_FROM)
+    relay.on_message(ANN, Status(SAMPLED_FROM, 1 << 40), 0)
+    relay.poll(0)
+    relay.on_message(ANN, Headers(other.get_headers_after((GENESIS,), SAMPLED_FROM)), 1)
+    asked = [item.hash for _, item in list_asked(relay.poll(1))]
+    assert list_faults(relay.poll(LIMITS.headers_ms + 1)) == [(ANN, Fault.TIMEOUT)]
+    for block_hash in asked:
+        relay.on_message(ANN, OpeningMessage(block_hash, b"opening"), LIMITS.headers_ms + 2)
+    assert list_faults(relay.poll(LIMITS.headers_ms + 2)) == []
+    relay.on_message(ANN, OpeningMessage(asked[0], b"opening"), LIMITS.headers_ms + 2)
+    assert list_faults(relay.poll(LIMITS.headers_ms + 2)) == [(ANN, Fault.UNSOLICITED)]
 
 
 def test_a_pushed_block_that_is_the_head_no_longer_is_only_named() -> None:

@@ -12,6 +12,7 @@ import pytest
 import node.gate
 import node.importer
 import node.producer
+import p2p.fetch
 from benchmarks.lab.simulator.campaign import render_page, run_campaign
 from benchmarks.lab.simulator.disk import VirtualDisk
 from benchmarks.lab.simulator.faults import KINDS
@@ -153,6 +154,12 @@ def test_a_compact_relay_that_never_falls_back_is_seen(monkeypatch: pytest.Monke
 def test_a_fetcher_that_never_asks_again_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Fetcher, "_is_stalled", lambda fetcher, load, now_ms: False)
     assert find_failure(range(65, 70), HOLDING_BACK) == "news spreads"
+
+
+def test_an_honest_charge_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fetcher that takes what it has given up as unasked charges whoever was only slow."""
+    monkeypatch.setattr(p2p.fetch._Load, "add_late", lambda load, item: None)
+    assert find_failure(range(110, 113)) == "honest peers are only slow"
 
 
 def test_a_pool_that_forgets_what_was_on_a_left_block_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Parts that the deterministic simulator plays: whole networks of real nodes on a virtual clock, one seed each.
 
 Faults are drawn from the seed, so a part takes those seeds whose faults are its own, and each such run is held to every
-invariant of the simulator: one tip within three intervals of healing is one of them. Address books under siege are the
+invariant of the simulator: one tip within thirty seconds of healing is one of them. Address books under siege are the
 eclipse's. Nothing is simulated here.
 """
 

@@ -23,6 +23,8 @@ class Scene:
     world: World
     machines: tuple[Machine, ...]
     random: Random
+    untimely: Machine
+    """The one whose clock may go wrong: had most been wrong in turn, all heads would be ahead of the time."""
 
     def pick(self) -> Machine:
         """Return any machine."""
@@ -80,10 +82,7 @@ def _crash_in_a_loop(scene: Scene) -> Callable[[], None]:
 
 
 def _skew(scene: Scene) -> Callable[[], None]:
-    machine = scene.pick()
-    # One wrong clock at a time: when most are wrong, nobody can say which.
-    for other in scene.machines:
-        other.skew_ms = 0
+    machine = scene.untimely
     machine.skew_ms = scene.random.choice((-HOUR_MS, HOUR_MS, scene.random.randrange(-HOUR_MS, HOUR_MS)))
     scene.world.journal.note("skew", machine.name, machine.skew_ms)
 

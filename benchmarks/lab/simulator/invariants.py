@@ -24,7 +24,7 @@ from node.judge import TRANSACTIONS_QUEUED_MAX
 from node.mempool import DEFAULT_BOUNDS
 from node.validator import Validator
 from p2p.messages import FRAME_BYTES_MAX
-from p2p.score import Standing
+from p2p.score import Fault, Standing
 
 EVIDENCE_BLOCKS = 3
 """Blocks in which a report is made, told and included."""
@@ -71,6 +71,10 @@ class Watch:
         self._conserved.add(view.root)
 
     def _check_standings(self, machine: Machine, validator: Validator) -> None:
+        """Check that honest peers charge each other with slowness alone, and not so much of it that they part."""
+        charges = dict(validator.network.charges.counts)
+        if any(count for fault, count in charges.items() if fault != Fault.TIMEOUT.name.lower()):
+            raise InvariantBroken("honest peers are only slow", f"{machine.name} has charged others with {charges}")
         now_ms = validator.network._peering.get_now_ms()
         for other in self._machines:
             standing = validator.network._doorman.get_standing(other.key.public_key, other.host.address, now_ms)

@@ -139,7 +139,9 @@ class Simulation:
             host = self.world.network.add_host(_make_address(100 + number), random.choice(SPEEDS))
             host.delay_s_mean = ROGUE_DELAY_S_MEAN
             self._begin(f"rogue {number}", visit_nodes(self.world, host, self.machines, self.malice, random))
-        plan_faults(Scene(self.world, self.machines, self._make_random("faults")), self.kinds, self.schedule)
+        untimely = self._make_random("clock").choice(self.machines)
+        scene = Scene(self.world, self.machines, self._make_random("faults"), untimely)
+        plan_faults(scene, self.kinds, self.schedule)
         while self._one_tip_s is None or self.loop.time() < self._one_tip_s + self.schedule.after_s:
             self.loop.run_until(self.loop.time() + CHECK_S)
             self._check()
