@@ -46,6 +46,12 @@ def test_what_must_hold_holds(seed: int) -> None:
     assert result.height >= 5
 
 
+@pytest.mark.parametrize("seed", [18, 1080, 1280])
+def test_what_once_broke_holds(seed: int) -> None:
+    """Clocks wrong in turn; an honest peer charged for late headers; pushes that grew old and came whole."""
+    assert run_seed(seed).failure is None
+
+
 def test_a_seed_gives_the_same_events_again() -> None:
     first, second = run_seed(4), run_seed(4)
     assert (first.digest, first.counts) == (second.digest, second.counts)
