@@ -13,8 +13,6 @@ from node.rpc import methods
 from p2p.errors import RemoteProtocolError
 from p2p.messages import Pong, decode_frame
 
-NUMBER = bytes(7) + b"\x09"
-
 
 CALL = b'{"jsonrpc":"2.0","method":"model_getCheckpoint","params":{"round":7,"content":"\\ud800"},"id":6}'
 ARCHIVE = "node.datasets.archive.read_members"
@@ -45,8 +43,8 @@ REFUSED = {
     "a height without a transition": ("chain.storage.row.height", bytes(32)),
     "half a name of a stale node": ("chain.storage.row.stale", bytes(33)),
     "the name of an import without bytes": ("chain.storage.row.import", b""),
-    "a leaf whose key ends before its length says": ("chain.storage.row.node", NUMBER + b"\x00\x05\x00ab"),
-    "a leaf without a length": ("chain.storage.row.node", NUMBER + b"\x00"),
+    "a leaf whose key ends before its length says": ("chain.storage.row.node", b"\x00\x05\x00ab"),
+    "a leaf without a length": ("chain.storage.row.node", b"\x00"),
     "a result that is no UTF-8": ("node.rpc.client.answer", make_answer(b'["\xe5"]')),
     "a result with an integer of thousands of digits": ("node.rpc.client.answer", make_answer(b"1" * 5000)),
     "half of a surrogate pair": ("node.rpc.jsontext.parse_json", b'["\\ud800"]'),

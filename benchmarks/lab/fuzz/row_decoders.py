@@ -155,24 +155,21 @@ def _read_import(data: bytes) -> None:
 
 def _read_node(row: bytes) -> bytes:
     """Return the row of the node that is read where a node lies under the name that its content has."""
-    data = row[8:]
-    leaf = decode_leaf(data)
-    names = {sha256(data), compute_leaf_hash(sha256(leaf.key), sha256(leaf.value))}
+    leaf = decode_leaf(row)
+    names = {sha256(row), compute_leaf_hash(sha256(leaf.key), sha256(leaf.value))}
     store = BlockStore(_make_rows({b"s" + name: row for name in names}))
     for name in sorted(names):
         try:
             node = load_node(store, name)
         except StorageError:
             continue
-        # Nobody reads the transition of a birth here.
-        again = encode_leaf(node.key, node.value) if isinstance(node, Leaf) else b"\x01" + node.left + node.right
-        return row[:8].ljust(8, b"\x00") + again
+        return encode_leaf(node.key, node.value) if isinstance(node, Leaf) else b"\x01" + node.left + node.right
     raise StorageError("found no node")
 
 
 def _list_nodes() -> tuple[bytes, ...]:
     leaf = encode_leaf(b"a/key", b"value")
-    return tuple(_NUMBER + data for data in (leaf, encode_leaf(b"", b""), b"\x01" + _NAME * 2))
+    return leaf, encode_leaf(b"", b""), b"\x01" + _NAME * 2
 
 
 @cache
