@@ -13,7 +13,6 @@ from node.rpc import methods
 from p2p.errors import RemoteProtocolError
 from p2p.messages import Pong, decode_frame
 
-
 CALL = b'{"jsonrpc":"2.0","method":"model_getCheckpoint","params":{"round":7,"content":"\\ud800"},"id":6}'
 ARCHIVE = "node.datasets.archive.read_members"
 
