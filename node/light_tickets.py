@@ -10,14 +10,14 @@ from chain.codec import decode
 from chain.genesis import compute_segment_seed
 from chain.header import Header
 from chain.primitives import Hash
-from chain.ticket import TicketOpening
+from chain.ticket import TICKET_OPENING_BYTES_MAX, TicketOpening
 from consensus.header_rules import HeaderContext
 from consensus.sampling import draw_places
 from consensus.ticket import Draw, compute_ticket_macs, compute_ticket_shape, verify_ticket
 from ml.program import Program
 from node.light_chain import ChainReader, Clock, Policy, expect
 from node.rpc.client import RpcClient
-from node.rpc.methods import GET_TICKET, TICKET_OPENING_BYTES_MAX, BlockParams
+from node.rpc.methods import GET_TICKET, BlockParams
 from node.rpc.views import to_hex, view_header
 
 

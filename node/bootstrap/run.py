@@ -28,7 +28,7 @@ from node.bootstrap.headers import HeaderFetch
 from node.bootstrap.state import StateFetch, StateUnavailable, fetch_blob
 from node.data_directory import DataDirectory
 from node.database.blob_names import compute_blob_names
-from node.database.exporting import get_needed_blobs
+from node.database.exporting import get_needed_blobs, list_headers
 from node.learning import Task
 from node.surroundings import Surroundings
 from node.validator import make_ticket_verifier
@@ -130,7 +130,9 @@ async def _take_state(goal: _Goal, clients: Sequence[Client], listener: Listener
         for number, name in enumerate(needed, 1):
             await fetch_blob(clients, name, blobs, lambda data: compute_blob_names(data, goal.task))
             listener.report("block data", number, len(needed))
-        await asyncio.to_thread(snapshot.finish, chain_id, _list_headers(goal.pivot))
+        await asyncio.to_thread(
+            snapshot.finish, chain_id, [goal.pivot.get_ancestor(0).header, *list_headers(goal.pivot)]
+        )
     finally:
         engine.close()
 
@@ -143,15 +145,6 @@ def _open_database(directory: DataDirectory, name: Hash) -> LevelDb:
         shutil.rmtree(directory.database_path)
         engine = LevelDb(directory.database_path)
     return engine
-
-
-def _list_headers(entry: ChainEntry) -> list[Header]:
-    headers = []
-    walk: ChainEntry | None = entry
-    while walk is not None:
-        headers.append(walk.header)
-        walk = walk.parent
-    return headers[::-1]
 
 
 __all__ = ["BootstrapFailed", "Listener", "Origin", "StateUnavailable", "bootstrap", "connect_all"]

@@ -60,7 +60,7 @@ def export_state(chain: Chain, root: Path, height: int | None, on_progress: OnPr
     if not chain.store.is_state_kept(entry.height):
         raise PrunedState(f"the state at height {entry.height} is not kept, take one near {chain.head.height}")
     writer = _start(chain, root)
-    _write_segments(writer, "headers", (encode(header) for header in _list_headers(entry)))
+    _write_segments(writer, "headers", (encode(header) for header in list_headers(entry)))
     for number, chunk in enumerate(iter_chunks(chain.store, entry.header.foliage.state_root)):
         writer.write(f"chunks/{number:06}", encode(chunk))
         # How far the last path is along all paths is how much of the state is written.
@@ -88,7 +88,7 @@ def _finish(writer: ExportWriter, chain: Chain, kind: ExportKind, entry: ChainEn
     return writer.finish(kind, chain.header_context.chain_id, entry.height, roots)
 
 
-def _list_headers(entry: ChainEntry) -> list[Header]:
+def list_headers(entry: ChainEntry) -> list[Header]:
     """Return the headers behind genesis up to `entry`."""
     headers = []
     walk: ChainEntry | None = entry

@@ -14,7 +14,7 @@ from chain.codec import decode, encode
 from chain.genesis import compute_chain_id
 from chain.header import Header
 from chain.primitives import Hash
-from chain.ticket import Ticket, TicketOpening
+from chain.ticket import TICKET_OPENING_BYTES_MAX, Ticket, TicketOpening
 from chain.transaction import TRANSACTION_BYTES_MAX
 from consensus.flyclient import SECURITY_BITS_MAX, STRETCH_MAX, Demand
 from consensus.header_proof import HeaderProof
@@ -36,7 +36,6 @@ from node.rpc.registry import Method, Params, Registry, make_openrpc
 from node.rpc.views import Address, HashText, Natural, Record, from_hex, to_hex
 
 TICKET_BYTES_MAX = 1024
-TICKET_OPENING_BYTES_MAX = 192 * 1024
 
 
 class HeadersParams(Params, frozen=True):
