@@ -36,12 +36,14 @@ class Parameters:
     proof_window: U16 = 2
     """w: blocks in which the drawn places must be opened."""
     audit_blocks: U16 = 1
-    """Blocks after the last proof window in which re-execution finishes, before the round settles."""
+    """Blocks after the last proof window in which whoever executes segments again may still begin a dispute."""
+    dispute_window: U16 = 2
+    """Blocks in which a demand must be answered, and in which a challenger must make its next one."""
     places_drawn: U16 = 8
     """q: places opened per contribution, half drawn by MACs and half by op."""
     deposit: U64 = 5 * ATOMS_PER_COIN
-    """Atoms locked by a commit, burned when it expires or is slashed. A segment may earn more; every forged one
-    is found, because settlement runs each again (p = 1)."""
+    """Atoms locked by a commit, and by a challenger with its first demand. It burns when a commit expires; half of a
+    dispute's loser's burns, the other half is the winner's."""
     bond: U64 = 50 * ATOMS_PER_COIN
     """Atoms that a miner has locked while its key may mine; with the locked reward, what two headers for one ticket
     burn. The rewards of eleven blocks: a ticket whose reward is lost anyway must not be free to equivocate with."""

@@ -20,6 +20,7 @@ from chain.codec import (
     Uint,
     encode,
 )
+from chain.dispute import AnswerDispute, DisputeContribution
 from chain.hashing import tagged_hash
 from chain.header import Header
 from chain.primitives import Hash
@@ -147,8 +148,16 @@ class ClaimIncome:
 
 
 EconomyAction = RegisterDataset | RegisterModel | TransferShares | BuyLicence | PayModel | ClaimIncome
+DisputeAction = DisputeContribution | AnswerDispute
 Action = (
-    Transfer | CommitContribution | ProveContribution | ReportEquivocation | PostBond | WithdrawBond | EconomyAction
+    Transfer
+    | CommitContribution
+    | ProveContribution
+    | ReportEquivocation
+    | PostBond
+    | WithdrawBond
+    | EconomyAction
+    | DisputeAction
 )
 
 

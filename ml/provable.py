@@ -18,6 +18,8 @@ from ml.trace import get_tensor_shape
 
 SEGMENT_MACS_MAX = 1 << 56
 """A draw is a word of 64 bits: below this no multiply-accumulate is drawn 1 % more often than another."""
+DIGESTS_BYTES_MAX = 512 * 1024
+"""What a dispute's answer may show of the digests of one tensor's strips: those of 512 MiB."""
 _DTYPES = {Dtype.INT8: np.int8, Dtype.INT32: np.int32, Dtype.INT64: np.int64}
 _FRAME_BYTES = 16
 """Headers of a piece's record: array, data, siblings and path."""
@@ -72,6 +74,12 @@ def validate_provable(context: CheckContext) -> None:
         raise DecodeError(
             f"task: found openings of {size_bytes} bytes in {pieces} pieces, expected at most {OPENING_BYTES_MAX} in"
             f" {PIECES_MAX}; take narrower layers or a smaller batch"
+        )
+    digests_bytes = max(get_tensor_shape(tensor).strips for tensor in context.program.tensors) * DIGEST_BYTES
+    if digests_bytes > DIGESTS_BYTES_MAX:
+        raise DecodeError(
+            f"task: found a tensor with {digests_bytes} bytes of digests, expected at most {DIGESTS_BYTES_MAX};"
+            " take narrower layers or a smaller batch"
         )
 
 

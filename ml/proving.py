@@ -69,6 +69,12 @@ def prove_segment(
     return tuple(open_place(context, place, steps[place.step].tensors, steps[place.step].trees) for place in places)
 
 
+def rerun_step(runner: Runner, step: int, states: Mapping[int, State] | None = None) -> StepTensors:
+    """Return the tensors of one step of a segment; `states` before some of the steps save running those before."""
+    place = Place(step, 0, 0, 0, 0)
+    return _run_drawn_steps(runner, (place,), {} if states is None else states)[step].tensors
+
+
 def open_place(
     context: CheckContext, place: Place, tensors: StepTensors, trees: dict[TensorId, TensorTree] | None = None
 ) -> bytes:

@@ -30,6 +30,7 @@ class Api:
         self.get_checkpoint = queries.get_checkpoint
         self.get_checkpoint_content = queries.get_checkpoint_content
         self.get_contributions = queries.get_contributions
+        self.get_disputes = queries.get_disputes
         self.get_peers = queries.get_peers
         self.get_status = queries.get_status
         self.get_next_nonce = queries.get_next_nonce
@@ -40,3 +41,4 @@ class Api:
         self.submit_ticket = submissions.submit_ticket
         self.submit_segment = submissions.submit_segment
         self.submit_openings = submissions.submit_openings
+        self.submit_answer = submissions.submit_answer

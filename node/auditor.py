@@ -1,70 +1,165 @@
-"""The auditor: re-executes every committed segment as soon as it is on the chain, and says which do not hold.
+"""The auditor: executes every committed segment again, and disputes what is not what its seed gives.
 
-It works in a thread beside the node, on what the learning engine remembers, so that settling a round finds the answers
-ready. For now every validator settles by re-execution; an auditor that disputes comes to stand in this place.
+It follows the head: what it audits and what it has to demand next is read from the state each time, so that neither a
+restart nor a reorganisation makes it forget. Segments are executed in a thread, once each, on what the learning engine
+remembers. Segments of the node's own key are its miner's to answer for.
 """
 
 import asyncio
-from collections.abc import Iterable
+from dataclasses import dataclass
 
+from chain.dispute import Demand, DemandDigests, DisputeContribution
 from chain.errors import MathesisError
-from chain.ledger.context import ContributionChanged, get_segment_context, get_task_state
-from chain.ledger.keys import contribution_key
-from chain.ledger.learning import LearningEngine
-from chain.ledger.records import ContributionKey
+from chain.ledger.context import get_round_start, get_segment_context, get_task_state
+from chain.ledger.contributions import iter_contributions
+from chain.ledger.keys import dispute_key
+from chain.ledger.learning import SegmentContext
+from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey
 from chain.ledger.transition import ContributionStatus
+from chain.primitives import Hash, PublicKey
+from ml.disputing import Difference
 from node.chain import Chain
+from node.demands import make_next_demand
+from node.disputes import find_answer, get_contribution, iter_disputes
 from node.importer import HeadChange
+from node.learning import Learning
 from node.observability.journal import get_log
 from node.observability.tally import Tally
+from node.sender import Sender
 
 log = get_log("auditor")
 
+_OPEN = frozenset({ContributionStatus.COMMITTED, ContributionStatus.CHALLENGED, ContributionStatus.PROVEN})
+"""Where a contribution stands that a dispute may still begin about."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """A committed segment to be audited."""
+
+    round: int
+    key: ContributionKey
+    contribution: Contribution
+    context: SegmentContext
+
 
 class Auditor:
-    """Watches commits and counts what it finds."""
+    """Watches commits, disputes false ones and counts what it finds."""
 
-    def __init__(self, chain: Chain, learning: LearningEngine) -> None:
-        """Audit the head's branch of `chain`."""
+    def __init__(self, chain: Chain, learning: Learning, sender: Sender, key: PublicKey) -> None:
+        """Audit the head's branch of `chain`, and challenge as `key`, for whom `sender` signs."""
         self._chain = chain
         self._learning = learning
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._sender = sender
+        self._key = key
+        self._task: asyncio.Task[None] | None = None
+        self._has_news = False
+        self._audited: set[Hash] = set()
+        """Seeds of this round's segments that were counted."""
+        self._sent: dict[DisputeKey, Hash] = {}
+        """The transaction with the last demand in each dispute."""
         self.audits = Tally(("honest", "mismatch"))
 
-    def on_head(self, change: HeadChange) -> None:
-        """Audit what the joined blocks have committed."""
-        events = (event for _, _, effects in change.connected for event in effects.events)
-        committed = [
-            (event.round, event.key)
-            for event in events
-            if isinstance(event, ContributionChanged) and event.status is ContributionStatus.COMMITTED
-        ]
-        if committed:
-            task = asyncio.get_running_loop().create_task(asyncio.to_thread(self._audit, committed))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def on_head(self, _change: HeadChange) -> None:
+        """Look at the head's state again, now or as soon as what is under way is done."""
+        self._has_news = True
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._follow())
 
     async def stop(self) -> None:
         """Wait for the segment under way."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._has_news = False
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
 
-    def _audit(self, committed: Iterable[tuple[int, ContributionKey]]) -> None:
+    async def _follow(self) -> None:
+        while self._has_news:
+            self._has_news = False
+            await self._press_on()
+            for segment in self._list_segments():
+                await self._audit(segment)
+
+    def _list_segments(self) -> tuple[_Segment, ...]:
+        """Return the running round's segments that a dispute may begin about."""
         context, view = self._chain.ledger_context, self._chain.view()
         state = get_task_state(context, view)
-        for round_number, key in committed:
-            contribution = view.get(contribution_key(context.task_id, round_number, key))
-            if contribution is None or round_number != state.round:
-                continue
-            try:
-                sidecar = self._chain.get_sidecar(contribution.sidecar_hash)
-                segment = get_segment_context(contribution, state)
-                is_honest = self._learning.is_segment_honest(context.task, segment, sidecar)
-            except MathesisError as error:
-                log.warning("segment could not be audited", miner=key.miner, index=key.index, error=str(error))
-                continue
-            self.audits.add("honest" if is_honest else "mismatch")
-            if not is_honest:
-                reason = "it is not what its seed gives"
-                log.warning(
-                    "segment will not settle", round=round_number, miner=key.miner, index=key.index, reason=reason
-                )
+        segments = [
+            _Segment(state.round, key, entry, get_segment_context(entry, state.checkpoint_root))
+            for key, entry in iter_contributions(context, view, state)
+            if entry.status in _OPEN and key.miner != self._key
+        ]
+        self._audited &= {segment.context.seed for segment in segments}
+        return tuple(segments)
+
+    async def _audit(self, segment: _Segment) -> None:
+        try:
+            sidecar = self._chain.get_sidecar(segment.contribution.sidecar_hash)
+            fault = await asyncio.to_thread(self._learning.find_fault, segment.context, sidecar)
+        except MathesisError as error:
+            names = {"miner": segment.key.miner, "index": segment.key.index}
+            log.warning("segment could not be audited", **names, error=str(error))
+            return
+        if segment.context.seed not in self._audited:
+            self._audited.add(segment.context.seed)
+            self.audits.add("honest" if fault is None else "mismatch")
+        if fault is not None:
+            await self._begin(segment, fault)
+
+    async def _begin(self, segment: _Segment, fault: Difference) -> None:
+        key = DisputeKey(segment.round, segment.key.miner, segment.key.index, self._key)
+        if self._get_dispute(key) is None and not self._is_waiting(key):
+            await self._demand(key, fault, DemandDigests(fault.output), self._chain.parameters.deposit)
+
+    async def _press_on(self) -> None:
+        """Make the next demand in every dispute of this node's in which it has the turn."""
+        disputes = list(iter_disputes(self._chain, self._chain.view()))
+        self._sent = {key: sent for key, sent in self._sent.items() if self._sender.is_waiting(sent)}
+        for key, dispute in disputes:
+            if key.challenger == self._key and dispute.is_answered and not self._is_waiting(key):
+                await self._press(key, dispute)
+
+    def _is_waiting(self, key: DisputeKey) -> bool:
+        """Say whether a demand of this dispute was sent and stands in no block yet."""
+        return key in self._sent and self._sender.is_waiting(self._sent[key])
+
+    async def _press(self, key: DisputeKey, dispute: Dispute) -> None:
+        view = self._chain.view()
+        contribution, answer = get_contribution(self._chain, view, key), find_answer(self._chain, key)
+        if answer is None:
+            return
+        root = get_round_start(self._chain.ledger_context, view, key.round).checkpoint_root
+        context = get_segment_context(contribution, root)
+        try:
+            sidecar = self._chain.get_sidecar(contribution.sidecar_hash)
+            fault = await asyncio.to_thread(self._learning.find_fault, context, sidecar)
+            if fault is None:
+                return
+            tensors = await asyncio.to_thread(self._learning.rerun_step, context, fault.step)
+            trace = self._learning.make_trace(root, sidecar)
+            demand = make_next_demand(trace, fault, (dispute.demand, answer), tensors)
+        except MathesisError as error:
+            log.warning("dispute cannot go on", miner=key.miner, index=key.index, error=str(error))
+            return
+        await self._demand(key, fault, demand, 0)
+
+    async def _demand(self, key: DisputeKey, fault: Difference, demand: Demand, deposit: int) -> None:
+        action = DisputeContribution(
+            task=self._chain.ledger_context.task_id,
+            round=key.round,
+            miner=key.miner,
+            index=key.index,
+            step=fault.step,
+            op=fault.op,
+            demand=demand,
+            deposit=deposit,
+        )
+        names = {"round": key.round, "miner": key.miner, "index": key.index, "step": fault.step, "op": fault.op}
+        try:
+            self._sent[key] = await self._sender.send(action)
+        except MathesisError as error:
+            log.warning("segment is not what its seed gives, and cannot be disputed", **names, error=str(error))
+            return
+        log.warning("segment is not what its seed gives, and is disputed", **names, demand=type(demand).__name__)
+
+    def _get_dispute(self, key: DisputeKey) -> Dispute | None:
+        return self._chain.view().get(dispute_key(self._chain.ledger_context.task_id, key))

@@ -104,6 +104,10 @@ class TransactionGate:
         """Return the first nonce that neither the head nor the pool has used."""
         return self._mempool.compute_next_nonce(account, self.get_account_nonce(account))
 
+    def is_waiting(self, transaction_hash: Hash) -> bool:
+        """Say whether a transaction waits for a block, or for the head that it is valid on."""
+        return self._mempool.get(transaction_hash) is not None or transaction_hash in self._later
+
     async def admit(self, transaction: Transaction, sidecar: Sidecar | None = None) -> AddResult:
         """Take a transaction into the pool; raises InvalidTransaction, MissingData.
 

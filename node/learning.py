@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from chain.dispute import Demand
 from chain.errors import DecodeError, InvalidProof, InvalidTransaction, StorageError
 from chain.genesis import TaskSpec
-from chain.ledger.learning import SegmentContext, Settlement
+from chain.ledger.learning import Leaf, SegmentContext, Settlement
 from chain.primitives import Hash
 from chain.storage.blob_store import BlobStore
 from chain.transaction import SIDECAR_BYTES_MAX, CommitContribution, Sidecar, compute_sidecar_hash
@@ -27,13 +28,14 @@ from ml.checkpoint import (
 )
 from ml.checks import CheckContext
 from ml.dataset import Dataset
+from ml.disputing import Difference, find_difference
 from ml.evaluation import compute_evaluation
 from ml.fit import validate_fit
 from ml.models import build_program
 from ml.program import Program
 from ml.provable import validate_provable
-from ml.proving import verify_openings
-from ml.segment import StepTensors, run_segment
+from ml.proving import rerun_step, verify_openings
+from ml.segment import Runner, StepTensors, run_segment
 from ml.settlement import compute_next_checkpoint
 from ml.spec import decode_spec
 from ml.tensor_tree import compute_tensor_root
@@ -50,6 +52,7 @@ from ml.trace import (
 )
 from node.datasets.errors import DatasetError
 from node.datasets.registry import load_dataset_by_root
+from node.demands import validate_demand, verify_answer
 
 REMEMBERED_MAX = 256
 
@@ -114,7 +117,7 @@ class Learning:
         self._places_drawn = places_drawn
         self._checkpoints: OrderedDict[Hash, Checkpoint] = OrderedDict()
         self._roots: OrderedDict[Hash, tuple[Hash, ...]] = OrderedDict()
-        self._honest: OrderedDict[tuple[SegmentContext, Hash], bool] = OrderedDict()
+        self._faults: OrderedDict[tuple[SegmentContext, Hash], Difference | None] = OrderedDict()
         self._settlements: OrderedDict[tuple[Hash, tuple[Hash, ...]], Settlement] = OrderedDict()
         # Assembly, import and audit run in threads; re-execution is not worth doing twice at once.
         self._lock = threading.RLock()
@@ -126,7 +129,7 @@ class Learning:
         """Check that `sidecar` yields the commit's roots; raises InvalidTransaction."""
         del task
         try:
-            trace = self._make_trace(checkpoint_root, sidecar)
+            trace = self.make_trace(checkpoint_root, sidecar)
             _compare("trace-root", compute_trace_root(trace), commit.trace_root)
             _compare("delta-root", compute_delta_root(self._task.program, sidecar.output_roots), commit.delta_root)
             decode_delta(self._task.program, sidecar.output_roots, sidecar.delta)
@@ -138,21 +141,52 @@ class Learning:
     ) -> None:
         """Check every drawn place; raises InvalidProof."""
         del task
-        trace = self._make_trace(segment.checkpoint_root, sidecar)
+        trace = self.make_trace(segment.checkpoint_root, sidecar)
         validate_output_roots(self._task.program, sidecar.output_roots)
         context = CheckContext(self._task.program, self._task.dataset, segment.seed)
         verify_openings(context, trace, challenge, self._places_drawn, openings)
 
-    def is_segment_honest(self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar) -> bool:
-        """Say whether executing the segment gives exactly `sidecar`."""
+    def validate_demand(self, task: TaskSpec, leaf: Leaf, demand: Demand) -> None:
+        """Check that what is demanded exists; raises InvalidTransaction."""
         del task
+        validate_demand(self._task.program, leaf, demand)
+
+    def verify_answer(
+        self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar, demanded: tuple[Leaf, Demand], answer: bytes
+    ) -> None:
+        """Check that `answer` gives what was demanded, and that an opened op holds; raises InvalidProof."""
+        del task
+        trace = self.make_trace(segment.checkpoint_root, sidecar)
+        validate_output_roots(self._task.program, sidecar.output_roots)
+        context = CheckContext(self._task.program, self._task.dataset, segment.seed)
+        verify_answer(context, trace, demanded, answer)
+
+    def is_segment_honest(self, segment: SegmentContext, sidecar: Sidecar) -> bool:
+        """Say whether executing the segment gives exactly `sidecar`; no rule of the ledger asks it."""
+        return self.find_fault(segment, sidecar) is None
+
+    def find_fault(self, segment: SegmentContext, sidecar: Sidecar) -> Difference | None:
+        """Return the first op in which `sidecar` differs from an execution of the segment, or None if it is honest.
+
+        Its roots must have the size and its delta the roots that a commit is held to.
+        """
         key = (segment, compute_sidecar_hash(sidecar))
 
-        def execute() -> bool:
-            checkpoint = self.get_checkpoint(segment.checkpoint_root)
-            return execute_segment(self._task, self._backend, checkpoint, segment.seed) == sidecar
+        def execute() -> Difference | None:
+            own = execute_segment(self._task, self._backend, self.get_checkpoint(segment.checkpoint_root), segment.seed)
+            return find_difference(self._task.program, own.output_roots, sidecar.output_roots)
 
-        return self._remember(self._honest, key, execute)
+        return self._remember(self._faults, key, execute)
+
+    def rerun_step(self, segment: SegmentContext, step: int) -> StepTensors:
+        """Return all tensors of one step of a segment."""
+        task, checkpoint = self._task, self.get_checkpoint(segment.checkpoint_root)
+        return rerun_step(Runner(task.program, self._backend, task.dataset, segment.seed, checkpoint), step)
+
+    @property
+    def program(self) -> Program:
+        """The program of the network's task."""
+        return self._task.program
 
     def settle(self, task: TaskSpec, checkpoint_root: Hash, sidecars: tuple[Sidecar, ...]) -> Settlement:
         """Return the next checkpoint and its score, and keep it."""
@@ -182,6 +216,15 @@ class Learning:
         self._blobs.put(root, encode_checkpoint(checkpoint))
         return root
 
+    def make_trace(self, checkpoint_root: Hash, sidecar: Sidecar) -> Trace:
+        """Return the trace that block data says a segment from a checkpoint had."""
+
+        def compute() -> tuple[Hash, ...]:
+            return tuple(compute_tensor_root(part) for part in self.get_checkpoint(checkpoint_root).weights)
+
+        roots = self._remember(self._roots, checkpoint_root, compute)
+        return Trace(self._task.program, roots, sidecar.output_roots)
+
     def _settle(self, checkpoint_root: Hash, sidecars: tuple[Sidecar, ...]) -> Settlement:
         program = self._task.program
         deltas = [decode_delta(program, sidecar.output_roots, sidecar.delta) for sidecar in sidecars]
@@ -194,13 +237,6 @@ class Learning:
         if data is None:
             raise StorageError(f"the checkpoint {root.hex()} is gone; re-import the chain to compute it again")
         return decode_checkpoint(self._task.program, data)
-
-    def _make_trace(self, checkpoint_root: Hash, sidecar: Sidecar) -> Trace:
-        def compute() -> tuple[Hash, ...]:
-            return tuple(compute_tensor_root(part) for part in self.get_checkpoint(checkpoint_root).weights)
-
-        roots = self._remember(self._roots, checkpoint_root, compute)
-        return Trace(self._task.program, roots, sidecar.output_roots)
 
     def _remember(self, memory: "OrderedDict[K, V]", key: K, compute: Callable[[], V]) -> V:
         with self._lock:

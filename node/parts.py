@@ -6,12 +6,13 @@ A record and nothing more: it starts no task and knows neither peers nor RPC.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chain.ledger.learning import LearningEngine
 from chain.signature import SigningKey
 from node.chain import Chain
 from node.gate import TransactionGate
 from node.importer import Importer
+from node.learning import Learning
 from node.mempool import Mempool
+from node.sender import Sender
 from node.signatures import Signatures
 from node.signing_record import SigningRecord
 
@@ -21,7 +22,7 @@ class Parts:
     """One running node's parts; `get_time_ms` is its clock in Unix milliseconds."""
 
     chain: Chain
-    learning: LearningEngine
+    learning: Learning
     mempool: Mempool
     gate: TransactionGate
     importer: Importer
@@ -29,3 +30,4 @@ class Parts:
     signed: SigningRecord
     get_time_ms: Callable[[], int]
     signatures: Signatures
+    sender: Sender

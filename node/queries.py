@@ -17,17 +17,19 @@ from chain.header import Header
 from chain.ledger.accounts import get_account
 from chain.ledger.context import get_task_state
 from chain.ledger.keys import SUPPLY_KEY, account_key, checkpoint_key, contribution_key, miner_key
-from chain.ledger.records import Contribution, ContributionKey
+from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey
 from chain.ledger.supply import compute_holdings
 from chain.primitives import ZERO_HASH, Hash, PublicKey
 from chain.state.view import StateKey
 from consensus.flyclient import Demand, prove_chain
 from consensus.header_proof import HeaderProof, prove_headers
+from node.disputes import get_contribution, iter_disputes
 from node.parts import Parts
 from node.rpc.api import (
     AccountProof,
     CheckpointInfo,
     ContributionInfo,
+    DemandInfo,
     MinerProof,
     MinerRates,
     PeerInfo,
@@ -203,6 +205,19 @@ class NodeQueries:
                     infos.append(_describe_contribution(number, key, record))
         return tuple(infos)
 
+    def get_disputes(self) -> tuple[tuple[DisputeKey, Dispute], ...]:
+        """Return the open disputes by deadline."""
+        return tuple(iter_disputes(self._chain, self._chain.view()))
+
+    def get_demands(self, miner: PublicKey) -> tuple[DemandInfo, ...]:
+        """Return what challengers demand of segments of `miner` and have not been answered."""
+        view = self._chain.view()
+        return tuple(
+            DemandInfo(key, get_contribution(self._chain, view, key).seed, dispute)
+            for key, dispute in iter_disputes(self._chain, view)
+            if key.miner == miner and not dispute.is_answered
+        )
+
     def get_peers(self) -> tuple[PeerInfo, ...]:
         """Return the connected peers."""
         return self._read_peers()
@@ -274,4 +289,5 @@ def _describe_contribution(round_number: int, key: ContributionKey, record: Cont
         challenge=None if record.challenge == ZERO_HASH else record.challenge,
         deposit=record.deposit,
         reward=record.reward,
+        disputes=record.disputes,
     )

@@ -7,20 +7,18 @@ gate and the importer like what strangers send.
 from collections.abc import Iterator
 
 from chain.codec import decode
+from chain.dispute import AnswerDispute
 from chain.errors import DecodeError, InvalidBlock, MathesisError
 from chain.packed import PackedTransaction, decode_transaction
 from chain.primitives import Hash
 from chain.ticket import Ticket, TicketOpening
 from chain.transaction import (
     TRANSACTION_BYTES_MAX,
-    Action,
     CommitContribution,
     ProveContribution,
     Sidecar,
     Transaction,
-    TransactionBody,
     compute_sidecar_hash,
-    compute_signing_hash,
     compute_transaction_hash,
 )
 from consensus.header_rules import compute_next_target
@@ -31,10 +29,7 @@ from node.outcomes import ImportResult
 from node.parts import Parts
 from node.producer import Producer
 from node.queries import NodeQueries
-from node.rpc.api import Anchor, MinerWork, OpeningsSubmission, SegmentSubmission, TicketOutcome
-
-CONTRIBUTION_FEE_ATOMS = 1_000
-"""What a node offers for its own commits and openings; enough to stand before free transactions."""
+from node.rpc.api import Anchor, AnswerSubmission, MinerWork, OpeningsSubmission, SegmentSubmission, TicketOutcome
 
 
 class NodeSubmissions:
@@ -75,6 +70,7 @@ class NodeSubmissions:
             anchors=tuple(Anchor(height, head.get_ancestor(height).beacon) for height in range(oldest, newest + 1)),
             contributions=own,
             next_index=free[0] if free else None,
+            demands=queries.get_demands(key),
         )
 
     async def submit_ticket(self, parent_hash: Hash, ticket: Ticket, opening: TicketOpening) -> TicketOutcome:
@@ -100,19 +96,18 @@ class NodeSubmissions:
             delta_root=segment.delta_root,
             sidecar_hash=compute_sidecar_hash(sidecar),
         )
-        return await self._send(commit, sidecar)
+        return await self._parts.sender.send(commit, sidecar)
 
     async def submit_openings(self, openings: OpeningsSubmission) -> Hash:
         """Sign and send openings; raises InvalidTransaction."""
-        return await self._send(ProveContribution(openings.task, openings.round, openings.index, openings.openings))
+        return await self._parts.sender.send(
+            ProveContribution(openings.task, openings.round, openings.index, openings.openings)
+        )
 
-    async def _send(self, action: Action, sidecar: Sidecar | None = None) -> Hash:
-        key, gate = self._parts.key, self._parts.gate
-        nonce = gate.compute_next_nonce(key.public_key)
-        body = TransactionBody(key.public_key, nonce, CONTRIBUTION_FEE_ATOMS, action)
-        transaction = Transaction(body, key.sign(compute_signing_hash(self._parts.chain.ledger_context.chain_id, body)))
-        await gate.admit(transaction, sidecar)
-        return compute_transaction_hash(transaction)
+    async def submit_answer(self, answer: AnswerSubmission) -> Hash:
+        """Sign and send what a challenger demanded; raises InvalidTransaction."""
+        action = AnswerDispute(answer.task, answer.round, answer.index, answer.challenger, answer.answer)
+        return await self._parts.sender.send(action)
 
 
 def _decode(data: bytes) -> PackedTransaction | DecodeError:

@@ -24,6 +24,7 @@ from node.network import Endpoint, Network
 from node.parts import Parts
 from node.peering import PeeringOptions
 from node.reporter import Reporter
+from node.sender import Sender
 from node.signatures import Signatures
 from node.signing_record import SigningRecord
 from node.surroundings import Surroundings
@@ -88,7 +89,7 @@ def make_validator(
     port = NodeChainPort(chain, parts.importer, parts.mempool, parts.gate)
     network_id = NetworkId(chain.header_context.chain_id, chain.headers.genesis.hash)
     network = Network(port, identity.key, network_id, surroundings=surroundings, options=peering)
-    auditor = Auditor(chain, parts.learning)
+    auditor = Auditor(chain, parts.learning, parts.sender, identity.key.public_key)
     reporter = Reporter(chain, parts.gate, identity.key, surroundings.get_random_bytes)
 
     def on_head(change: HeadChange) -> None:
@@ -111,4 +112,7 @@ def make_parts(chain: Chain, task: Task, identity: Identity, surroundings: Surro
     gate = TransactionGate(chain, mempool, learning, signatures, get_time_ms)
     admission = Admission(chain, verify, get_time_ms, surroundings.spread)
     importer = Importer(chain, learning, verify, admission, signatures.verify)
-    return Parts(chain, learning, mempool, gate, importer, identity.key, identity.signed, get_time_ms, signatures)
+    sender = Sender(gate, identity.key, chain.header_context.chain_id)
+    return Parts(
+        chain, learning, mempool, gate, importer, identity.key, identity.signed, get_time_ms, signatures, sender
+    )

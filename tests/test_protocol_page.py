@@ -5,6 +5,7 @@ After a change of a record, `python -m tests.support.protocol_page` writes the t
 
 import re
 
+from chain.ledger.transition import TRANSITIONS, format_diagram
 from ml.program import OpKind
 from p2p.messages import KINDS
 from tests.support import protocol_page
@@ -34,3 +35,8 @@ def test_every_hash_tag_is_listed() -> None:
 def test_every_op_and_message_is_named() -> None:
     assert not [kind.name for kind in OpKind if f"`{kind.name}`" not in PAGE]
     assert not [record.__name__ for record, _ in KINDS if f"**{record.__name__}**" not in PAGE]
+
+
+def test_the_diagram_of_a_contribution_is_the_transition_table() -> None:
+    assert f"```mermaid\n{format_diagram()}\n```" in PAGE
+    assert len(set(re.findall(r"^    [A-Z]+ --> [A-Z]+: ", PAGE, re.MULTILINE))) == len(TRANSITIONS)

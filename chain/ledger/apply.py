@@ -12,6 +12,7 @@ from chain.block import TRANSACTIONS_PER_BLOCK_MAX, Block
 from chain.errors import InvalidBlock, InvalidTransaction, MissingData
 from chain.ledger.context import BlockDraft, BlockEffects, BlockScope, Event, LedgerContext, get_task_state
 from chain.ledger.contributions import apply_deadlines, find_segment_problem
+from chain.ledger.disputes import apply_due_disputes
 from chain.ledger.keys import account_key, beacon_key
 from chain.ledger.learning import ContentSource, LearningEngine
 from chain.ledger.records import Account, BeaconRecord, ContributionKey
@@ -189,7 +190,9 @@ def _finish(
 ) -> BlockEffects:
     apply_issuance(scope, view, sum(transaction.body.fee for transaction in transactions))
     view.put(beacon_key(scope.draft.height), BeaconRecord(scope.draft.height, scope.draft.beacon))
-    after = (*events, *apply_deadlines(scope, view), *apply_round_end(scope, view))
+    # Disputes before the round: one that is decided in its last block must not hold what it was about.
+    ended = (*apply_deadlines(scope, view), *apply_due_disputes(scope, view), *apply_round_end(scope, view))
+    after = (*events, *ended)
     state_root, new_nodes = view.commit()
     return BlockEffects(state_root, new_nodes, after)
 

@@ -5,11 +5,12 @@ holds no rule and no state.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum, auto
 
 from chain.genesis import Genesis, Parameters, TaskSpec, compute_chain_id, compute_task_id
-from chain.ledger.keys import task_key
+from chain.ledger.keys import checkpoint_key, task_key
 from chain.ledger.learning import ContentSource, LearningEngine, SegmentContext, Settlement
-from chain.ledger.records import Contribution, ContributionKey, TaskState
+from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey, TaskState
 from chain.ledger.transition import ContributionStatus
 from chain.primitives import Hash, PublicKey
 from chain.state.tree import NodeChanges
@@ -103,7 +104,36 @@ class EquivocationPunished:
     paid: int
 
 
-Event = ContributionChanged | RewardDecided | RoundEnded | EquivocationPunished
+class DisputeOutcome(StrEnum):
+    """How a dispute ended."""
+
+    WON = auto()
+    """The miner did not answer: the contribution is slashed."""
+    REFUSED = auto()
+    """The op held where it was opened, or the challenger made no further demand."""
+    MOOT = auto()
+    """The contribution fell by something else first."""
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeMoved:
+    """A demand was made or answered; whoever has the turn has until `deadline`."""
+
+    key: DisputeKey
+    dispute: Dispute
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeDecided:
+    """A dispute ended; `paid` atoms of what its loser had locked went to its winner, `burned` to nobody."""
+
+    key: DisputeKey
+    outcome: DisputeOutcome
+    paid: int
+    burned: int
+
+
+Event = DisputeMoved | DisputeDecided | ContributionChanged | RewardDecided | RoundEnded | EquivocationPunished
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +156,26 @@ def get_task_state(context: LedgerContext, view: StateView) -> TaskState:
     return view.get_existing(task_key(context.task_id))
 
 
-def get_segment_context(contribution: Contribution, task_state: TaskState) -> SegmentContext:
-    """Return what a contribution of the running round was computed from."""
-    return SegmentContext(contribution.seed, task_state.checkpoint_root)
+@dataclass(frozen=True, slots=True)
+class RoundStart:
+    """Where a round began: its height and the checkpoint that its segments start from."""
+
+    height: int
+    checkpoint_root: Hash
+
+
+def get_round_start(context: LedgerContext, view: StateView, round_number: int) -> RoundStart:
+    """Return where the running round or an earlier one began."""
+    state = get_task_state(context, view)
+    assert 0 <= round_number <= state.round, f"found round {round_number}, expected at most {state.round}"
+    if round_number == state.round:
+        return RoundStart(state.start_height, state.checkpoint_root)
+    if round_number == 0:
+        return RoundStart(0, context.task.checkpoint_root)
+    ended = view.get_existing(checkpoint_key(context.task_id, round_number - 1))
+    return RoundStart(ended.height, ended.checkpoint_root)
+
+
+def get_segment_context(contribution: Contribution, checkpoint_root: Hash) -> SegmentContext:
+    """Return what a contribution of a round that started from `checkpoint_root` was computed from."""
+    return SegmentContext(contribution.seed, checkpoint_root)

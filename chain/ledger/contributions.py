@@ -59,6 +59,7 @@ def apply_commit(scope: BlockScope, view: StateView, miner: PublicKey, commit: C
         deposit=context.parameters.deposit,
         macs=scope.learning.compute_segment_macs(context.task),
         reward=0,
+        disputes=0,
     )
     apply_debit(view, miner, contribution.deposit)
     _validate_sidecar(scope, state, commit)
@@ -117,7 +118,7 @@ def apply_prove(scope: BlockScope, view: StateView, miner: PublicKey, prove: Pro
         raise InvalidTransaction("prove-unknown", f"found no contribution {prove.index} of {miner.hex()} this round")
     following = compute_next_status(contribution.status, ContributionEvent.OPENINGS_VERIFIED)
     sidecar = scope.content.get_sidecar(contribution.sidecar_hash)
-    segment = get_segment_context(contribution, state)
+    segment = get_segment_context(contribution, state.checkpoint_root)
     try:
         scope.learning.verify_openings(context.task, segment, sidecar, contribution.challenge, prove.openings)
     except InvalidProof as error:

@@ -64,7 +64,12 @@ def compute_genesis_beacon(chain_id: Hash) -> Hash:
 
 
 def _validate_windows(parameters: Parameters) -> None:
-    spans = (parameters.commit_blocks, parameters.challenge_delay, parameters.proof_window)
+    spans = (
+        parameters.commit_blocks,
+        parameters.challenge_delay,
+        parameters.proof_window,
+        parameters.dispute_window,
+    )
     if min(spans) < 1:
         raise InvalidBlock("genesis-windows", f"found spans {spans} of blocks, expected at least 1 each")
     # A commit may name an anchor one block older than its round, as late as the commit window is long.

@@ -10,6 +10,9 @@ from chain.ledger.records import (
     Checkpoint,
     Contribution,
     ContributionKey,
+    Dispute,
+    DisputeKey,
+    DueDisputes,
     LockedReward,
     Miner,
     Supply,
@@ -21,6 +24,7 @@ from chain.state.view import StateKey
 ACCOUNT_PREFIX = b"account/"
 CHECKPOINT_PREFIX = b"checkpoint/"
 CONTRIBUTION_PREFIX = b"contribution/"
+DISPUTE_PREFIX = b"dispute/"
 LOCKED_REWARD_PREFIX = b"locked-reward/"
 MINER_PREFIX = b"miner/"
 MODEL_PREFIX = b"model/"
@@ -56,6 +60,17 @@ def contribution_key(task: Hash, round_number: int, key: ContributionKey) -> Sta
     """Return where a contribution stands."""
     name = task + round_number.to_bytes(4, "big") + key.miner + key.index.to_bytes(2, "big")
     return StateKey(CONTRIBUTION_PREFIX + name, Contribution)
+
+
+def dispute_key(task: Hash, key: DisputeKey) -> StateKey[Dispute]:
+    """Return where a dispute stands."""
+    name = task + key.round.to_bytes(4, "big") + key.miner + key.index.to_bytes(2, "big") + key.challenger
+    return StateKey(DISPUTE_PREFIX + name, Dispute)
+
+
+def due_disputes_key(height: int) -> StateKey[DueDisputes]:
+    """Return where it stands which disputes are decided at the end of the block at `height`, if nobody moves."""
+    return StateKey(b"due/" + height.to_bytes(8, "big"), DueDisputes)
 
 
 def locked_reward_key(height: int) -> StateKey[LockedReward]:

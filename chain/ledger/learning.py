@@ -7,6 +7,7 @@ Every answer is a pure function of its arguments: two nodes that differ in one s
 from dataclasses import dataclass
 from typing import Protocol
 
+from chain.dispute import Demand
 from chain.genesis import TaskSpec
 from chain.primitives import Hash
 from chain.transaction import CommitContribution, Sidecar
@@ -21,6 +22,14 @@ class SegmentContext:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaf:
+    """One op of one step of a segment: what a dispute is about."""
+
+    step: int
+    op: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """The checkpoint that a round leads to, and its score on the held-out split; the loss in the unit of the task."""
 
@@ -31,7 +40,7 @@ class Settlement:
 
 
 class LearningEngine(Protocol):
-    """Checks and re-executes training."""
+    """Checks training by what is opened of it, and settles it. It holds no segment against an execution of its own."""
 
     def validate_sidecar(
         self, task: TaskSpec, checkpoint_root: Hash, commit: CommitContribution, sidecar: Sidecar
@@ -43,8 +52,16 @@ class LearningEngine(Protocol):
     ) -> None:
         """Check that `openings` are those that `challenge` draws and that each op holds there; raises InvalidProof."""
 
-    def is_segment_honest(self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar) -> bool:
-        """Say whether executing the segment gives every output root and the delta of `sidecar`."""
+    def validate_demand(self, task: TaskSpec, leaf: Leaf, demand: Demand) -> None:
+        """Check that what `demand` names exists in the op; raises InvalidTransaction."""
+
+    def verify_answer(
+        self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar, demanded: tuple[Leaf, Demand], answer: bytes
+    ) -> None:
+        """Check that `answer` gives what was demanded of the segment, and that an opened op holds; raises InvalidProof.
+
+        What the segment itself would give passes, whatever is demanded.
+        """
 
     def settle(self, task: TaskSpec, checkpoint_root: Hash, sidecars: tuple[Sidecar, ...]) -> Settlement:
         """Return what the deltas of `sidecars` (never empty, by miner and index) make of the checkpoint."""

@@ -7,11 +7,14 @@ that a proof of one key shows all of it.
 from dataclasses import dataclass
 from typing import Annotated
 
-from chain.codec import U8, U16, U32, U64, HashField, Many, PublicKeyField
+from chain.codec import U8, U16, U32, U64, HashField, Many, PublicKeyField, Tagged
+from chain.dispute import Demand
 from chain.ledger.transition import ContributionStatus
 from chain.ticket import Ticket
 
 OPEN_CONTRIBUTIONS_MAX = 65_535
+DUE_DISPUTES_MAX = 8_192
+"""Twice what can be under dispute at a time by the bound on beginnings; encoded, they fit a value of the state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,10 @@ class TaskState:
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """One segment that a miner answers for. `deposit` is what is locked now; `challenge` is zero until it is drawn."""
+    """One segment that a miner answers for. `deposit` is what is locked now; `challenge` is zero until it is drawn.
+
+    `disputes` counts the challengers that it has to answer.
+    """
 
     status_code: U8
     commit_height: U64
@@ -92,11 +98,41 @@ class Contribution:
     deposit: U64
     macs: U64
     reward: U64
+    disputes: U16
 
     @property
     def status(self) -> ContributionStatus:
         """Where it stands in the transition table."""
         return ContributionStatus(self.status_code)
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """What a challenger demanded last of an op; whoever has the turn moves in a block up to `deadline`, or loses."""
+
+    step: U32
+    op: U16
+    demand: Annotated[Demand, Tagged()]
+    is_answered: U8
+    deadline: U64
+    deposit: U64
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeKey:
+    """Which dispute: the contribution, by round, miner and index, and who challenges it."""
+
+    round: U32
+    miner: PublicKeyField
+    index: U16
+    challenger: PublicKeyField
+
+
+@dataclass(frozen=True, slots=True)
+class DueDisputes:
+    """The disputes whose deadline was set to one height, in that order; what has moved on since has another one."""
+
+    keys: Annotated[tuple[DisputeKey, ...], Many(DUE_DISPUTES_MAX)]
 
 
 @dataclass(frozen=True, slots=True)

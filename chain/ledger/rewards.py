@@ -5,11 +5,20 @@ of a verified multiply-accumulate, and gets a share unit of the network's model 
 challenges.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from chain.errors import InvalidProof
 from chain.ledger.accounts import apply_burn, apply_credit
-from chain.ledger.context import BlockScope, ContributionChanged, Event, LedgerContext, RewardDecided, get_task_state
+from chain.ledger.context import (
+    BlockScope,
+    ContributionChanged,
+    Event,
+    LedgerContext,
+    RewardDecided,
+    get_round_start,
+    get_task_state,
+)
 from chain.ledger.keys import SUPPLY_KEY, contribution_key, locked_reward_key, miner_key, task_key
 from chain.ledger.pricing import compute_next_price, compute_payment
 from chain.ledger.records import Contribution, ContributionKey, LockedReward
@@ -31,36 +40,63 @@ def apply_issuance(scope: BlockScope, view: StateView, fees: int) -> None:
 
 
 def apply_locked_rewards(scope: BlockScope, view: StateView) -> tuple[Event, ...]:
-    """Pay or burn the locked rewards of all blocks of the round that ends with this one."""
-    state = get_task_state(scope.context, view)
+    """Pay or burn the locked rewards of all blocks of the round that ends with this one; held segments' stay locked."""
+    round_number = get_task_state(scope.context, view).round
     events: list[Event] = []
-    for height in range(state.start_height + 1, scope.draft.height + 1):
-        key = locked_reward_key(height)
-        locked = view.get_existing(key)
-        is_paid = locked.amount > 0 and _is_earned(scope, view, locked)
-        view.delete(key)
-        if is_paid:
-            apply_credit(view, locked.miner, locked.amount)
-        else:
-            apply_burn(view, locked.amount)
-        events.append(RewardDecided(height, locked.miner, locked.amount, is_paid))
+    for height, locked in _iter_locked(scope, view, round_number):
+        contribution = _get_source(scope, view, locked)
+        if contribution is None or contribution.status is not ContributionStatus.HELD:
+            events.append(_apply_locked_reward(scope, view, height, locked))
     return tuple(events)
+
+
+def apply_held_rewards(
+    scope: BlockScope, view: StateView, round_number: int, key: ContributionKey
+) -> tuple[Event, ...]:
+    """Pay or burn what stayed locked at the end of a round for a segment that is not held any more."""
+    return tuple(
+        _apply_locked_reward(scope, view, height, locked)
+        for height, locked in tuple(_iter_locked(scope, view, round_number))
+        if ContributionKey(locked.miner, locked.ticket.index) == key
+    )
+
+
+def _iter_locked(scope: BlockScope, view: StateView, round_number: int) -> Iterator[tuple[int, LockedReward]]:
+    """Yield what is still locked of the blocks of a round, by height."""
+    start = get_round_start(scope.context, view, round_number).height
+    for height in range(start + 1, min(start + scope.context.parameters.round_blocks, scope.draft.height) + 1):
+        locked = view.get(locked_reward_key(height))
+        if locked is not None:
+            yield height, locked
+
+
+def _apply_locked_reward(scope: BlockScope, view: StateView, height: int, locked: LockedReward) -> Event:
+    is_paid = locked.amount > 0 and _is_earned(scope, view, locked)
+    view.delete(locked_reward_key(height))
+    if is_paid:
+        apply_credit(view, locked.miner, locked.amount)
+    else:
+        apply_burn(view, locked.amount)
+    return RewardDecided(height, locked.miner, locked.amount, is_paid)
+
+
+def _get_source(scope: BlockScope, view: StateView, locked: LockedReward) -> Contribution | None:
+    """Return the contribution that a locked reward's ticket says it came from."""
+    key = ContributionKey(locked.miner, locked.ticket.index)
+    return view.get(contribution_key(scope.context.task_id, locked.ticket.round, key))
 
 
 def _is_earned(scope: BlockScope, view: StateView, locked: LockedReward) -> bool:
     context, ticket = scope.context, locked.ticket
-    state = get_task_state(context, view)
-    key = ContributionKey(locked.miner, ticket.index)
-    contribution = view.get(contribution_key(context.task_id, state.round, key))
+    contribution = _get_source(scope, view, locked)
     if contribution is None or contribution.status is not ContributionStatus.SETTLED:
         return False
     if contribution.anchor_height != ticket.anchor_height:
         return False
     sidecar = scope.content.get_sidecar(contribution.sidecar_hash)
+    checkpoint_root = get_round_start(context, view, ticket.round).checkpoint_root
     try:
-        roots = scope.learning.compute_operand_roots(
-            context.task, state.checkpoint_root, sidecar, ticket.step, ticket.op
-        )
+        roots = scope.learning.compute_operand_roots(context.task, checkpoint_root, sidecar, ticket.step, ticket.op)
     except InvalidProof:
         return False
     return roots == (ticket.root_a, ticket.root_b)
@@ -75,18 +111,37 @@ def apply_payout(
     """
     state = get_task_state(context, view)
     macs_total = sum(contribution.macs for _, contribution in settled)
-    events: list[Event] = []
+    events: list[ContributionChanged] = []
     for key, contribution in settled:
         reward = compute_payment(state.price, state.pot, contribution.macs, macs_total)
-        paid = replace(contribution, deposit=0, reward=reward)
-        view.put(contribution_key(context.task_id, state.round, key), paid)
-        apply_credit(view, key.miner, contribution.deposit + reward)
-        apply_mint(view, context.task_id, key.miner, contribution.macs)
-        miner = view.get_existing(miner_key(key.miner))
-        view.put(miner_key(key.miner), replace(miner, settled_segments=miner.settled_segments + 1))
-        events.append(ContributionChanged(state.round, key, ContributionStatus.SETTLED, reward))
+        events.append(_apply_settled(context, view, state.round, (key, contribution), reward))
     apply_waiting(view, context.task_id)
-    pot = state.pot - sum(event.amount for event in events if isinstance(event, ContributionChanged))
+    pot = state.pot - sum(event.amount for event in events)
     price = compute_next_price(state.price, state.pot, macs_total)
     view.put(task_key(context.task_id), replace(state, pot=pot, price=price))
     return tuple(events)
+
+
+def apply_late_payout(scope: BlockScope, view: StateView, round_number: int, key: ContributionKey) -> Event:
+    """Pay a segment that was held and is settled now, as if it were alone in the running round; the price stays."""
+    context, state = scope.context, get_task_state(scope.context, view)
+    contribution = view.get_existing(contribution_key(context.task_id, round_number, key))
+    reward = compute_payment(state.price, state.pot, contribution.macs, contribution.macs)
+    event = _apply_settled(context, view, round_number, (key, contribution), reward)
+    apply_waiting(view, context.task_id)
+    settled = state.settled_contributions + 1
+    view.put(task_key(context.task_id), replace(state, pot=state.pot - reward, settled_contributions=settled))
+    return event
+
+
+def _apply_settled(
+    context: LedgerContext, view: StateView, round_number: int, entry: tuple[ContributionKey, Contribution], reward: int
+) -> ContributionChanged:
+    """Give a settled segment's miner its deposit, `reward` atoms of the pot, and a share unit for each MAC."""
+    key, contribution = entry
+    view.put(contribution_key(context.task_id, round_number, key), replace(contribution, deposit=0, reward=reward))
+    apply_credit(view, key.miner, contribution.deposit + reward)
+    apply_mint(view, context.task_id, key.miner, contribution.macs)
+    miner = view.get_existing(miner_key(key.miner))
+    view.put(miner_key(key.miner), replace(miner, settled_segments=miner.settled_segments + 1))
+    return ContributionChanged(round_number, key, ContributionStatus.SETTLED, reward)

@@ -1,18 +1,16 @@
-"""The end of a round: proven contributions are re-executed, honest ones settle into a new checkpoint, the next begins.
+"""The end of a round: proven contributions that nobody disputes settle into a new checkpoint, and the next begins.
 
-Every validator does this itself for now. It knows the order of the steps; amounts stand in `rewards`, training behind
-the learning engine.
+The checkpoint waits for no dispute: what is still disputed is held, and paid later if it is cleared. It knows the order
+of the steps; amounts stand in `rewards`, training behind the learning engine.
 """
 
 from dataclasses import replace
 
-from chain.ledger.accounts import apply_burn
 from chain.ledger.context import (
     BlockScope,
     ContributionChanged,
     Event,
     RoundEnded,
-    get_segment_context,
     get_task_state,
 )
 from chain.ledger.contributions import iter_contributions
@@ -32,38 +30,36 @@ def apply_round_end(scope: BlockScope, view: StateView) -> tuple[Event, ...]:
     context, state = scope.context, get_task_state(scope.context, view)
     if scope.draft.height < state.start_height + context.parameters.round_blocks:
         return ()
-    settled, slashings = _apply_executions(scope, view, state)
+    settled, held = _apply_outcomes(scope, view, state)
     payouts = apply_payout(context, view, settled)
     # Locked rewards look at the statuses just written and at the old checkpoint, so they come before the next round.
     rewards = apply_locked_rewards(scope, view)
     settlement = _compute_settlement(scope, state, settled)
     contributors = tuple(key for key, _ in settled)
     _apply_next_round(scope, view, settlement, len(settled))
-    return (*slashings, *payouts, *rewards, RoundEnded(state.round, settlement, contributors))
+    return (*held, *payouts, *rewards, RoundEnded(state.round, settlement, contributors))
 
 
-def _apply_executions(
+def _apply_outcomes(
     scope: BlockScope, view: StateView, state: TaskState
 ) -> tuple[tuple[Entry, ...], tuple[Event, ...]]:
+    """Settle what was proven; hold what is still under dispute. Return what settled, and what else happened."""
     context = scope.context
     settled: list[Entry] = []
-    slashings: list[Event] = []
+    held: list[Event] = []
     for key, contribution in tuple(iter_contributions(context, view, state)):
         if contribution.status is not ContributionStatus.PROVEN:
             continue
-        sidecar = scope.content.get_sidecar(contribution.sidecar_hash)
-        segment = get_segment_context(contribution, state)
-        is_honest = scope.learning.is_segment_honest(context.task, segment, sidecar)
-        event = ContributionEvent.EXECUTION_AGREED if is_honest else ContributionEvent.EXECUTION_DIFFERED
-        after = replace(contribution, status_code=int(compute_next_status(contribution.status, event)))
-        if is_honest:
-            settled.append((key, after))
-        else:
-            apply_burn(view, contribution.deposit)
-            slashings.append(ContributionChanged(state.round, key, ContributionStatus.SLASHED, contribution.deposit))
-            after = replace(after, deposit=0)
+        is_disputed = contribution.disputes > 0
+        event = ContributionEvent.ROUND_ENDED_IN_DISPUTE if is_disputed else ContributionEvent.ROUND_ENDED
+        following = compute_next_status(contribution.status, event)
+        after = replace(contribution, status_code=int(following))
         view.put(contribution_key(context.task_id, state.round, key), after)
-    return tuple(settled), tuple(slashings)
+        if is_disputed:
+            held.append(ContributionChanged(state.round, key, following, 0))
+        else:
+            settled.append((key, after))
+    return tuple(settled), tuple(held)
 
 
 def _compute_settlement(scope: BlockScope, state: TaskState, settled: tuple[Entry, ...]) -> Settlement | None:

@@ -9,13 +9,14 @@ from chain.ledger.economy_records import Model
 from chain.ledger.keys import (
     ACCOUNT_PREFIX,
     CONTRIBUTION_PREFIX,
+    DISPUTE_PREFIX,
     LOCKED_REWARD_PREFIX,
     MINER_PREFIX,
     MODEL_PREFIX,
     SUPPLY_KEY,
     TASK_PREFIX,
 )
-from chain.ledger.records import Account, Contribution, LockedReward, Miner, TaskState
+from chain.ledger.records import Account, Contribution, Dispute, LockedReward, Miner, TaskState
 from chain.state.view import StateView
 
 
@@ -50,7 +51,8 @@ def compute_holdings(view: StateView) -> Holdings:
     supply = view.get_existing(SUPPLY_KEY)
     return Holdings(
         balances=sum(account.balance for _, account in view.iter_records(ACCOUNT_PREFIX, Account)),
-        deposits=sum(entry.deposit for _, entry in view.iter_records(CONTRIBUTION_PREFIX, Contribution)),
+        deposits=sum(entry.deposit for _, entry in view.iter_records(CONTRIBUTION_PREFIX, Contribution))
+        + sum(dispute.deposit for _, dispute in view.iter_records(DISPUTE_PREFIX, Dispute)),
         bonds=sum(miner.bond for _, miner in view.iter_records(MINER_PREFIX, Miner)),
         locked=sum(reward.amount for _, reward in view.iter_records(LOCKED_REWARD_PREFIX, LockedReward)),
         pot=sum(task.pot for _, task in view.iter_records(TASK_PREFIX, TaskState)),

@@ -6,12 +6,14 @@ node that has seen a transaction in its pool need not check it again. It knows n
 
 from collections.abc import Callable, Sequence
 
+from chain.dispute import AnswerDispute, DisputeContribution
 from chain.errors import InvalidTransaction
 from chain.genesis import Parameters
 from chain.ledger.accounts import apply_credit, get_account, validate_balance
 from chain.ledger.bonds import apply_post_bond, apply_report, apply_withdraw_bond
 from chain.ledger.context import BlockScope, Event, LedgerContext
 from chain.ledger.contributions import apply_commit, apply_prove
+from chain.ledger.disputes import apply_answer, apply_dispute
 from chain.ledger.economy import apply_economy_action, compute_economy_cost, validate_economy_action
 from chain.ledger.keys import account_key
 from chain.ledger.records import Account
@@ -78,7 +80,9 @@ def compute_cost(body: TransactionBody, parameters: Parameters) -> int:
             return body.fee + parameters.deposit
         case PostBond(amount=amount):
             return body.fee + amount
-        case ProveContribution() | ReportEquivocation() | WithdrawBond():
+        case DisputeContribution(deposit=deposit):
+            return body.fee + deposit
+        case ProveContribution() | ReportEquivocation() | WithdrawBond() | AnswerDispute():
             return body.fee
         case _ as action:
             return body.fee + compute_economy_cost(action)
@@ -102,6 +106,10 @@ def apply_transaction(scope: BlockScope, view: StateView, transaction: Transacti
             return apply_commit(scope, view, body.sender, commit)
         case ProveContribution() as prove:
             return apply_prove(scope, view, body.sender, prove)
+        case DisputeContribution() as dispute:
+            return apply_dispute(scope, view, body.sender, dispute)
+        case AnswerDispute() as answer:
+            return apply_answer(scope, view, body.sender, answer)
         case ReportEquivocation() as report:
             return apply_report(scope, view, report)
         case PostBond() as post:
@@ -127,6 +135,8 @@ def _validate_action(action: Action) -> None:
         case ReportEquivocation(recipient=recipient):
             _validate_recipient(recipient)
         case CommitContribution() | ProveContribution() | PostBond() | WithdrawBond():
+            pass
+        case DisputeContribution() | AnswerDispute():
             pass
         case _:
             validate_economy_action(action)

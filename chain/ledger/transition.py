@@ -1,8 +1,7 @@
 """The life of a contribution: one table from (status, event) to the next status.
 
-It knows no amount and no height; what an event costs or pays stands with the code that raises it. Assigned audits and
-disputes will enter between PROVEN and SETTLED: today every validator re-executes, so that re-execution is the one event
-that leads on from PROVEN.
+It knows no amount and no height; what an event costs or pays stands with the code that raises it. Whoever executes a
+segment again and finds another result disputes it; what nobody has disputed when its round ends is settled.
 """
 
 from enum import IntEnum, StrEnum, auto
@@ -19,6 +18,8 @@ class ContributionStatus(IntEnum):
     SETTLED = 3
     SLASHED = 4
     EXPIRED = 5
+    HELD = 6
+    """Proven, but under dispute when its round ended: it enters no checkpoint, and is paid once it is cleared."""
 
 
 class ContributionEvent(StrEnum):
@@ -27,8 +28,10 @@ class ContributionEvent(StrEnum):
     CHALLENGE_DRAWN = auto()
     OPENINGS_VERIFIED = auto()
     PROOF_WINDOW_CLOSED = auto()
-    EXECUTION_AGREED = auto()
-    EXECUTION_DIFFERED = auto()
+    ROUND_ENDED = auto()
+    ROUND_ENDED_IN_DISPUTE = auto()
+    DISPUTES_REFUSED = auto()
+    DISPUTE_WON = auto()
 
 
 _S, _E = ContributionStatus, ContributionEvent
@@ -37,8 +40,13 @@ TRANSITIONS: dict[tuple[ContributionStatus, ContributionEvent], ContributionStat
     (_S.COMMITTED, _E.CHALLENGE_DRAWN): _S.CHALLENGED,
     (_S.CHALLENGED, _E.OPENINGS_VERIFIED): _S.PROVEN,
     (_S.CHALLENGED, _E.PROOF_WINDOW_CLOSED): _S.EXPIRED,
-    (_S.PROVEN, _E.EXECUTION_AGREED): _S.SETTLED,
-    (_S.PROVEN, _E.EXECUTION_DIFFERED): _S.SLASHED,
+    (_S.PROVEN, _E.ROUND_ENDED): _S.SETTLED,
+    (_S.PROVEN, _E.ROUND_ENDED_IN_DISPUTE): _S.HELD,
+    (_S.HELD, _E.DISPUTES_REFUSED): _S.SETTLED,
+    (_S.COMMITTED, _E.DISPUTE_WON): _S.SLASHED,
+    (_S.CHALLENGED, _E.DISPUTE_WON): _S.SLASHED,
+    (_S.PROVEN, _E.DISPUTE_WON): _S.SLASHED,
+    (_S.HELD, _E.DISPUTE_WON): _S.SLASHED,
 }
 
 
@@ -49,3 +57,12 @@ def compute_next_status(status: ContributionStatus, event: ContributionEvent) ->
         wanted = " or ".join(before.name for before, on in TRANSITIONS if on is event)
         raise InvalidTransaction("contribution-status", f"found {status.name} on {event}, expected {wanted}")
     return following
+
+
+def format_diagram() -> str:
+    """Return the table as a Mermaid state diagram, in the order in which it is written."""
+    arrows = [
+        f"    {before.name} --> {after.name}: {event.value.replace('_', ' ')}"
+        for (before, event), after in TRANSITIONS.items()
+    ]
+    return "\n".join(["stateDiagram-v2", f"    [*] --> {_S.COMMITTED.name}: commit", *arrows])

@@ -4,6 +4,7 @@ Policy of pools and of whoever assembles a block; no rule of consensus looks at 
 transfer weighs its bytes. What others cost beyond theirs stands in one table. It knows no fee and no state.
 """
 
+from chain.dispute import AnswerDispute, DisputeContribution
 from chain.transaction import (
     Action,
     BuyLicence,
@@ -42,6 +43,10 @@ EXTRA_WEIGHTS: dict[type[Action], int] = {
     # behind another of the same model; to a model without a parent it takes little more than a transfer.
     BuyLicence: 2_048,
     PayModel: 2_048,
+    # Four records are read and written; the miner has to answer, which weighs as itself.
+    DisputeContribution: 512,
+    # Up to 16,384 digests make a tree, or one op is checked; an answer's bytes count as bytes.
+    AnswerDispute: 1_024,
 }
 """Weight beyond the bytes of a transaction; a transfer of 144 bytes takes about 0.2 ms, so a unit stands for 1.4 µs."""
 

@@ -14,6 +14,7 @@ from chain.ticket import Ticket, TicketOpening
 from node.observability.journal import get_log
 from node.rpc import methods
 from node.rpc.client import NodeUnreachable, RemoteError, RpcClient
+from node.rpc.dispute_methods import SUBMIT_ANSWER, AnswerParams
 from node.rpc.registry import Params
 from node.rpc.views import WorkView, from_hex, to_hex
 
@@ -78,6 +79,10 @@ class NodeLink:
     def submit_openings(self, params: methods.OpeningsParams) -> str:
         """Hand in openings and return the transaction's hash, or "" when they were refused."""
         return self._try(lambda: self._client.call(methods.SUBMIT_OPENINGS, params))
+
+    def submit_answer(self, params: AnswerParams) -> str:
+        """Hand in an answer and return the transaction's hash, or "" when it was refused."""
+        return self._try(lambda: self._client.call(SUBMIT_ANSWER, params))
 
     def report_rates(self, tickets: int, macs: int) -> None:
         """Tell the node what mining does a second."""

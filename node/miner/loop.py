@@ -8,9 +8,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from chain.codec import encode
+from chain.codec import decode, encode
 from chain.errors import InvalidProof
 from chain.genesis import Genesis, compute_chain_id, compute_segment_seed
+from chain.ledger.learning import Leaf
+from chain.ledger.records import Dispute
 from chain.primitives import Hash
 from chain.ticket import Ticket
 from consensus.ticket import Draw, compute_thresholds, compute_ticket_seed, open_ticket
@@ -20,6 +22,7 @@ from ml.lottery import Lottery
 from ml.noise import I32, FoundTicket
 from ml.segment import Runner
 from node.addresses import parse_address
+from node.demands import make_answer
 from node.learning import Task
 from node.miner.link import NodeLink, get_parent_hash
 from node.miner.plan import RoundPosition, SegmentPlan, is_commit_open, is_live, plan_segments
@@ -27,12 +30,14 @@ from node.miner.sabotage import forge_delta
 from node.miner.segment import MatmulOperands, TrainedSegment, open_segment, train_segment
 from node.observability.journal import get_log
 from node.rpc.client import NodeUnreachable, RemoteError
+from node.rpc.dispute_methods import AnswerParams
 from node.rpc.methods import OpeningsParams, SegmentParams
-from node.rpc.views import ContributionView, WorkView, from_hex, to_hex
+from node.rpc.views import ContributionView, DemandView, WorkView, from_hex, to_hex
 
 log = get_log("miner")
 
 RATE_SPAN_S = 2.0
+DISPUTE_BYTES_MAX = 256
 
 
 @dataclass(slots=True)
@@ -65,6 +70,7 @@ class MinerLoop:
         self._chain_id = compute_chain_id(tools.genesis)
         self._segments: dict[int, TrainedSegment] = {}
         self._opened: set[tuple[int, int]] = set()
+        self._answered: set[tuple[int, int, str, str]] = set()
         self._tally = Tally()
         self._won = ""
         """Hash of the last parent under which a ticket of ours was taken."""
@@ -105,6 +111,8 @@ class MinerLoop:
         for info in work.contributions:
             if info.status == "challenged" and (info.round, info.index) not in self._opened:
                 self._open(work, info)
+        for demand in work.demands:
+            self._answer(work, demand)
 
     def _train(self, work: WorkView, plan: SegmentPlan) -> TrainedSegment:
         beacon = next(anchor.beacon for anchor in work.anchors if anchor.height == plan.anchor_height)
@@ -179,6 +187,26 @@ class MinerLoop:
         if self._link.submit_openings(params):
             log.info("segment opened", round=info.round, index=info.index, places=len(openings))
 
+    def _answer(self, work: WorkView, demand: DemandView) -> None:
+        view, asked = demand.dispute, _name_demand(demand)
+        if asked in self._answered:
+            return
+        self._answered.add(asked)
+        names = {"round": view.round, "index": view.index, "demand": view.demand}
+        if self._tools.is_sabotaging:
+            log.warning("a forged segment cannot be shown", **names)
+            return
+        task, seed = self._tools.task, from_hex(demand.seed)
+        checkpoint = decode_checkpoint(task.program, self._link.get_checkpoint(view.round))
+        runner = Runner(task.program, self._tools.backend, task.dataset, seed, checkpoint)
+        held = self._segments.get(view.index)
+        states = held.snapshots.states if held is not None and held.seed == seed else None
+        dispute = decode(Dispute, view.record, DISPUTE_BYTES_MAX)
+        answer = make_answer(runner, (Leaf(dispute.step, dispute.op), dispute.demand), states)
+        params = AnswerParams(work.task.task, view.round, view.index, view.challenger, answer)
+        if self._link.submit_answer(params):
+            log.info("demand answered", **names)
+
     def _mine(self, work: WorkView) -> bool:
         """Look for a ticket under the work's parent, lap after lap; False when no segment is live."""
         window = self._tools.genesis.parameters.anchor_window
@@ -202,7 +230,8 @@ class MinerLoop:
         if newest is None or newest.parent.hash != work.parent.hash:
             return True
         asked = {(c.round, c.index) for c in newest.contributions if c.status == "challenged"}
-        return bool(asked - self._opened)
+        demanded = {_name_demand(demand) for demand in newest.demands}
+        return bool(asked - self._opened or demanded - self._answered)
 
     def _submit(self, work: WorkView, plan: SegmentPlan, matmul: MatmulOperands, found: FoundTicket) -> None:
         place = matmul.place
@@ -243,6 +272,12 @@ class MinerLoop:
             span_ms = int((now_s - tally.since_s) * 1000)
             self._link.report_rates(tally.tickets * 1000 // span_ms, tally.macs * 1000 // span_ms)
             self._tally = Tally()
+
+
+def _name_demand(demand: DemandView) -> tuple[int, int, str, str]:
+    """Return what tells a demand from all others: a dispute demands each kind of thing once."""
+    view = demand.dispute
+    return view.round, view.index, view.challenger, view.demand
 
 
 def _iter_laps(live: list[TrainedSegment]) -> Iterator[tuple[TrainedSegment, MatmulOperands]]:

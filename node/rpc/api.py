@@ -13,7 +13,7 @@ from chain.block import Block
 from chain.errors import MathesisError
 from chain.genesis import Genesis
 from chain.header import Header
-from chain.ledger.records import Miner
+from chain.ledger.records import Dispute, DisputeKey, Miner
 from chain.primitives import Hash, PublicKey
 from chain.state.view import StateKey
 from chain.ticket import Ticket, TicketOpening
@@ -129,6 +129,7 @@ class ContributionInfo:
     challenge: Hash | None
     deposit: int
     reward: int
+    disputes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +202,21 @@ class Anchor:
 
 
 @dataclass(frozen=True, slots=True)
+class DemandInfo:
+    """What a challenger demands of a segment, where it started from, and the last block that may hold the answer."""
+
+    key: DisputeKey
+    seed: Hash
+    dispute: Dispute
+
+
+@dataclass(frozen=True, slots=True)
 class MinerWork:
     """All that a miner needs to train and to look for tickets on the head.
 
     `target` is the next block's. `anchors` are those a new segment may take, newest last. `contributions` are the
     node's own of the running round. `next_index` is the first free index, None when the round takes no more of them.
+    `demands` are those that segments of the node's own have to answer, of this round or an earlier one.
     """
 
     parent: Header
@@ -216,6 +227,7 @@ class MinerWork:
     anchors: tuple[Anchor, ...]
     contributions: tuple[ContributionInfo, ...]
     next_index: int | None
+    demands: tuple[DemandInfo, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +251,17 @@ class OpeningsSubmission:
     round: int
     index: int
     openings: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSubmission:
+    """What a challenger demanded of a segment."""
+
+    task: Hash
+    round: int
+    index: int
+    challenger: PublicKey
+    answer: bytes
 
 
 class TicketOutcome(Enum):
@@ -356,6 +379,14 @@ class NodeApi(Protocol):
 
     async def submit_openings(self, openings: OpeningsSubmission) -> Hash:
         """Sign and send openings; raises InvalidTransaction or InvalidProof."""
+        ...
+
+    async def submit_answer(self, answer: AnswerSubmission) -> Hash:
+        """Sign and send an answer in a dispute; raises InvalidTransaction."""
+        ...
+
+    def get_disputes(self) -> tuple[tuple[DisputeKey, Dispute], ...]:
+        """Return the open disputes by deadline."""
         ...
 
     def report_rates(self, rates: MinerRates) -> None:

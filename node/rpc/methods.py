@@ -30,6 +30,7 @@ from node.rpc.api import (
     SegmentSubmission,
 )
 from node.rpc.arguments import parse_account
+from node.rpc.dispute_methods import DISPUTE_METHODS
 from node.rpc.economy_methods import ECONOMY_METHODS
 from node.rpc.errors import ErrorCode, ErrorData, RpcError, not_found
 from node.rpc.registry import Method, Params, Registry, make_openrpc
@@ -376,6 +377,7 @@ def make_registry() -> Registry:
             SUBMIT_TICKET,
             SUBMIT_SEGMENT,
             SUBMIT_OPENINGS,
+            *DISPUTE_METHODS,
             REPORT_RATES,
         )
     )

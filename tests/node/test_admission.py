@@ -41,7 +41,7 @@ async def follower(live: LiveNode, tmp_path: Path) -> AsyncIterator[tuple[Chain,
     parts = live.node.parts
     with open_block_store(tmp_path / "database") as store:
         chain = Chain(store, BlobStore(tmp_path / "blobs"), parts.chain.header_context)
-        verify = make_ticket_verifier(chain.header_context, live.node.validator.parts.learning._task)  # type: ignore[attr-defined]
+        verify = make_ticket_verifier(chain.header_context, live.node.validator.parts.learning._task)
         yield chain, make_importer(chain, parts.learning, parts.get_time_ms, verify)
 
 

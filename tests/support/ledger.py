@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from chain.block import Block, compute_transactions_root
 from chain.codec import encode
+from chain.dispute import AnswerDispute, Demand, DemandDigests, DemandOpening, DisputeContribution
 from chain.errors import InvalidProof, InvalidTransaction, MissingData
 from chain.genesis import Allocation, Genesis, Parameters, TaskSpec, compute_segment_seed
 from chain.hashing import tagged_hash
@@ -18,9 +19,9 @@ from chain.ledger.apply import apply_block, assemble_block, execute_block
 from chain.ledger.bonds import make_report
 from chain.ledger.context import BlockDraft, BlockEffects, get_task_state, make_context
 from chain.ledger.genesis_state import compute_genesis_beacon, make_genesis_state
-from chain.ledger.keys import beacon_key, contribution_key
-from chain.ledger.learning import SegmentContext, Settlement
-from chain.ledger.records import Account, Contribution, ContributionKey, TaskState
+from chain.ledger.keys import beacon_key, contribution_key, dispute_key
+from chain.ledger.learning import Leaf, SegmentContext, Settlement
+from chain.ledger.records import Account, Contribution, ContributionKey, Dispute, DisputeKey, TaskState
 from chain.ledger.supply import compute_holdings
 from chain.ledger.transactions import verify_signatures
 from chain.packed import pack_block, pack_transactions
@@ -74,7 +75,7 @@ class HashTraining:
     """Training in which a segment's trace is a digest of its seed and checkpoint."""
 
     def make_sidecar(self, segment: SegmentContext, flaw: bytes = b"") -> Sidecar:
-        """Return an honest segment's block data; a `flaw` passes spot checks and fails execution."""
+        """Return an honest segment's block data; a `flaw` passes spot checks and shows in a dispute."""
         return Sidecar(tagged_hash("test.output", segment.seed, segment.checkpoint_root) + flaw, segment.seed[:8])
 
     def make_openings(self, segment: SegmentContext, challenge: Hash) -> tuple[bytes, ...]:
@@ -100,8 +101,24 @@ class HashTraining:
         if sidecar.output_roots[:32] != self.make_sidecar(segment).output_roots:
             raise InvalidProof("opening-op", "found another output, expected the segment's")
 
-    def is_segment_honest(self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar) -> bool:
-        return sidecar == self.make_sidecar(segment)
+    def validate_demand(self, task: TaskSpec, leaf: Leaf, demand: Demand) -> None:
+        if leaf.step >= STEPS:
+            raise InvalidTransaction("demand-step", f"found step {leaf.step}, expected one below {STEPS}")
+
+    def make_answer(self, sidecar: Sidecar, demanded: tuple[Leaf, Demand]) -> bytes:
+        """Return what whoever committed to `sidecar` can show of it."""
+        leaf, demand = demanded
+        place = leaf.step.to_bytes(4, "little") + leaf.op.to_bytes(2, "little")
+        return tagged_hash("test.answer", sidecar.output_roots, place, type(demand).__name__.encode(), encode(demand))
+
+    def verify_answer(
+        self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar, demanded: tuple[Leaf, Demand], answer: bytes
+    ) -> None:
+        if answer != self.make_answer(sidecar, demanded):
+            raise InvalidProof("answer", "found other bytes, expected what was committed to")
+        # A flaw shows wherever it is looked for.
+        if isinstance(demanded[1], DemandOpening) and sidecar != self.make_sidecar(segment):
+            raise InvalidProof("op-test", "found another output, expected the segment's")
 
     def settle(self, task: TaskSpec, checkpoint_root: Hash, sidecars: tuple[Sidecar, ...]) -> Settlement:
         deltas = [sidecar.delta for sidecar in sidecars]
@@ -198,6 +215,37 @@ class LedgerChain:
         segment = SegmentContext(contribution.seed, self.task.checkpoint_root)
         openings = self.training.make_openings(segment, contribution.challenge)
         return ProveContribution(self.context.task_id, self.task.round, index, openings)
+
+    def demand(
+        self, miner: SigningKey, demand: Demand | None = None, index: int = 0, deposit: int | None = None
+    ) -> DisputeContribution:
+        """Return a demand of the op 1 of step 3 of a segment of the running round, the first one by default."""
+        return DisputeContribution(
+            task=self.context.task_id,
+            round=self.task.round,
+            miner=miner.public_key,
+            index=index,
+            step=3,
+            op=1,
+            demand=DemandDigests(0) if demand is None else demand,
+            deposit=self.context.parameters.deposit if deposit is None else deposit,
+        )
+
+    def dispute(
+        self, miner: SigningKey, challenger: SigningKey, index: int = 0, round_number: int | None = None
+    ) -> Dispute | None:
+        number = self.task.round if round_number is None else round_number
+        key = DisputeKey(number, miner.public_key, index, challenger.public_key)
+        return self.view.get(dispute_key(self.context.task_id, key))
+
+    def answer(self, miner: SigningKey, challenger: SigningKey, round_number: int | None = None) -> AnswerDispute:
+        """Return what answers a challenger's demand of the segment 0 that `miner` committed."""
+        number = self.task.round if round_number is None else round_number
+        dispute = self.dispute(miner, challenger, 0, number)
+        assert dispute is not None
+        sidecar = self.content.get_sidecar(self.contribution(miner, 0, number).sidecar_hash)
+        shown = self.training.make_answer(sidecar, (Leaf(dispute.step, dispute.op), dispute.demand))
+        return AnswerDispute(self.context.task_id, number, 0, challenger.public_key, shown)
 
     def ticket(self, key: SigningKey, index: int = 0, anchor: int | None = None) -> Ticket:
         anchored = self.task.start_height if anchor is None else anchor

@@ -49,6 +49,7 @@ COMMITTED = Contribution(
     deposit=0,
     macs=0,
     reward=0,
+    disputes=0,
 )
 
 IsBad = Callable[[Hash], bool]

@@ -186,12 +186,14 @@ def test_a_flawed_segment_that_passes_its_openings_is_slashed_and_unpaid() -> No
     chain.mine(chain.sign(BOB, chain.commit(BOB, sidecar=flawed)), chain.sign(CAROL, chain.commit(CAROL)))
     chain.mine_to(3)
     chain.mine(*(chain.sign(key, chain.prove(key)) for key in (BOB, CAROL)))
+    chain.mine(chain.sign(DAVE, chain.demand(BOB)))
     before = chain.view.get_existing(SUPPLY_KEY).burned
     chain.mine_to(9, miner=CAROL)
     slashed = chain.contribution(BOB, round_number=0)
     assert (slashed.status, slashed.deposit, slashed.reward) == (S.SLASHED, 0, 0)
     assert chain.account(BOB).balance == FUNDS - DEPOSIT
-    assert burned(chain) - before >= DEPOSIT
+    assert chain.account(DAVE).balance == FUNDS + DEPOSIT // 2
+    assert burned(chain) - before >= DEPOSIT - DEPOSIT // 2
     assert chain.task.heldout_correct == 1, "only Carol's delta settled"
 
 

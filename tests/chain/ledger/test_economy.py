@@ -157,7 +157,7 @@ def test_threat_36_no_units_for_work_that_was_not_verified() -> None:
     flawed = chain.training.make_sidecar(chain.segment(BOB), flaw=bytes(32))
     chain.mine(chain.sign(BOB, chain.commit(BOB, sidecar=flawed)), chain.sign(CAROL, chain.commit(CAROL)))
     chain.mine_to(3)
-    chain.mine(chain.sign(BOB, chain.prove(BOB)))
+    chain.mine(chain.sign(BOB, chain.prove(BOB)), chain.sign(DAVE, chain.demand(BOB)))
     chain.mine_to(9)
     assert get_model(chain, chain.context.task_id).units == 0
     for key in (BOB, CAROL):

@@ -109,7 +109,7 @@ def test_a_slashed_segment_unlocks_nothing_though_its_trace_shows_the_ticket() -
     ticket = replace(chain.ticket(BOB), root_a=root_a, root_b=root_b)
     chain.mine(chain.sign(BOB, chain.commit(BOB, sidecar=flawed)), miner=BOB, ticket=ticket)
     chain.mine_to(3, miner=BOB)
-    chain.mine(chain.sign(BOB, chain.prove(BOB)), miner=BOB)
+    chain.mine(chain.sign(BOB, chain.prove(BOB)), chain.sign(DAVE, chain.demand(BOB)), miner=BOB)
     chain.mine_to(8, miner=BOB)
     assert not any(reward.is_paid for reward in decided(chain.mine(miner=BOB).events))
     assert chain.account(BOB).balance == FUNDS - PARAMETERS.deposit

@@ -1,0 +1,218 @@
+"""Disputes: a challenger makes a segment's miner show what it committed to, until an op holds or the miner is silent.
+
+The state holds, for each contribution and challenger, what was demanded last, whose turn it is and until when. Only the
+miner ever shows anything, and what an honest segment gives always passes, so a challenger can make an honest miner
+work, at the cost of its deposit, and never lose. Anybody may challenge, side by side: a dispute that is meant to fail
+shields nothing. It knows no tensor; how much is paid stands here, when a round ends in `rounds`.
+"""
+
+from dataclasses import replace
+
+from chain.dispute import AnswerDispute, Demand, DemandDigests, DemandOpening, DemandStrip, DisputeContribution
+from chain.errors import InvalidProof, InvalidTransaction
+from chain.ledger.accounts import apply_burn, apply_credit, apply_debit
+from chain.ledger.context import (
+    BlockScope,
+    ContributionChanged,
+    DisputeDecided,
+    DisputeMoved,
+    DisputeOutcome,
+    Event,
+    get_round_start,
+    get_segment_context,
+    get_task_state,
+)
+from chain.ledger.keys import contribution_key, dispute_key, due_disputes_key
+from chain.ledger.learning import Leaf
+from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey, DueDisputes
+from chain.ledger.rewards import apply_held_rewards, apply_late_payout
+from chain.ledger.transition import TRANSITIONS, ContributionEvent, ContributionStatus, compute_next_status
+from chain.primitives import PublicKey
+from chain.state.view import StateView
+
+WINNER_PERCENT = 50
+"""Of what a dispute's loser had locked: to the winner. The rest burns, so that losing to oneself costs half."""
+
+BEGUN_PER_BLOCK_MAX = 256
+"""Disputes that one block may begin: three windows of them, all moving at once, fit the record of one height."""
+
+_ORDER: tuple[type[Demand], ...] = (DemandDigests, DemandStrip, DemandOpening)
+"""Demands come in this order, each at most once; any may be left out. So a dispute has at most three exchanges."""
+
+_LIVE = frozenset(before for before, event in TRANSITIONS if event is ContributionEvent.DISPUTE_WON)
+
+
+def apply_dispute(
+    scope: BlockScope, view: StateView, challenger: PublicKey, action: DisputeContribution
+) -> tuple[Event, ...]:
+    """Begin a dispute or go on with one; raises InvalidTransaction."""
+    key = DisputeKey(action.round, action.miner, action.index, challenger)
+    contribution = _get_contribution(scope, view, action.task, key)
+    before = view.get(dispute_key(action.task, key))
+    if before is None:
+        _validate_beginning(scope, view, contribution, action)
+        _put_contribution(scope, view, key, replace(contribution, disputes=contribution.disputes + 1))
+        apply_debit(view, challenger, action.deposit)
+    else:
+        _validate_next(contribution, before, action)
+    scope.learning.validate_demand(scope.context.task, Leaf(action.step, action.op), action.demand)
+    deposit = action.deposit if before is None else before.deposit
+    return _apply_turn(scope, view, key, Dispute(action.step, action.op, action.demand, 0, 0, deposit))
+
+
+def apply_answer(scope: BlockScope, view: StateView, miner: PublicKey, action: AnswerDispute) -> tuple[Event, ...]:
+    """Take what was demanded of a segment; raises InvalidTransaction, MissingData."""
+    key = DisputeKey(action.round, miner, action.index, action.challenger)
+    contribution = _get_contribution(scope, view, action.task, key)
+    dispute = view.get(dispute_key(action.task, key))
+    if dispute is None:
+        raise InvalidTransaction("dispute-unknown", f"found no dispute of {action.challenger.hex()}, expected one")
+    _validate_live(contribution)
+    if dispute.is_answered:
+        raise InvalidTransaction("dispute-turn", "found an answer, expected the challenger's next demand")
+    context, leaf = scope.context, Leaf(dispute.step, dispute.op)
+    segment = get_segment_context(contribution, get_round_start(context, view, key.round).checkpoint_root)
+    sidecar = scope.content.get_sidecar(contribution.sidecar_hash)
+    try:
+        scope.learning.verify_answer(context.task, segment, sidecar, (leaf, dispute.demand), action.answer)
+    except InvalidProof as error:
+        raise InvalidTransaction(error.rule, f"an answer is refused: {error}") from error
+    if isinstance(dispute.demand, DemandOpening):
+        return _apply_refused(scope, view, key, dispute)
+    return _apply_turn(scope, view, key, replace(dispute, is_answered=1))
+
+
+def apply_due_disputes(scope: BlockScope, view: StateView) -> tuple[Event, ...]:
+    """Decide the disputes in which nobody has moved up to this block."""
+    place = due_disputes_key(scope.draft.height)
+    due = view.get(place)
+    if due is None:
+        return ()
+    view.delete(place)
+    events: list[Event] = []
+    for key in due.keys:
+        dispute = view.get(dispute_key(scope.context.task_id, key))
+        if dispute is None or dispute.deadline != scope.draft.height:
+            continue
+        if _get_contribution(scope, view, scope.context.task_id, key).status not in _LIVE:
+            events += _apply_moot(scope, view, key, dispute)
+        elif dispute.is_answered:
+            events += _apply_refused(scope, view, key, dispute)
+        else:
+            events += _apply_won(scope, view, key, dispute)
+    return tuple(events)
+
+
+def _apply_turn(scope: BlockScope, view: StateView, key: DisputeKey, dispute: Dispute) -> tuple[Event, ...]:
+    """Give the turn to the other side, until a window from here."""
+    deadline = scope.draft.height + scope.context.parameters.dispute_window
+    moved = replace(dispute, deadline=deadline)
+    view.put(dispute_key(scope.context.task_id, key), moved)
+    place = due_disputes_key(deadline)
+    due = view.get(place) or DueDisputes(())
+    # Both sides may move in one block, and then set the same deadline twice.
+    if key not in due.keys:
+        view.put(place, DueDisputes((*due.keys, key)))
+    return (DisputeMoved(key, moved),)
+
+
+def _apply_won(scope: BlockScope, view: StateView, key: DisputeKey, dispute: Dispute) -> tuple[Event, ...]:
+    contribution = _end(scope, view, key)
+    paid, burned = _split(contribution.deposit)
+    apply_credit(view, key.challenger, dispute.deposit + paid)
+    apply_burn(view, burned)
+    following = compute_next_status(contribution.status, ContributionEvent.DISPUTE_WON)
+    _put_contribution(scope, view, key, replace(contribution, status_code=int(following), deposit=0))
+    named = ContributionKey(key.miner, key.index)
+    changed = ContributionChanged(key.round, named, following, contribution.deposit)
+    decided = DisputeDecided(key, DisputeOutcome.WON, paid, burned)
+    if contribution.status is not ContributionStatus.HELD:
+        return (decided, changed)
+    return (decided, changed, *apply_held_rewards(scope, view, key.round, named))
+
+
+def _apply_refused(scope: BlockScope, view: StateView, key: DisputeKey, dispute: Dispute) -> tuple[Event, ...]:
+    contribution = _end(scope, view, key)
+    paid, burned = _split(dispute.deposit)
+    apply_credit(view, key.miner, paid)
+    apply_burn(view, burned)
+    decided = DisputeDecided(key, DisputeOutcome.REFUSED, paid, burned)
+    if contribution.status is not ContributionStatus.HELD or contribution.disputes:
+        return (decided,)
+    following = compute_next_status(contribution.status, ContributionEvent.DISPUTES_REFUSED)
+    _put_contribution(scope, view, key, replace(contribution, status_code=int(following)))
+    named = ContributionKey(key.miner, key.index)
+    return (
+        decided,
+        apply_late_payout(scope, view, key.round, named),
+        *apply_held_rewards(scope, view, key.round, named),
+    )
+
+
+def _apply_moot(scope: BlockScope, view: StateView, key: DisputeKey, dispute: Dispute) -> tuple[Event, ...]:
+    _end(scope, view, key)
+    apply_credit(view, key.challenger, dispute.deposit)
+    return (DisputeDecided(key, DisputeOutcome.MOOT, 0, 0),)
+
+
+def _end(scope: BlockScope, view: StateView, key: DisputeKey) -> Contribution:
+    """Take a dispute out of the state and return its contribution without it."""
+    view.delete(dispute_key(scope.context.task_id, key))
+    before = _get_contribution(scope, view, scope.context.task_id, key)
+    after = replace(before, disputes=before.disputes - 1)
+    _put_contribution(scope, view, key, after)
+    return after
+
+
+def _split(deposit: int) -> tuple[int, int]:
+    paid = deposit * WINNER_PERCENT // 100
+    return paid, deposit - paid
+
+
+def _get_contribution(scope: BlockScope, view: StateView, task: bytes, key: DisputeKey) -> Contribution:
+    context = scope.context
+    if task != context.task_id:
+        raise InvalidTransaction("task", f"found task {task.hex()}, expected {context.task_id.hex()}")
+    found = view.get(contribution_key(context.task_id, key.round, ContributionKey(key.miner, key.index)))
+    if found is None:
+        message = f"found no contribution {key.index} of {key.miner.hex()} in round {key.round}, expected one"
+        raise InvalidTransaction("dispute-contribution", message)
+    return found
+
+
+def _put_contribution(scope: BlockScope, view: StateView, key: DisputeKey, contribution: Contribution) -> None:
+    named = ContributionKey(key.miner, key.index)
+    view.put(contribution_key(scope.context.task_id, key.round, named), contribution)
+
+
+def _validate_beginning(
+    scope: BlockScope, view: StateView, contribution: Contribution, action: DisputeContribution
+) -> None:
+    _validate_live(contribution)
+    running, deposit = get_task_state(scope.context, view).round, scope.context.parameters.deposit
+    if action.round != running:
+        raise InvalidTransaction("dispute-late", f"found a contribution of round {action.round}, expected {running}")
+    if action.deposit != deposit:
+        raise InvalidTransaction("dispute-deposit", f"found {action.deposit} atoms, expected {deposit}")
+    due = view.get(due_disputes_key(scope.draft.height + scope.context.parameters.dispute_window))
+    if due is not None and len(due.keys) >= BEGUN_PER_BLOCK_MAX:
+        raise InvalidTransaction("dispute-full", f"found {len(due.keys)} due with this one, the most there may be")
+
+
+def _validate_next(contribution: Contribution, before: Dispute, action: DisputeContribution) -> None:
+    _validate_live(contribution)
+    if not before.is_answered:
+        raise InvalidTransaction("dispute-turn", "found a demand, expected the miner's answer to the last one")
+    if (action.step, action.op) != (before.step, before.op):
+        message = f"found op {action.op} of step {action.step}, expected op {before.op} of step {before.step}"
+        raise InvalidTransaction("dispute-leaf", message)
+    if _ORDER.index(type(action.demand)) <= _ORDER.index(type(before.demand)):
+        found, last = type(action.demand).__name__, type(before.demand).__name__
+        raise InvalidTransaction("dispute-order", f"found {found} after {last}, expected a smaller thing")
+    if action.deposit:
+        raise InvalidTransaction("dispute-deposit", f"found {action.deposit} atoms, expected 0 after the first demand")
+
+
+def _validate_live(contribution: Contribution) -> None:
+    if contribution.status not in _LIVE:
+        raise InvalidTransaction("dispute-status", f"found {contribution.status.name}, expected one not decided yet")

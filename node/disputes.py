@@ -1,0 +1,44 @@
+"""Open disputes of the head's state, and the answers that were given in them: reads that auditor and queries share.
+
+Every open dispute stands among those due at its deadline, so the few heights ahead name them all. It decides nothing.
+"""
+
+from collections.abc import Iterator
+
+from chain.dispute import AnswerDispute
+from chain.ledger.keys import contribution_key, dispute_key, due_disputes_key
+from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey
+from chain.state.view import StateView
+from node.chain import Chain
+
+
+def iter_disputes(chain: Chain, view: StateView) -> Iterator[tuple[DisputeKey, Dispute]]:
+    """Yield the disputes that the head's state holds, by deadline and then in the order in which it was set."""
+    context, height = chain.ledger_context, chain.head.height
+    for deadline in range(height, height + context.parameters.dispute_window + 1):
+        due = view.get(due_disputes_key(deadline))
+        for key in () if due is None else due.keys:
+            dispute = view.get(dispute_key(context.task_id, key))
+            if dispute is not None and dispute.deadline == deadline:
+                yield key, dispute
+
+
+def get_contribution(chain: Chain, view: StateView, key: DisputeKey) -> Contribution:
+    """Return the contribution that a dispute is about."""
+    named = ContributionKey(key.miner, key.index)
+    return view.get_existing(contribution_key(chain.ledger_context.task_id, key.round, named))
+
+
+def find_answer(chain: Chain, key: DisputeKey) -> bytes | None:
+    """Return the newest answer in a dispute among the blocks that may hold one its challenger can still react to."""
+    head = chain.head
+    lowest = max(0, head.height - chain.parameters.dispute_window)
+    for height in range(head.height, lowest, -1):
+        block = chain.get_existing_block(head.get_ancestor(height).hash)
+        for transaction in reversed(block.transactions):
+            action = transaction.body.action
+            if not isinstance(action, AnswerDispute):
+                continue
+            if DisputeKey(action.round, transaction.body.sender, action.index, action.challenger) == key:
+                return action.answer
+    return None
