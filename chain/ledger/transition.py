@@ -60,9 +60,9 @@ def compute_next_status(status: ContributionStatus, event: ContributionEvent) ->
 
 
 def format_diagram() -> str:
-    """Return the table as a Mermaid state diagram, in the order in which it is written."""
+    """Return the table as a Mermaid state diagram, by status before and after."""
     arrows = [
         f"    {before.name} --> {after.name}: {event.value.replace('_', ' ')}"
-        for (before, event), after in TRANSITIONS.items()
+        for before, after, event in sorted((before, after, event) for (before, event), after in TRANSITIONS.items())
     ]
     return "\n".join(["stateDiagram-v2", f"    [*] --> {_S.COMMITTED.name}: commit", *arrows])

@@ -16,7 +16,8 @@ from node.rpc import methods
 from node.rpc.client import NodeUnreachable, RemoteError, RpcClient
 from node.rpc.dispute_methods import SUBMIT_ANSWER, AnswerParams
 from node.rpc.registry import Params
-from node.rpc.views import WorkView, from_hex, to_hex
+from node.rpc.views import from_hex, to_hex
+from node.rpc.work_views import WorkView
 
 log = get_log("miner")
 

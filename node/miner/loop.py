@@ -32,7 +32,8 @@ from node.observability.journal import get_log
 from node.rpc.client import NodeUnreachable, RemoteError
 from node.rpc.dispute_methods import AnswerParams
 from node.rpc.methods import OpeningsParams, SegmentParams
-from node.rpc.views import ContributionView, DemandView, WorkView, from_hex, to_hex
+from node.rpc.views import ContributionView, from_hex, to_hex
+from node.rpc.work_views import DemandView, WorkView
 
 log = get_log("miner")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from node.rpc import views
+from node.rpc import work_views
 from node.rpc.api import AnswerSubmission, NodeApi
 from node.rpc.arguments import parse_account
 from node.rpc.registry import AnyMethod, Method, Params
@@ -24,8 +24,8 @@ class AnswerParams(Params, frozen=True):
     answer: Record
 
 
-async def _list_disputes(api: NodeApi, _: Params) -> list[views.DisputeView]:
-    return [views.view_dispute(key, dispute) for key, dispute in api.get_disputes()]
+async def _list_disputes(api: NodeApi, _: Params) -> list[work_views.DisputeView]:
+    return [work_views.view_dispute(key, dispute) for key, dispute in api.get_disputes()]
 
 
 async def _submit_answer(api: NodeApi, params: AnswerParams) -> HashText:
@@ -35,7 +35,7 @@ async def _submit_answer(api: NodeApi, params: AnswerParams) -> HashText:
 
 
 LIST_DISPUTES = Method(
-    "contribution_disputes", "The open disputes, by deadline.", Params, list[views.DisputeView], _list_disputes
+    "contribution_disputes", "The open disputes, by deadline.", Params, list[work_views.DisputeView], _list_disputes
 )
 SUBMIT_ANSWER = Method(
     "miner_submitAnswer", "Answer a challenger's demand.", AnswerParams, str, _submit_answer, is_admin=True

@@ -19,7 +19,7 @@ from chain.transaction import TRANSACTION_BYTES_MAX
 from consensus.flyclient import SECURITY_BITS_MAX, STRETCH_MAX, Demand
 from consensus.header_proof import HeaderProof
 from consensus.sampling import compute_public_seed
-from node.rpc import state_views, views
+from node.rpc import state_views, views, work_views
 from node.rpc.api import (
     HEADERS_MAX,
     HEIGHTS_MAX,
@@ -242,8 +242,8 @@ async def _get_status(api: NodeApi, _: Params) -> views.StatusView:
     return views.view_status(api.get_status(), api.get_head(), api.get_genesis_hash(), api.get_task())
 
 
-async def _get_work(api: NodeApi, _: Params) -> views.WorkView:
-    return views.view_work(api.get_work())
+async def _get_work(api: NodeApi, _: Params) -> work_views.WorkView:
+    return work_views.view_work(api.get_work())
 
 
 async def _submit_ticket(api: NodeApi, params: TicketParams) -> str:
@@ -341,7 +341,7 @@ GET_PEERS = Method(
 )
 GET_STATUS = Method("node_status", "The node at a glance.", Params, views.StatusView, _get_status)
 DISCOVER = Method("rpc.discover", "This interface as an OpenRPC document.", Params, dict[str, object], _discover)
-GET_WORK = Method("miner_getWork", "What to train and mine on.", Params, views.WorkView, _get_work, is_admin=True)
+GET_WORK = Method("miner_getWork", "What to train and mine on.", Params, work_views.WorkView, _get_work, is_admin=True)
 SUBMIT_TICKET = Method("miner_submitTicket", "Make a block.", TicketParams, str, _submit_ticket, is_admin=True)
 SUBMIT_SEGMENT = Method("miner_submitSegment", "Commit a segment.", SegmentParams, str, _submit_segment, is_admin=True)
 SUBMIT_OPENINGS = Method(

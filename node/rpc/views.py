@@ -13,14 +13,12 @@ from chain.block import Block
 from chain.codec import encode
 from chain.errors import MathesisError
 from chain.header import Header, compute_header_hash
-from chain.ledger.records import Dispute, DisputeKey
 from chain.primitives import Hash
 from chain.transaction import Transaction, compute_transaction_hash
 from node.addresses import format_address
 from node.rpc.api import (
     CheckpointInfo,
     ContributionInfo,
-    MinerWork,
     PeerInfo,
     StatusInfo,
     SupplyInfo,
@@ -205,49 +203,6 @@ class StatusView(msgspec.Struct, frozen=True):
     rates: RatesView | None
 
 
-class AnchorView(msgspec.Struct, frozen=True):
-    """A height whose beacon may seed a segment."""
-
-    height: Natural
-    beacon: HashText
-
-
-class DisputeView(msgspec.Struct, frozen=True):
-    """An open dispute: who demands what of which op, whose turn it is, and the last block in which it may move."""
-
-    round: Natural
-    miner: Address
-    index: Natural
-    challenger: Address
-    step: Natural
-    op: Natural
-    demand: str
-    is_answered: bool
-    deadline: Natural
-    deposit: Amount
-    record: Record
-
-
-class DemandView(msgspec.Struct, frozen=True):
-    """What a challenger demands of a segment of the node's own, and the seed of that segment."""
-
-    dispute: DisputeView
-    seed: HashText
-
-
-class WorkView(msgspec.Struct, frozen=True):
-    """What a miner needs to train and to look for tickets on the head."""
-
-    parent: HeaderView
-    target: HashText
-    task: TaskView
-    miner: Address
-    anchors: list[AnchorView]
-    contributions: list[ContributionView]
-    next_index: Natural | None
-    demands: list[DemandView]
-
-
 def to_hex(data: bytes) -> str:
     """Return 0x-hex."""
     return f"0x{data.hex()}"
@@ -389,35 +344,4 @@ def view_status(info: StatusInfo, head: Header, genesis_hash: Hash, task: TaskIn
         task=view_task(task),
         supply=view_supply(info.supply),
         rates=None if info.rates is None else RatesView(info.rates.tickets, info.rates.macs),
-    )
-
-
-def view_dispute(key: DisputeKey, dispute: Dispute) -> DisputeView:
-    """Return an open dispute as JSON shows it; `record` is what the state holds."""
-    return DisputeView(
-        round=key.round,
-        miner=format_address(key.miner),
-        index=key.index,
-        challenger=format_address(key.challenger),
-        step=dispute.step,
-        op=dispute.op,
-        demand=type(dispute.demand).__name__,
-        is_answered=bool(dispute.is_answered),
-        deadline=dispute.deadline,
-        deposit=str(dispute.deposit),
-        record=encode(dispute),
-    )
-
-
-def view_work(work: MinerWork) -> WorkView:
-    """Return a miner's work as JSON shows it."""
-    return WorkView(
-        parent=view_header(work.parent),
-        target=to_hex(work.target.to_bytes(32, "big")),
-        task=view_task(work.task),
-        miner=format_address(work.miner),
-        anchors=[AnchorView(anchor.height, to_hex(anchor.beacon)) for anchor in work.anchors],
-        contributions=[view_contribution(info) for info in work.contributions],
-        next_index=work.next_index,
-        demands=[DemandView(view_dispute(info.key, info.dispute), to_hex(info.seed)) for info in work.demands],
     )

@@ -27,7 +27,8 @@ from node.options import Endpoint, NodeOptions
 from node.rpc.client import AsyncRpcClient
 from node.rpc.methods import GET_WORK, SUBMIT_TICKET, TicketParams
 from node.rpc.registry import Params
-from node.rpc.views import WorkView, from_hex
+from node.rpc.views import from_hex
+from node.rpc.work_views import WorkView
 from node.run import Node, make_node
 
 MINER, SECOND_MINER = (SigningKey(bytes([number]) * 32) for number in (0x11, 0x33))

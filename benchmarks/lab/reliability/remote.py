@@ -21,7 +21,8 @@ from node.options import LOOPBACK, Endpoint
 from node.rpc.client import RpcClient
 from node.rpc.methods import GET_WORK, SUBMIT_TICKET, TicketParams
 from node.rpc.registry import Params
-from node.rpc.views import WorkView, from_hex
+from node.rpc.views import from_hex
+from node.rpc.work_views import WorkView
 
 LAPS_MAX = 20_000
 
