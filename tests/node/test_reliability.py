@@ -10,7 +10,14 @@ from random import Random
 import pytest
 
 from benchmarks.lab.reliability import bombs, corruptions, kills, sequences
-from benchmarks.lab.reliability.campaign import Line, keep_line, read_lines, render_page, run_part
+from benchmarks.lab.reliability.campaign import (
+    Stretch,
+    find_rest,
+    keep_line,
+    read_lines,
+    render_page,
+    run_part,
+)
 from benchmarks.lab.reliability.chains import Rules, Truth, make_diamonds, make_maker, make_rules, read_balances
 from benchmarks.lab.reliability.corruptions import run_corruptions
 from benchmarks.lab.reliability.deaths import Death, run_life
@@ -21,7 +28,7 @@ from benchmarks.lab.reliability.full_disks import SHORTAGES, run_full_disks
 from benchmarks.lab.reliability.imports import run_imports
 from benchmarks.lab.reliability.kills import run_kills
 from benchmarks.lab.reliability.lives import Life, describe
-from benchmarks.lab.reliability.part import Result, Setup, compute_quantile
+from benchmarks.lab.reliability.part import Result, Setup, compute_quantile, run_cases
 from benchmarks.lab.reliability.parts import PARTS
 from benchmarks.lab.reliability.payloads import iter_frames
 from benchmarks.lab.reliability.sequences import run_sequences
@@ -172,20 +179,49 @@ def test_every_kind_of_message_has_its_bombs() -> None:
     assert len(bombs.list_bombs()) > len(frames)
 
 
-@pytest.mark.slow
+def run_three(setup: Setup) -> Result:
+    return Result(3, {"a figure": f"{setup.seed}"}, [f"seed {setup.seed}: it broke"], next_seed=setup.seed + 7)
+
+
 def test_a_part_s_last_result_is_kept_and_shown(tmp_path: Path) -> None:
-    part = replace(PARTS[2], run=lambda setup: Result(setup.count, {"a figure": "7"}, ["seed 3: it broke"]))
-    path = tmp_path / "reliability.jsonl"
-    for count in (5, 9):
-        lines = keep_line(path, run_part(part, count, 3, lambda _line: None))
-    assert [line.reached for line in read_lines(path)] == [9]
+    part, path = replace(PARTS[2], run=run_three), tmp_path / "reliability.jsonl"
+    for seed in (5, 9):
+        lines = keep_line(path, run_part(part, Stretch(seed, 3), lambda _line: None))
+    assert [(line.reached, line.seed, line.next_seed) for line in read_lines(path)] == [(3, 9, 16)]
     page = render_page(lines)
-    assert "9 of 500" in page
-    assert "- seed 3: it broke" in page
-    assert isinstance(lines[0], Line)
+    assert "3 of 500" in page
+    assert "- seed 9: it broke" in page
     path.write_text(json.dumps({"part": "kills"}) + "\n")
     with pytest.raises(Exception, match="found no results"):
         read_lines(path)
+
+
+def test_a_part_goes_on_where_it_was_left(tmp_path: Path) -> None:
+    part, path = replace(PARTS[2], run=run_three, count=8), tmp_path / "reliability.jsonl"
+    assert find_rest([], part) == Stretch(1, 8)
+    for seed, left in ((1, 5), (8, 2), (15, 0)):
+        lines = keep_line(path, run_part(part, Stretch(seed, 3), lambda _line: None), is_more=True)
+        assert find_rest(read_lines(path), part) == Stretch(seed + 7, left)
+    page = render_page(lines)
+    assert "9 of 500" in page
+    assert "| a figure | 1 | 8 | 15 |" in page
+    assert page.count("it broke") == 3
+
+
+def test_what_could_not_be_run_takes_no_result_away(tmp_path: Path) -> None:
+    path, part = tmp_path / "reliability.jsonl", replace(PARTS[2], run=run_three)
+    missing = replace(part, run=lambda _setup: Result(skipped="no such disk"))
+    for each, reached in ((missing, [0]), (part, [3]), (missing, [3]), (part, [3, 3])):
+        lines = keep_line(path, run_part(each, Stretch(1, 3), lambda _line: None), is_more=True)
+        assert [line.reached for line in lines] == reached
+
+
+def test_no_case_begins_when_time_is_over(tmp_path: Path) -> None:
+    setup = replace(make_setup(tmp_path, 5), until_s=0.0)
+    assert list(setup.seeds) == [1]
+    for jobs in (1, 2):
+        assert list(run_cases(replace(setup, jobs=jobs), abs, [-3, -4, -5])) == [3]
+        assert list(run_cases(replace(setup, jobs=jobs, until_s=float("inf")), abs, [-3, -4, -5])) == [3, 4, 5]
 
 
 def test_the_command_knows_its_parts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,7 +58,7 @@ async def _run(setup: Setup, maker: Maker, node: Node, result: Result) -> None:
     surplus = await _import_endless(setup, maker, node, result)
     after_bytes, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    each_bytes = (after_pairs_bytes - before_bytes) // setup.count
+    each_bytes = (after_pairs_bytes - before_bytes) // result.reached
     if each_bytes > BYTES_PER_PAIR_MAX:
         result.fail(setup.seed, f"a pair left {each_bytes:,} bytes in memory, expected {BYTES_PER_PAIR_MAX:,} at most")
     result.figures = {

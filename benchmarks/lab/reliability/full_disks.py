@@ -78,7 +78,7 @@ def run_full_disks(setup: Setup) -> Result:
             return result
         result.reached += 1
         tell(setup, result, "disks")
-    result.figures["write sites"] = str(min(setup.count, len(SHORTAGES)))
+    result.figures["write sites"] = str(min(result.reached, len(SHORTAGES)))
     return result
 
 

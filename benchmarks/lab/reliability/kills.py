@@ -66,7 +66,7 @@ def run_kills(setup: Setup) -> Result:
         result.reached += 1
         result.figures[f"deaths while {story.kind}"] = str(int(result.figures.get(f"deaths while {story.kind}", 0)) + 1)
         tell(setup, result, "kills")
-    _close(rules, story, setup.seed + setup.count - 1, result)
+    _close(rules, story, setup.seed + result.reached - 1, result)
     if starts_ms:
         shown = f"{compute_quantile(starts_ms, 0.5)} ms, most {max(starts_ms)} ms, of {len(starts_ms):,}"
         result.figures["a start after a death, median"] = shown

@@ -3,10 +3,15 @@
 A case's number is its seed, so a failure that names one is replayed with `--seed` and a count of 1. It knows no part.
 """
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
+Outcome = TypeVar("Outcome")
 Report = Callable[[str], object]
 
 TELLS = 20
@@ -15,17 +20,29 @@ TELLS = 20
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How much of a part is run: cases `seed` to `seed + count`, in the empty folder `root`."""
+    """How much of a part is run: cases from `seed` on, at most `count`, in the empty folder `root`."""
 
     count: int
     seed: int
     root: Path
     report: Report
+    jobs: int = 1
+    """Cases at a time, of parts that only compute."""
+    until_s: float = float("inf")
+    """When the monotonic clock shows this, no further case begins."""
 
     @property
-    def seeds(self) -> range:
-        """The cases' seeds."""
-        return range(self.seed, self.seed + self.count)
+    def is_over(self) -> bool:
+        """Whether no further case may begin."""
+        return time.monotonic() >= self.until_s
+
+    @property
+    def seeds(self) -> Iterator[int]:
+        """The cases' seeds, while there is time; the first always."""
+        for seed in range(self.seed, self.seed + self.count):
+            if seed > self.seed and self.is_over:
+                return
+            yield seed
 
 
 @dataclass(slots=True)
@@ -37,6 +54,8 @@ class Result:
     failures: list[str] = field(default_factory=list)
     skipped: str = ""
     """Why nothing was run, where that is so."""
+    next_seed: int | None = None
+    """Where to go on, unless that is as many seeds on as cases were reached."""
 
     def fail(self, seed: int, problem: str) -> None:
         """Take note of a failure and of the seed that brings it back."""
@@ -54,6 +73,24 @@ class Part:
     count: int
     quick: int
     run: Callable[[Setup], Result]
+
+
+def run_cases(setup: Setup, work: Callable[[int], Outcome], seeds: Sequence[int]) -> Iterator[Outcome]:
+    """Yield what `work` makes of each seed, in order, several at a time, while there is time."""
+    if setup.jobs == 1:
+        for seed in seeds:
+            yield work(seed)
+            if setup.is_over:
+                return
+        return
+    pool = ProcessPoolExecutor(setup.jobs, get_context("spawn"))
+    try:
+        for outcome in pool.map(work, seeds):
+            yield outcome
+            if setup.is_over:
+                return
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def tell(setup: Setup, result: Result, name: str) -> None:

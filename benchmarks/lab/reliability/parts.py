@@ -16,8 +16,8 @@ PARTS = (
     Part("imports", "half an import is none, and goes on", "deaths of an import by SIGKILL", 100, 4, run_imports),
     Part("corruptions", "an older clean head or a refusal, no wrong answer", "damaged files", 500, 24, run_corruptions),
     Part("disks", "the exit code of a full disk, nothing lost", "full disks", len(SHORTAGES), 4, run_full_disks),
-    Part("partitions", "one tip within 3 intervals of healing", "simulated seeds", 200, 2, run_partitions),
-    Part("clocks", "the same, with clocks wrong by up to an hour", "simulated seeds", 100, 2, run_clocks),
+    Part("partitions", "equal work within 30 s of healing, one tip", "simulated seeds", 200, 2, run_partitions),
+    Part("clocks", "the same, with a clock wrong by up to an hour", "simulated seeds", 100, 2, run_clocks),
     Part("equivocations", "all noticed, in bounded memory", "pairs of contents", 1_000, 20, run_equivocations),
     Part(
         "invalid-blocks",

@@ -179,7 +179,7 @@ def run_sequences(setup: Setup) -> Result:
     """Play sequences until enough actions are done."""
     result, counts = Result(), Counter[str]()
     seed = setup.seed
-    while result.reached < setup.count:
+    while result.reached < setup.count and not (result.reached and setup.is_over):
         root = setup.root / "sequence"
         try:
             asyncio.run(_play(root, seed, min(ROUND, setup.count - result.reached), counts))
@@ -189,6 +189,7 @@ def run_sequences(setup: Setup) -> Result:
         result.reached = min(setup.count, result.reached + ROUND)
         tell(setup, result, "actions")
         seed += 1
+    result.next_seed = seed
     result.figures = {name: f"{counts[name]:,}" for name in _ACTIONS} | {"sequences": f"{seed - setup.seed:,}"}
     return result
 

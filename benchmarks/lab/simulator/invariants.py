@@ -6,6 +6,7 @@ Each check raises `InvariantBroken` with what it found. It looks into nodes and 
 from collections import deque
 from collections.abc import Sequence
 
+from benchmarks.lab.simulator.healing import SPREAD_S
 from benchmarks.lab.simulator.machine import InvariantBroken, Machine
 from benchmarks.lab.simulator.setting import START_MS, Setting
 from chain.ledger.accounts import get_account
@@ -34,10 +35,6 @@ DATED_BLOCKS = 64
 
 RETURN_S = 3.0
 """In which the pool takes back what was on a block that its node has left: a few moments of threads."""
-
-SPREAD_S = 9.0
-"""In which a block is everywhere while nothing fails, though a rogue keeps each of its ways waiting once: a compact
-block for two seconds, the whole one for as long, and again where a second rogue has offered it too."""
 
 
 class Watch:
@@ -81,8 +78,8 @@ class Watch:
             if standing is Standing.BANNED:
                 raise InvariantBroken("honest peers are not banned", f"{machine.name} has banned {other.name}")
 
-    def compute_tips(self) -> set[Hash]:
-        """Return the heads of all machines, an empty hash for one that is down.
+    def compute_tips(self) -> dict[Hash, int]:
+        """Return the heads of all machines with their work, an empty hash without any for one that is down.
 
         A branch that a wrong clock dated ahead is not counted: until that time comes nobody else may take it, and its
         own machine leaves it for more work alone.
@@ -93,7 +90,7 @@ class Watch:
         counted = [head for head in heads if head is None or not _is_ahead(head, latest_ms)]
         most = max((head.total_work for head in counted if head is not None), default=0)
         behind = [head for head in heads if head is not None and head not in counted and head.total_work < most]
-        return {Hash(b"") if head is None else head.hash for head in counted + behind}
+        return {Hash(b"") if head is None else head.hash: head.total_work if head else 0 for head in counted + behind}
 
     def check_spread(self) -> None:
         """Check that every head has as much work as any had some seconds ago; for times at which nothing fails."""

@@ -23,7 +23,7 @@ class Schedule:
     first_boot_s_max: float
     """Until when a machine may come for the first time; the others have begun at 0."""
     healing_s: float = 15 * INTERVAL_MS / 1000
-    """From the end of all faults to one tip: what peers wait at most before they dial each other again."""
+    """From the end of all faults to equal work: what peers wait at most before they dial each other again."""
     after_s: float = 6 * INTERVAL_MS / 1000
     """What a run goes on for from there, so that evidence can be included."""
 

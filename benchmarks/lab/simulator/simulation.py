@@ -12,6 +12,7 @@ from random import Random
 from time import process_time
 
 from benchmarks.lab.simulator.faults import KINDS, Scene, plan_faults
+from benchmarks.lab.simulator.healing import Healing
 from benchmarks.lab.simulator.invariants import Watch
 from benchmarks.lab.simulator.journal import Journal
 from benchmarks.lab.simulator.load import use_network
@@ -46,6 +47,8 @@ class Result:
     deepest_reorg: int
     evidence: int
     """Pairs of headers of one ticket that honest nodes hold at the end."""
+    healed_s: float | None
+    """From the end of all faults to one tip, on virtual clocks that are read once a second."""
     virtual_s: float
     cpu_s: float
     """Processor time: the one thing here that the seed does not decide."""
@@ -87,7 +90,7 @@ class Simulation:
         self._watch = Watch(self.world.setting, self.machines, is_malice_about=bool(self.rogues or self.equivocators))
         self._others: list[Process] = []
         self._evidence = 0
-        self._one_tip_s: float | None = None
+        self._healing = Healing(self.schedule)
         self._failure: InvariantBroken | None = None
 
     def run(self) -> Result:
@@ -114,6 +117,7 @@ class Simulation:
             height,
             deepest,
             self._evidence,
+            self._compute_healed_s(),
             self.loop.time(),
             process_time() - start_cpu_s,
             self._failure,
@@ -142,7 +146,7 @@ class Simulation:
         untimely = self._make_random("clock").choice(self.machines)
         scene = Scene(self.world, self.machines, self._make_random("faults"), untimely)
         plan_faults(scene, self.kinds, self.schedule)
-        while self._one_tip_s is None or self.loop.time() < self._one_tip_s + self.schedule.after_s:
+        while self._healing.one_tip_s is None or self.loop.time() < self._healing.one_tip_s + self.schedule.after_s:
             self.loop.run_until(self.loop.time() + CHECK_S)
             self._check()
         self._watch.check_replay()
@@ -160,13 +164,12 @@ class Simulation:
             raise UnhandledError(self.loop.errors[0])
         self._watch.check_running()
         now_s, tips = self.loop.time(), self._watch.compute_tips()
-        if now_s > self.schedule.faults_s and self._one_tip_s is None and len(tips) == 1:
-            self._one_tip_s = now_s
+        if self._healing.look(now_s, tips):
             self.journal.note("healed")
-        if now_s > self.schedule.faults_s + self.schedule.healing_s and self._one_tip_s is None:
+        if self._healing.is_overdue(now_s):
             raise InvariantBroken("one tip after healing", self._describe_tips())
         # What a wrong clock dated ahead is everybody's only when its time has come.
-        is_well = self._one_tip_s is not None or not (self.kinds or self.schedule.first_boot_s_max)
+        is_well = self._healing.one_tip_s is not None or not (self.kinds or self.schedule.first_boot_s_max)
         if is_well and "wrong clock" not in self.kinds:
             self._watch.check_spread()
 
@@ -174,6 +177,10 @@ class Simulation:
         heads = [(m.name, m.validator.parts.chain.head if m.validator else None) for m in self.machines]
         shown = [f"{name} {head.height} {head.hash.hex()[:8]}" if head else f"{name} down" for name, head in heads]
         return "found " + ", ".join(shown)
+
+    def _compute_healed_s(self) -> float | None:
+        one_tip_s = self._healing.one_tip_s
+        return None if one_tip_s is None else one_tip_s - self.schedule.faults_s
 
     def _compute_height(self) -> int:
         return max((m.validator.parts.chain.head.height for m in self.machines if m.validator is not None), default=0)
