@@ -14,8 +14,9 @@ from ml.arithmetic import I32
 from ml.backends import Backend
 from ml.checkpoint import Checkpoint
 from ml.dataset import Dataset, Examples, Text
+from ml.forward import select_ops
 from ml.models import build_program
-from ml.program import Op, OpKind, Program, TensorId
+from ml.program import Op, OpKind, Program
 from ml.segment import Runner, StepTensors, as_i32, run_op
 from ml.spec import Decoder, Spec
 
@@ -72,13 +73,7 @@ def compute_logits(
 @cache
 def _get_forward_ops(spec: Spec) -> tuple[Op, ...]:
     program = build_program(spec)
-    needed: set[TensorId] = {program.loss}
-    ops: list[Op] = []
-    for op in reversed(program.ops[1:]):
-        if needed.intersection(op.outputs):
-            needed.update(op.inputs)
-            ops.append(op)
-    return tuple(reversed(ops))
+    return select_ops(program, program.loss)
 
 
 def get_forward_ops(program: Program) -> tuple[Op, ...]:

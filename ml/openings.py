@@ -18,7 +18,7 @@ from ml.arithmetic import I64
 from ml.prf import derive_key, draw_below
 from ml.program import Program, TensorId
 from ml.tensor_tree import IntArray, PieceOpening, TensorTree, build_tree, get_array, open_piece, verify_piece
-from ml.trace import Trace, get_tensor_shape
+from ml.trace import get_tensor_shape
 
 OPENING_BYTES_MAX = 64 * 1024
 PIECES_MAX = 64
@@ -45,10 +45,11 @@ class Place:
 
 def draw_places(program: Program, challenge: Hash, count: int) -> tuple[Place, ...]:
     """Return the `count` places that `challenge` draws: by turns weighted by MACs and uniform over op records."""
-    return tuple(_draw_place(program, derive_key("place", challenge, i.to_bytes(4, "little")), i) for i in range(count))
+    return tuple(draw_place(program, derive_key("place", challenge, i.to_bytes(4, "little")), i) for i in range(count))
 
 
-def _draw_place(program: Program, key: int, index: int) -> Place:
+def draw_place(program: Program, key: int, index: int) -> Place:
+    """Return the place that `key` draws: weighted by MACs where `index` is even, else uniform over op records."""
     if index % 2 == 0 and program.matmuls:
         step, op = _draw_by_macs(program, key)
     else:
@@ -68,6 +69,17 @@ def _draw_by_macs(program: Program, key: int) -> tuple[int, int]:
             return step, matmul.op
         rest -= matmul.macs
     raise AssertionError("the matmuls' MACs add up to the step's")
+
+
+class Roots(Protocol):
+    """The roots that an opening is held against: those of a segment's trace, or of one pass."""
+
+    @property
+    def program(self) -> Program:
+        """The program whose tensors have these roots."""
+
+    def get_root(self, step: int, tensor: TensorId) -> Hash:
+        """Return the root of `tensor` as step `step` reads or writes it."""
 
 
 class Reader(Protocol):
@@ -118,9 +130,9 @@ class TensorReader:
 
 @dataclass(frozen=True, slots=True)
 class OpeningReader:
-    """Reads a prover's opening, and holds every piece against the trace's root of its tensor."""
+    """Reads a prover's opening, and holds every piece against the root of its tensor."""
 
-    trace: Trace
+    trace: Roots
     step: int
     opening: Opening
     verified: dict[tuple[TensorId, int, int], IntArray] = field(default_factory=dict)

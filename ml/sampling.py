@@ -6,23 +6,21 @@ itself: what stands behind a position is hidden from it, but columns of values s
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
 from chain.errors import DecodeError
-from chain.primitives import ZERO_HASH
 from ml import arithmetic
 from ml.arithmetic import I32, I64, round_shift
 from ml.backends import Backend
 from ml.checkpoint import Checkpoint
-from ml.dataset import Text
-from ml.decoder import get_parameters
-from ml.evaluation import compute_logits
-from ml.models import build_program
+from ml.forward import Forward, LoadedModel, get_logits, load_model, run_pass
 from ml.prf import derive_key, draw_below
 from ml.program import Program
-from ml.spec import Decoder, Positions
+from ml.segment import StepTensors
+from ml.spec import Decoder, Spec
 
 TEMPERATURE_BITS = 16
 TEMPERATURE_MIN = 1 << 10
@@ -86,57 +84,45 @@ def generate(
     program: Program, backend: Backend, checkpoint: Checkpoint, prompt: Sequence[int], rule: SamplingRule
 ) -> Iterator[int]:
     """Yield tokens that continue `prompt` without end; raises DecodeError before the first when something is amiss."""
-    model = program.spec.model
-    if not isinstance(model, Decoder):
+    validate_prompt(program.spec, prompt)
+    validate_rule(rule)
+    model = load_model(program.spec, backend, checkpoint.weights)
+    return (draw.token for draw in iterate_draws(model, prompt, rule))
+
+
+def validate_prompt(spec: Spec, prompt: Sequence[int]) -> None:
+    """Check that a model of `spec` can continue `prompt`; raises DecodeError."""
+    if not isinstance(spec.model, Decoder):
         raise DecodeError("sample: found a classifier, expected a decoder; only text can be continued")
     if not prompt:
         raise DecodeError("sample: found an empty prompt, expected a token or more")
-    if not 0 <= min(prompt) <= max(prompt) < model.vocabulary:
-        raise DecodeError(f"sample: found token {max(prompt)}, expected tokens below the vocabulary {model.vocabulary}")
-    validate_rule(rule)
-    return _Generator(program, model, backend, checkpoint).iterate(list(prompt), rule)
+    vocabulary = spec.model.vocabulary
+    if not 0 <= min(prompt) <= max(prompt) < vocabulary:
+        raise DecodeError(f"sample: found token {max(prompt)}, expected tokens below the vocabulary {vocabulary}")
 
 
 @dataclass(frozen=True, slots=True)
-class _Generator:
-    """A checkpoint that continues texts."""
+class Draw:
+    """A token, and the pass that it was drawn from."""
 
-    program: Program
-    model: Decoder
-    backend: Backend
-    checkpoint: Checkpoint
-
-    def iterate(self, tokens: list[int], rule: SamplingRule) -> Iterator[int]:
-        """Append a token, yield it, and so on."""
-        place = 0
-        while True:
-            del tokens[: -self.model.context]
-            token = draw_token(self._compute_next(tokens), rule, place)
-            yield token
-            tokens.append(token)
-            place += 1
-
-    def _compute_next(self, tokens: list[int]) -> I32:
-        """Return the logits (vocabulary,) after the last of at most `context` tokens."""
-        length = min(self.model.context, max(WINDOW_MIN, 1 << (len(tokens) - 1).bit_length()))
-        window = np.resize(np.array(tokens, np.int32), (length, 1))
-        model = replace(self.model, context=length)
-        program = build_program(replace(self.program.spec, model=model, batch=1))
-        checkpoint = Checkpoint(self._get_weights(length), ())
-        logits, _ = compute_logits(program, self.backend, checkpoint, _NO_TEXT, (window, np.zeros_like(window)))
-        last: I32 = logits[len(tokens) - 1]
-        return last
-
-    def _get_weights(self, length: int) -> tuple[I32, ...]:
-        """Return the weights with the first `length` learned positions alone."""
-        if self.model.positions == Positions.ROTARY:
-            return self.checkpoint.weights
-        names = [parameter.name for parameter in get_parameters(self.model)]
-        weights = list(self.checkpoint.weights)
-        place = names.index("positions")
-        weights[place] = weights[place][:length]
-        return tuple(weights)
+    token: int
+    forward: Forward
+    tensors: StepTensors
 
 
-_NO_TEXT = Text(np.zeros(0, np.uint8), np.zeros(0, np.uint8), ZERO_HASH)
-"""A forward pass reads no data set."""
+def iterate_draws(model: LoadedModel, prompt: Sequence[int], rule: SamplingRule) -> Iterator[Draw]:
+    """Yield draws that continue a valid prompt without end, each after a pass of its own."""
+    assert isinstance(model.spec.model, Decoder)
+    context, tokens = model.spec.model.context, list(prompt)
+    for place in count():
+        del tokens[:-context]
+        forward, tensors = run_pass(model, fill_window(tokens, context))
+        token = draw_token(get_logits(forward, tensors)[len(tokens) - 1], rule, place)
+        yield Draw(token, forward, tensors)
+        tokens.append(token)
+
+
+def fill_window(tokens: Sequence[int], context: int) -> I32:
+    """Return the window (length, 1) that the token after `tokens`, at most `context` of them, is drawn from."""
+    length = min(context, max(WINDOW_MIN, 1 << (len(tokens) - 1).bit_length()))
+    return np.resize(np.array(tokens, np.int32), (length, 1))

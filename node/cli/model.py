@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from node.cli.failures import end_in_exit_codes
+from node.cli.model_answers import open_, serve, verify, write_receipt
 from node.cli.output import Fields, json_option, print_record
 
 if TYPE_CHECKING:
@@ -32,7 +33,11 @@ def _backend_options(command: F) -> F:
 
 @click.group()
 def model() -> None:
-    """Specs, checkpoints, text from a model, export and import."""
+    """Specs, checkpoints, text from a model, receipts for it, export and import."""
+
+
+for _command in (verify, open_, serve):
+    model.add_command(_command)
 
 
 @model.command()
@@ -130,6 +135,9 @@ def evaluate(
 @click.option("--temperature", default="0.8", show_default=True, help="0 takes the likeliest; else 1/64 to 64.")
 @click.option("--top-k", type=click.IntRange(0), default=40, show_default=True, help="Likeliest bytes; 0 for all.")
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
+@click.option("--verify", "is_verifiable", is_flag=True, help="Write a receipt that `model verify` checks.")
+@click.option("--receipt", type=click.Path(path_type=Path, dir_okay=False), default="receipt.json", show_default=True)
+@click.option("--openings", type=click.IntRange(0, 64), default=8, show_default=True, help="Places that it opens.")
 @_backend_options
 @json_option
 def sample(
@@ -142,6 +150,9 @@ def sample(
     backend: str,
     threads: int | None,
     *,
+    is_verifiable: bool,
+    receipt: Path,
+    openings: int,
     is_json: bool,
 ) -> None:
     """Continue a text with a CHECKPOINT; the same checkpoint, prompt and seed give the same bytes everywhere."""
@@ -150,7 +161,11 @@ def sample(
 
     with end_in_exit_codes():
         rule = SamplingRule(parse_temperature(temperature), top_k, seed)
-        _print_sample(checkpoint, (prompt, count, backend, threads), rule, is_json)
+        request = (prompt, count, backend, threads)
+        if is_verifiable:
+            print_record(write_receipt(checkpoint, request, rule, (receipt.expanduser(), openings)), is_json)
+        else:
+            _print_sample(checkpoint, request, rule, is_json)
 
 
 @model.command()

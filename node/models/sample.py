@@ -53,10 +53,22 @@ def iterate_pieces(
 
 def decode_pieces(prompt: bytes, tokens: Iterator[int], count: int) -> Iterator[Piece]:
     """Yield each of `count` tokens with the characters that it completes, some of them begun by the prompt."""
-    decoder = _make_decoder()
-    decoder.decode(prompt)
+    decoder = TextDecoder(prompt)
     for place, token in enumerate(tokens, start=1):
-        yield Piece(token, clean(decoder.decode(bytes([token]), final=place == count)))
+        yield Piece(token, decoder.decode(bytes([token]), is_last=place == count))
+
+
+class TextDecoder:
+    """The characters of bytes that come a few at a time, some of them begun by a prompt."""
+
+    def __init__(self, prompt: bytes) -> None:
+        """Start behind `prompt`."""
+        self._decoder = _make_decoder()
+        self._decoder.decode(prompt)
+
+    def decode(self, data: bytes, *, is_last: bool = False) -> str:
+        """Return the characters that `data` completes; what is left open by the last bytes is replaced."""
+        return clean(self._decoder.decode(data, final=is_last))
 
 
 def decode_prompt(prompt: bytes) -> str:

@@ -131,7 +131,7 @@ class RpcServer:
         return web.Response(body=response, content_type="application/json", headers=headers)
 
     def _refuse_stranger(self, request: web.Request) -> web.Response | None:
-        host = _get_host_name(request.headers.get("Host", ""))
+        host = get_host_name(request.headers.get("Host", ""))
         if host not in self._hosts:
             return _refuse(403, ErrorCode.UNAUTHORISED, "host", repr(host[:80]), "a host on the allow-list")
         origin = request.headers.get("Origin")
@@ -168,7 +168,8 @@ def _refuse(status: int, code: ErrorCode, rule: str, found: str, expected: str) 
     )
 
 
-def _get_host_name(header: str) -> str:
+def get_host_name(header: str) -> str:
+    """Return the host that a Host header names, without its port; "" when it names none."""
     try:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:
