@@ -7,6 +7,7 @@ holds no rule and no state.
 from dataclasses import dataclass
 
 from chain.genesis import Genesis, Parameters, TaskSpec, compute_chain_id, compute_task_id
+from chain.ledger.governance_records import ProposalStatus
 from chain.ledger.keys import task_key
 from chain.ledger.learning import ContentSource, LearningEngine, SegmentContext, Settlement
 from chain.ledger.records import Contribution, ContributionKey, TaskState
@@ -19,16 +20,12 @@ from chain.ticket import Ticket
 
 @dataclass(frozen=True, slots=True)
 class LedgerContext:
-    """The constants of a network."""
+    """The constants of a network, and the rules' numbers: genesis' own, or in a block those in force."""
 
     genesis: Genesis
     chain_id: Hash
     task_id: Hash
-
-    @property
-    def parameters(self) -> Parameters:
-        """The rules' numbers."""
-        return self.genesis.parameters
+    parameters: Parameters
 
     @property
     def task(self) -> TaskSpec:
@@ -39,7 +36,7 @@ class LedgerContext:
 def make_context(genesis: Genesis) -> LedgerContext:
     """Return the constants that follow from `genesis`."""
     chain_id = compute_chain_id(genesis)
-    return LedgerContext(genesis, chain_id, compute_task_id(chain_id, genesis.task))
+    return LedgerContext(genesis, chain_id, compute_task_id(chain_id, genesis.task), genesis.parameters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +100,15 @@ class EquivocationPunished:
     paid: int
 
 
-Event = ContributionChanged | RewardDecided | RoundEnded | EquivocationPunished
+@dataclass(frozen=True, slots=True)
+class ProposalChanged:
+    """A proposal was opened, counted, enacted or found impossible."""
+
+    name: Hash
+    status: ProposalStatus
+
+
+Event = ContributionChanged | RewardDecided | RoundEnded | EquivocationPunished | ProposalChanged
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,11 @@ from chain.ledger.bonds import apply_post_bond, apply_report, apply_withdraw_bon
 from chain.ledger.context import BlockScope, Event, LedgerContext
 from chain.ledger.contributions import apply_commit, apply_prove
 from chain.ledger.economy import apply_economy_action, compute_economy_cost, validate_economy_action
+from chain.ledger.governance import (
+    apply_governance_action,
+    compute_governance_cost,
+    validate_governance_action,
+)
 from chain.ledger.keys import account_key
 from chain.ledger.records import Account
 from chain.packed import PackedTransaction
@@ -21,13 +26,17 @@ from chain.signature import is_valid_point, verify_signature
 from chain.state.view import StateView
 from chain.transaction import (
     Action,
+    CastVote,
     CommitContribution,
+    LockStake,
     PostBond,
+    ProposeChange,
     ProveContribution,
     ReportEquivocation,
     Transaction,
     TransactionBody,
     Transfer,
+    UnlockStake,
     WithdrawBond,
 )
 
@@ -70,7 +79,7 @@ def validate_transaction(
 
 
 def compute_cost(body: TransactionBody, parameters: Parameters) -> int:
-    """Return the atoms that a transaction takes from its sender: fee, amount, deposit, bond, price."""
+    """Return the atoms that a transaction takes from its sender: fee, amount, deposit, bond, stake, price."""
     match body.action:
         case Transfer(amount=amount):
             return body.fee + amount
@@ -80,6 +89,8 @@ def compute_cost(body: TransactionBody, parameters: Parameters) -> int:
             return body.fee + amount
         case ProveContribution() | ReportEquivocation() | WithdrawBond():
             return body.fee
+        case LockStake() | UnlockStake() | ProposeChange() | CastVote() as action:
+            return body.fee + compute_governance_cost(action, parameters)
         case _ as action:
             return body.fee + compute_economy_cost(action)
 
@@ -108,6 +119,8 @@ def apply_transaction(scope: BlockScope, view: StateView, transaction: Transacti
             apply_post_bond(scope, view, body.sender, post)
         case WithdrawBond() as withdraw:
             apply_withdraw_bond(scope, view, body.sender, withdraw)
+        case LockStake() | UnlockStake() | ProposeChange() | CastVote() as action:
+            return apply_governance_action(scope, view, body.sender, action)
         case _ as action:
             apply_economy_action(scope, view, body.sender, action)
     return ()
@@ -128,6 +141,8 @@ def _validate_action(action: Action) -> None:
             _validate_recipient(recipient)
         case CommitContribution() | ProveContribution() | PostBond() | WithdrawBond():
             pass
+        case LockStake() | UnlockStake() | ProposeChange() | CastVote():
+            validate_governance_action(action)
         case _:
             validate_economy_action(action)
 

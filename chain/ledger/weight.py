@@ -7,10 +7,13 @@ transfer weighs its bytes. What others cost beyond theirs stands in one table. I
 from chain.transaction import (
     Action,
     BuyLicence,
+    CastVote,
     ClaimIncome,
     CommitContribution,
+    LockStake,
     PayModel,
     PostBond,
+    ProposeChange,
     ProveContribution,
     RegisterDataset,
     RegisterModel,
@@ -18,6 +21,7 @@ from chain.transaction import (
     Transaction,
     Transfer,
     TransferShares,
+    UnlockStake,
     WithdrawBond,
 )
 
@@ -42,6 +46,13 @@ EXTRA_WEIGHTS: dict[type[Action], int] = {
     # behind another of the same model; to a model without a parent it takes little more than a transfer.
     BuyLicence: 2_048,
     PayModel: 2_048,
+    # One more record is read and written, which takes as long as a second transfer.
+    LockStake: 144,
+    UnlockStake: 144,
+    # Each leaves a record in the state for ever. A vote reads and writes three beside the account: as long as three
+    # transfers; a proposal is looked at again by the blocks that count and enact it.
+    ProposeChange: 1_024,
+    CastVote: 512,
 }
 """Weight beyond the bytes of a transaction; a transfer of 144 bytes takes about 0.2 ms, so a unit stands for 1.4 µs."""
 
