@@ -65,11 +65,26 @@ class Parameters:
     """Contributions one block may commit: the byte budget of block data."""
     contributions_per_round: U16 = 64
     """Contributions one round may hold, so that settling it stays bounded."""
+    treasury_bp: U16 = 1_000
+    """Basis points of the subsidy for the treasury; the rest is halved between the ticket's winner and the pot."""
+    proposal_deposit: U64 = 10 * ATOMS_PER_COIN
+    """Atoms locked by a proposal, burned when it is not heard; a block's subsidy, so that noise has a price."""
+    voting_blocks: U32 = 12
+    """Blocks after a proposal in which votes are cast; 24 s of a development network, weeks of a main one."""
+    enactment_blocks: U32 = 6
+    """Least blocks between the last vote and what it changes, so that whoever disagrees can act before."""
+    quorum_bp: U16 = 2_000
+    """Basis points of all atoms in circulation that must vote. Of what is locked it would be cheap to reach alone."""
 
     @property
     def round_blocks(self) -> int:
         """Blocks from a round's start to its settlement."""
         return self.commit_blocks + self.challenge_delay + self.proof_window + self.audit_blocks
+
+    @property
+    def release_blocks(self) -> int:
+        """Blocks from a notice for stake to its release: whatever it has voted on has taken effect before."""
+        return self.voting_blocks + self.enactment_blocks + self.round_blocks
 
 
 @dataclass(frozen=True, slots=True)

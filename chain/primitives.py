@@ -17,4 +17,7 @@ Signature = NewType("Signature", bytes)
 ZERO_HASH = Hash(bytes(32))
 
 ATOMS_PER_COIN = 10**9
+BASIS_POINTS = 10_000
+"""The whole of what is split by basis points."""
+
 U256_MAX = 2**256 - 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from chain.codec import (
+    U8,
     U16,
     U32,
     U64,
@@ -147,8 +148,58 @@ class ClaimIncome:
     model: HashField
 
 
+@dataclass(frozen=True, slots=True)
+class LockStake:
+    """Lock `amount` atoms; they vote on what is proposed afterwards."""
+
+    amount: U64
+
+
+@dataclass(frozen=True, slots=True)
+class UnlockStake:
+    """Give notice for `amount` atoms of the sender's stake; once their release height is reached, take them back."""
+
+    amount: U64
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeParameter:
+    """Set a parameter that votes may change, by its name."""
+
+    parameter: Annotated[str, Text(32)]
+    value: U64
+
+
+@dataclass(frozen=True, slots=True)
+class SpendTreasury:
+    """Pay `amount` atoms of the treasury to an account."""
+
+    recipient: PublicKeyField
+    amount: U64
+
+
+Change = ChangeParameter | SpendTreasury
+
+
+@dataclass(frozen=True, slots=True)
+class ProposeChange:
+    """Put one change to the vote, for a deposit."""
+
+    title: Annotated[str, Text(128)]
+    change: Annotated[Change, Tagged()]
+
+
+@dataclass(frozen=True, slots=True)
+class CastVote:
+    """Vote on a proposal with all stake that was locked before it, or vote otherwise than before."""
+
+    proposal: HashField
+    choice_code: U8
+
+
 EconomyAction = RegisterDataset | RegisterModel | TransferShares | BuyLicence | PayModel | ClaimIncome
 DisputeAction = DisputeContribution | AnswerDispute
+GovernanceAction = LockStake | UnlockStake | ProposeChange | CastVote
 Action = (
     Transfer
     | CommitContribution
@@ -158,6 +209,7 @@ Action = (
     | WithdrawBond
     | EconomyAction
     | DisputeAction
+    | GovernanceAction
 )
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from chain.codec import encode
 from chain.errors import InvalidTransaction, MissingData
 from chain.ledger.accounts import get_account
-from chain.ledger.bonds import NOTHING, get_stake
+from chain.ledger.bonds import NOTHING, get_forfeit
+from chain.ledger.bounds import get_context_in_force
 from chain.ledger.context import BlockDraft, BlockScope, get_task_state
 from chain.ledger.keys import account_key
 from chain.ledger.learning import LearningEngine
@@ -46,10 +47,13 @@ LATER_MAX = 64
 EVIDENCE_RULES = frozenset({"evidence-order", "evidence-place", "evidence-trunk", "evidence-signature"})
 """What two headers lack that prove nothing."""
 
-LASTING_RULES = frozenset({"signature", "amount", "recipient", "sidecar-hash"}) | EVIDENCE_RULES
+GOVERNANCE_RULES = frozenset({"proposal-title", "change-parameter", "change-bounds", "vote-choice"})
+"""What is wrong with a proposal or vote on any state."""
+
+LASTING_RULES = frozenset({"signature", "amount", "recipient", "sidecar-hash"}) | EVIDENCE_RULES | GOVERNANCE_RULES
 """Faults that no later head can mend."""
 
-UNKEPT_RULES = LASTING_RULES | {"pool-full", "pool-balance", "report-waiting", "evidence-spent"}
+UNKEPT_RULES = LASTING_RULES | {"pool-full", "pool-balance", "report-waiting", "evidence-spent", "proposal-closed"}
 """Refusals after which a transaction is not tried again."""
 
 
@@ -90,6 +94,7 @@ class TransactionGate:
         self._learning = learning
         self._signatures = signatures
         self._get_time_ms = get_time_ms
+        self._context = get_context_in_force(chain.ledger_context, chain.view())
         self._later: OrderedDict[Hash, PackedTransaction] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_stopping = False
@@ -128,9 +133,10 @@ class TransactionGate:
     def on_head(self, change: HeadChange) -> None:
         """Drop what the new head has taken, and try again what was early or was on blocks now left."""
         self._mempool.on_head(_compute_nonces(change), self._chain.head.height, self._get_time_ms())
-        # What was meant for a round that is over can never be included, and would hold up its sender's next nonces.
         view = self._chain.view()
-        round_number = get_task_state(self._chain.ledger_context, view).round
+        self._context = get_context_in_force(self._chain.ledger_context, view)
+        # What was meant for a round that is over can never be included, and would hold up its sender's next nonces.
+        round_number = get_task_state(self._context, view).round
         self._mempool.drop_passing(lambda transaction: _is_outdated(transaction, round_number))
         self._mempool.drop_passing(lambda transaction: self._is_spent(transaction, view))
         returned = [transaction for block in reversed(change.disconnected) for transaction in block.transactions]
@@ -202,7 +208,7 @@ class TransactionGate:
         return None
 
     def _validate(self, view: StateView, account: Account, offer: Offer) -> None:
-        context, head, transaction = self._chain.ledger_context, self._chain.head, offer.packed.transaction
+        context, head, transaction = self._context, self._chain.head, offer.packed.transaction
         # A report that was not tried would keep a good one out of the pool.
         is_report = isinstance(transaction.body.action, ReportEquivocation)
         validate_transaction(context, account, transaction, is_nonce_exact=is_report)
@@ -233,7 +239,7 @@ class TransactionGate:
 
     def _validate_reserve(self, transaction: Transaction, account: Account) -> None:
         """Check that the balance covers all that an account has waiting: what it does not is carried for nothing."""
-        parameters, body = self._chain.parameters, transaction.body
+        parameters, body = self._context.parameters, transaction.body
         waiting = [each.body for each in self._mempool.get_waiting(body.sender) if each.body.nonce != body.nonce]
         cost = sum(compute_cost(each, parameters) for each in (body, *waiting))
         if cost > account.balance:
@@ -250,7 +256,7 @@ class TransactionGate:
         action, height = transaction.body.action, self._chain.head.height + 1
         if not isinstance(action, ReportEquivocation):
             return False
-        return get_stake(self._chain.parameters, view, action.first, height) == NOTHING
+        return get_forfeit(self._chain.parameters, view, action.first, height) == NOTHING
 
     def _store_sidecar(self, transaction: Transaction, sidecar: Sidecar | None) -> None:
         action = transaction.body.action

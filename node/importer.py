@@ -15,6 +15,7 @@ from chain.block import Block, get_sidecar_hashes
 from chain.errors import InvalidBlock, InvalidProof
 from chain.header import Header, compute_header_hash
 from chain.ledger.apply import apply_block, validate_content, validate_effects
+from chain.ledger.bounds import get_ceiling
 from chain.ledger.context import BlockEffects
 from chain.ledger.learning import LearningEngine
 from chain.ledger.transactions import SignatureVerifier, verify_signatures
@@ -183,7 +184,7 @@ class Importer:
     def _check_content(self, packed: PackedBlock, block_hash: Hash) -> ImportOutcome | None:
         """Refuse, before any costly check, a body that its header does not name or that is over budget."""
         block = packed.block
-        parent_hash, parameters = block.header.foliage.parent_hash, self._chain.parameters
+        parent_hash = block.header.foliage.parent_hash
         if parent_hash != self._chain.headers.genesis.hash and not self._chain.has_body(parent_hash):
             if self._chain.marks.is_poisoned(parent_hash):
                 return ImportOutcome(ImportResult.INVALID, block_hash, "parent-invalid", "its parent is invalid")
@@ -193,8 +194,10 @@ class Importer:
             message = f"found transactions under {found.hex()}, expected {block.header.foliage.transactions_root.hex()}"
             return ImportOutcome(ImportResult.INVALID, block_hash, "transactions-root", message)
         commits = len(get_sidecar_hashes(block))
-        if commits > parameters.sidecars_per_block:
-            message = f"found {commits} commits, expected at most {parameters.sidecars_per_block}"
+        # What is in force stands in the parent's state, which may not be here yet; nothing can ever lie above this.
+        commits_max = get_ceiling(self._chain.parameters, "sidecars_per_block")
+        if commits > commits_max:
+            message = f"found {commits} commits, expected at most {commits_max}"
             return ImportOutcome(ImportResult.INVALID, block_hash, "block-sidecars", message)
         return None
 

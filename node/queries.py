@@ -265,6 +265,7 @@ class NodeQueries:
                 balances=holdings.balances,
                 deposits=holdings.deposits,
                 bonds=holdings.bonds,
+                stakes=holdings.stakes,
                 locked=holdings.locked,
                 pot=holdings.pot,
                 treasury=holdings.treasury,

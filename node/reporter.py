@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from chain.errors import InvalidTransaction
 from chain.header import Header
-from chain.ledger.bonds import NOTHING, get_stake, make_report
+from chain.ledger.bonds import NOTHING, get_forfeit, make_report
 from chain.primitives import Hash
 from chain.signature import SigningKey
 from chain.transaction import Transaction, TransactionBody, compute_signing_hash
@@ -72,7 +72,7 @@ class Reporter:
     async def _report(self) -> None:
         for first, second in tuple(self._evidence.values()):
             height, parameters = self._chain.head.height, self._chain.parameters
-            if first.height > height or get_stake(parameters, self._chain.view(), first, height + 1) == NOTHING:
+            if first.height > height or get_forfeit(parameters, self._chain.view(), first, height + 1) == NOTHING:
                 continue
             account = SigningKey(self._get_random_bytes(32))
             body = TransactionBody(account.public_key, 0, 0, make_report(first, second, self._key.public_key))

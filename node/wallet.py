@@ -20,10 +20,19 @@ def sign_action(chain_id: Hash, key: SigningKey, nonce: int, fee: int, action: A
     return Transaction(body, key.sign(compute_signing_hash(chain_id, body)))
 
 
+def get_chain_id(client: RpcClient) -> Hash:
+    """Return the name of the node's network; raises what `RpcClient.call` does."""
+    return compute_chain_id(decode(Genesis, client.call(GET_GENESIS, Params()).record, GENESIS_BYTES_MAX))
+
+
+def sign_next(client: RpcClient, chain_id: Hash, key: SigningKey, action: Action, fee: int) -> Transaction:
+    """Return an action signed with the account's next nonce; raises what `RpcClient.call` does."""
+    account = client.call(GET_ACCOUNT, AccountParams(format_address(key.public_key)))
+    return sign_action(chain_id, key, account.next_nonce, fee, action)
+
+
 def send_action(url: str, key: SigningKey, action: Action, fee: int) -> str:
     """Sign an action with the account's next nonce, send it and return its hash; raises what `RpcClient.call` does."""
     client = RpcClient(url)
-    genesis = decode(Genesis, client.call(GET_GENESIS, Params()).record, GENESIS_BYTES_MAX)
-    account = client.call(GET_ACCOUNT, AccountParams(format_address(key.public_key)))
-    transaction = sign_action(compute_chain_id(genesis), key, account.next_nonce, fee, action)
+    transaction = sign_next(client, get_chain_id(client), key, action, fee)
     return client.call(SEND_TRANSACTION, SendParams(encode(transaction)))

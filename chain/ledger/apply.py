@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 from chain.block import TRANSACTIONS_PER_BLOCK_MAX, Block
 from chain.errors import InvalidBlock, InvalidTransaction, MissingData
+from chain.ledger.bounds import get_context_in_force
 from chain.ledger.context import BlockDraft, BlockEffects, BlockScope, Event, LedgerContext, get_task_state
 from chain.ledger.contributions import apply_deadlines, find_segment_problem
 from chain.ledger.disputes import apply_due_disputes
 from chain.ledger.keys import account_key, beacon_key
 from chain.ledger.learning import ContentSource, LearningEngine
+from chain.ledger.proposals import apply_agenda
 from chain.ledger.records import Account, BeaconRecord, ContributionKey
 from chain.ledger.rewards import apply_issuance
 from chain.ledger.rounds import apply_round_end
@@ -99,10 +101,10 @@ def execute_block(
 
     Signatures are not checked here.
     """
-    scope, view = BlockScope(context, draft, learning, content), parent_view.fork()
+    scope, view = BlockScope(get_context_in_force(context, parent_view), draft, learning, content), parent_view.fork()
     assert view.get_existing(beacon_key(draft.height - 1)).height == draft.height - 1, "this is not the parent's state"
     _validate_ticket(scope, view)
-    _validate_commit_count(context, transactions)
+    _validate_commit_count(scope.context, transactions)
     view.read_ahead(_list_accounts(transactions))
     events: list[Event] = []
     for position, transaction in enumerate(transactions):
@@ -125,12 +127,12 @@ def assemble_block(
 
     What is chosen weighs no more than a block may have bytes. Signatures are not checked here: the pool has done so.
     """
-    scope, view = BlockScope(context, draft, learning, content), parent_view.fork()
+    scope, view = BlockScope(get_context_in_force(context, parent_view), draft, learning, content), parent_view.fork()
     assert view.get_existing(beacon_key(draft.height - 1)).height == draft.height - 1, "this is not the parent's state"
     _validate_ticket(scope, view)
     offered = list(candidates)
     view.read_ahead(_list_accounts(packed.transaction for packed in offered))
-    selection = _Selection(context.parameters.block_bytes_max - BLOCK_RESERVE_BYTES, _commits_max(context))
+    selection = _Selection(context.parameters.block_bytes_max - BLOCK_RESERVE_BYTES, _commits_max(scope.context))
     for packed in offered:
         if selection.is_over:
             break
@@ -192,7 +194,7 @@ def _finish(
     view.put(beacon_key(scope.draft.height), BeaconRecord(scope.draft.height, scope.draft.beacon))
     # Disputes before the round: one that is decided in its last block must not hold what it was about.
     ended = (*apply_deadlines(scope, view), *apply_due_disputes(scope, view), *apply_round_end(scope, view))
-    after = (*events, *ended)
+    after = (*events, *ended, *apply_agenda(scope, view))
     state_root, new_nodes = view.commit()
     return BlockEffects(state_root, new_nodes, after)
 

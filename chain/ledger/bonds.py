@@ -24,14 +24,14 @@ REPORTER_PERCENT = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Stake:
+class Forfeit:
     """Atoms that a header's miner may still lose for it."""
 
     reward: int
     bond: int
 
 
-NOTHING = Stake(0, 0)
+NOTHING = Forfeit(0, 0)
 
 
 def make_report(one: Header, other: Header, recipient: PublicKey) -> ReportEquivocation:
@@ -40,7 +40,7 @@ def make_report(one: Header, other: Header, recipient: PublicKey) -> ReportEquiv
     return ReportEquivocation(first, second, recipient)
 
 
-def get_stake(parameters: Parameters, view: StateView, header: Header, height: int) -> Stake:
+def get_forfeit(parameters: Parameters, view: StateView, header: Header, height: int) -> Forfeit:
     """Return what the state holds against a header's miner for its height, in a block at `height`."""
     foliage = header.foliage
     if height - foliage.height > parameters.evidence_blocks:
@@ -49,7 +49,7 @@ def get_stake(parameters: Parameters, view: StateView, header: Header, height: i
     is_locked = locked is not None and (locked.miner, locked.ticket) == (foliage.miner, header.trunk.ticket)
     # A bond answers for the heights after it was posted: what an earlier one has paid for is not paid for again.
     is_bonded = miner is not None and foliage.height > miner.registered_height
-    return Stake(locked.amount if locked and is_locked else 0, miner.bond if miner and is_bonded else 0)
+    return Forfeit(locked.amount if locked and is_locked else 0, miner.bond if miner and is_bonded else 0)
 
 
 def apply_report(scope: BlockScope, view: StateView, report: ReportEquivocation) -> tuple[Event, ...]:
@@ -58,16 +58,16 @@ def apply_report(scope: BlockScope, view: StateView, report: ReportEquivocation)
     foliage = report.first.foliage
     if foliage.height >= scope.draft.height:
         raise InvalidTransaction("evidence-height", f"found {foliage.height}, expected below {scope.draft.height}")
-    stake = get_stake(scope.context.parameters, view, report.first, scope.draft.height)
-    total = stake.reward + stake.bond
+    forfeit = get_forfeit(scope.context.parameters, view, report.first, scope.draft.height)
+    total = forfeit.reward + forfeit.bond
     if not total:
         message = f"found neither a locked reward nor a bond for height {foliage.height}, expected one of them"
         raise InvalidTransaction("evidence-spent", message)
     _validate_signatures(scope.context.chain_id, report)
-    if stake.reward:
+    if forfeit.reward:
         key = locked_reward_key(foliage.height)
         view.put(key, replace(view.get_existing(key), amount=0))
-    if stake.bond:
+    if forfeit.bond:
         miner = view.get_existing(miner_key(foliage.miner))
         view.put(miner_key(foliage.miner), replace(miner, bond=0, release_height=0))
     paid = total * REPORTER_PERCENT // 100

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum, auto
 
 from chain.genesis import Genesis, Parameters, TaskSpec, compute_chain_id, compute_task_id
+from chain.ledger.governance_records import ProposalStatus
 from chain.ledger.keys import checkpoint_key, task_key
 from chain.ledger.learning import ContentSource, LearningEngine, SegmentContext, Settlement
 from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey, TaskState
@@ -20,16 +21,12 @@ from chain.ticket import Ticket
 
 @dataclass(frozen=True, slots=True)
 class LedgerContext:
-    """The constants of a network."""
+    """The constants of a network, and the rules' numbers: genesis' own, or in a block those in force."""
 
     genesis: Genesis
     chain_id: Hash
     task_id: Hash
-
-    @property
-    def parameters(self) -> Parameters:
-        """The rules' numbers."""
-        return self.genesis.parameters
+    parameters: Parameters
 
     @property
     def task(self) -> TaskSpec:
@@ -40,7 +37,7 @@ class LedgerContext:
 def make_context(genesis: Genesis) -> LedgerContext:
     """Return the constants that follow from `genesis`."""
     chain_id = compute_chain_id(genesis)
-    return LedgerContext(genesis, chain_id, compute_task_id(chain_id, genesis.task))
+    return LedgerContext(genesis, chain_id, compute_task_id(chain_id, genesis.task), genesis.parameters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +130,23 @@ class DisputeDecided:
     burned: int
 
 
-Event = DisputeMoved | DisputeDecided | ContributionChanged | RewardDecided | RoundEnded | EquivocationPunished
+@dataclass(frozen=True, slots=True)
+class ProposalChanged:
+    """A proposal was opened, counted, enacted or found impossible."""
+
+    name: Hash
+    status: ProposalStatus
+
+
+Event = (
+    ContributionChanged
+    | RewardDecided
+    | RoundEnded
+    | EquivocationPunished
+    | DisputeMoved
+    | DisputeDecided
+    | ProposalChanged
+)
 
 
 @dataclass(frozen=True, slots=True)

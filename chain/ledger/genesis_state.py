@@ -10,12 +10,14 @@ from chain.errors import InvalidBlock
 from chain.genesis import Genesis, Parameters
 from chain.hashing import tagged_hash
 from chain.ledger.accounts import apply_credit, apply_debit
+from chain.ledger.bounds import make_values
 from chain.ledger.context import make_context
-from chain.ledger.keys import BEACONS_KEPT, SUPPLY_KEY, beacon_key, miner_key, task_key
+from chain.ledger.governance_records import EMPTY_AGENDA
+from chain.ledger.keys import AGENDA_KEY, BEACONS_KEPT, IN_FORCE_KEY, SUPPLY_KEY, beacon_key, miner_key, task_key
 from chain.ledger.records import BeaconRecord, Miner, Supply, TaskState
 from chain.ledger.registry import apply_genesis_registry
 from chain.ledger.subsidy import compute_issuance_bound
-from chain.primitives import Hash
+from chain.primitives import BASIS_POINTS, Hash
 from chain.state.tree import EMPTY_ROOT, MemoryNodes, NodeChanges
 from chain.state.view import StateView
 
@@ -33,6 +35,7 @@ def validate_genesis(genesis: Genesis) -> None:
     if parameters.first_price == 0:
         raise InvalidBlock("genesis-price", "found 0 atoms for 2^40 MACs, expected at least 1")
     _validate_windows(parameters)
+    _validate_voting(parameters)
     _validate_distinct("genesis-allocations", [allocation.account for allocation in genesis.allocations])
     _validate_distinct("genesis-miners", genesis.miners)
     _validate_bonds(genesis)
@@ -54,6 +57,8 @@ def make_genesis_state(genesis: Genesis) -> tuple[Hash, NodeChanges]:
     view.put(beacon_key(0), BeaconRecord(0, compute_genesis_beacon(context.chain_id)))
     price = genesis.parameters.first_price
     view.put(task_key(context.task_id), TaskState(0, 0, genesis.task.checkpoint_root, 0, 0, 0, 0, price, 0, ()))
+    view.put(IN_FORCE_KEY, make_values(genesis.parameters))
+    view.put(AGENDA_KEY, EMPTY_AGENDA)
     apply_genesis_registry(context, view)
     return view.commit()
 
@@ -80,6 +85,18 @@ def _validate_windows(parameters: Parameters) -> None:
     if parameters.evidence_blocks < parameters.round_blocks:
         message = f"found {parameters.evidence_blocks} blocks, expected at least a round's {parameters.round_blocks}"
         raise InvalidBlock("genesis-evidence", message)
+
+
+def _validate_voting(parameters: Parameters) -> None:
+    spans = (parameters.voting_blocks, parameters.enactment_blocks)
+    if min(spans) < 1:
+        raise InvalidBlock("genesis-voting", f"found spans {spans} of blocks, expected at least 1 each")
+    if not 1 <= parameters.quorum_bp <= BASIS_POINTS:
+        found = parameters.quorum_bp
+        raise InvalidBlock("genesis-quorum", f"found {found} basis points, expected 1 to {BASIS_POINTS}")
+    if parameters.treasury_bp > BASIS_POINTS:
+        found = parameters.treasury_bp
+        raise InvalidBlock("genesis-treasury", f"found {found} basis points, expected at most {BASIS_POINTS}")
 
 
 def _validate_bonds(genesis: Genesis) -> None:

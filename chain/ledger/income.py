@@ -13,9 +13,9 @@ from chain.ledger.accounts import apply_credit, apply_debit
 from chain.ledger.context import BlockScope
 from chain.ledger.economy_records import Licence
 from chain.ledger.keys import SUPPLY_KEY, dataset_key, licence_key, model_key
-from chain.ledger.registry import BASIS_POINTS, TREASURY_BP, get_model
+from chain.ledger.registry import TREASURY_BP, get_model
 from chain.ledger.shares import compute_spread
-from chain.primitives import Hash, PublicKey
+from chain.primitives import BASIS_POINTS, Hash, PublicKey
 from chain.state.view import StateView
 from chain.transaction import BuyLicence, PayModel
 

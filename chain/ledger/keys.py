@@ -4,6 +4,7 @@ Fixed widths make every key unambiguous. It knows nothing of what the records me
 """
 
 from chain.ledger.economy_records import Dataset, Licence, Model, RegisteredContent, Shares
+from chain.ledger.governance_records import Agenda, InForce, Proposal, Stake, Vote
 from chain.ledger.records import (
     Account,
     BeaconRecord,
@@ -28,12 +29,16 @@ DISPUTE_PREFIX = b"dispute/"
 LOCKED_REWARD_PREFIX = b"locked-reward/"
 MINER_PREFIX = b"miner/"
 MODEL_PREFIX = b"model/"
+PROPOSAL_PREFIX = b"proposal/"
 SHARES_PREFIX = b"shares/"
+STAKE_PREFIX = b"stake/"
 TASK_PREFIX = b"task/"
 BEACONS_KEPT = 32
 """Heights whose beacon stays in the state: an anchor may be this old when its segment is committed."""
 
 SUPPLY_KEY = StateKey(b"supply", Supply)
+IN_FORCE_KEY = StateKey(b"in-force", InForce)
+AGENDA_KEY = StateKey(b"agenda", Agenda)
 
 
 def account_key(account: PublicKey) -> StateKey[Account]:
@@ -106,3 +111,18 @@ def shares_key(model: Hash, holder: PublicKey) -> StateKey[Shares]:
 def licence_key(model: Hash, buyer: PublicKey) -> StateKey[Licence]:
     """Return where an account's licence of a model stands."""
     return StateKey(b"licence/" + model + buyer, Licence)
+
+
+def stake_key(account: PublicKey) -> StateKey[Stake]:
+    """Return where it stands what an account has locked to vote with."""
+    return StateKey(STAKE_PREFIX + account, Stake)
+
+
+def proposal_key(proposal: Hash) -> StateKey[Proposal]:
+    """Return where a proposal stands."""
+    return StateKey(PROPOSAL_PREFIX + proposal, Proposal)
+
+
+def vote_key(proposal: Hash, account: PublicKey) -> StateKey[Vote]:
+    """Return where an account's vote on a proposal stands."""
+    return StateKey(b"vote/" + proposal + account, Vote)

@@ -13,12 +13,9 @@ from chain.ledger.context import BlockScope, LedgerContext
 from chain.ledger.economy_records import Dataset, Model, RegisteredContent
 from chain.ledger.keys import content_key, dataset_key, model_key
 from chain.ledger.spdx import validate_licence
-from chain.primitives import ZERO_HASH, Hash, PublicKey
+from chain.primitives import BASIS_POINTS, ZERO_HASH, Hash, PublicKey
 from chain.state.view import StateView
 from chain.transaction import RegisterDataset, RegisterModel
-
-BASIS_POINTS = 10_000
-"""The whole of an income."""
 
 TREASURY_BP = 100
 """Of each payment, to the treasury: what it costs to pay oneself."""

@@ -7,12 +7,7 @@ Source: BCH specification of aserti3-2d, section "Integer implementation".
 from dataclasses import dataclass
 
 from chain.genesis import Parameters
-
-REWARD_PERCENT = 45
-"""Of the subsidy: to the ticket's winner."""
-
-POT_PERCENT = 45
-"""Of the subsidy: to the contributions of the running round. The treasury has the rest."""
+from chain.primitives import BASIS_POINTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +32,8 @@ def compute_subsidy(height: int, parameters: Parameters) -> int:
 def compute_subsidy_split(height: int, parameters: Parameters) -> SubsidySplit:
     """Return who gets how much of the subsidy of the block at `height`; rounding goes to the treasury."""
     subsidy = compute_subsidy(height, parameters)
-    reward, pot = subsidy * REWARD_PERCENT // 100, subsidy * POT_PERCENT // 100
-    return SubsidySplit(reward, pot, subsidy - reward - pot)
+    half = subsidy * ((BASIS_POINTS - parameters.treasury_bp) // 2) // BASIS_POINTS
+    return SubsidySplit(half, half, subsidy - 2 * half)
 
 
 def compute_issuance_bound(parameters: Parameters) -> int:

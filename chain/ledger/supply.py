@@ -6,6 +6,7 @@ It reads the whole state, so it serves tests, `doctor` and explorers; blocks are
 from dataclasses import dataclass
 
 from chain.ledger.economy_records import Model
+from chain.ledger.governance_records import Proposal, Stake
 from chain.ledger.keys import (
     ACCOUNT_PREFIX,
     CONTRIBUTION_PREFIX,
@@ -13,6 +14,8 @@ from chain.ledger.keys import (
     LOCKED_REWARD_PREFIX,
     MINER_PREFIX,
     MODEL_PREFIX,
+    PROPOSAL_PREFIX,
+    STAKE_PREFIX,
     SUPPLY_KEY,
     TASK_PREFIX,
 )
@@ -27,6 +30,7 @@ class Holdings:
     balances: int
     deposits: int
     bonds: int
+    stakes: int
     locked: int
     pot: int
     treasury: int
@@ -37,7 +41,7 @@ class Holdings:
     @property
     def total(self) -> int:
         """Atoms in all places."""
-        held = self.balances + self.deposits + self.bonds + self.locked
+        held = self.balances + self.deposits + self.bonds + self.stakes + self.locked
         return held + self.pot + self.treasury + self.income + self.burned
 
     @property
@@ -49,11 +53,14 @@ class Holdings:
 def compute_holdings(view: StateView) -> Holdings:
     """Return where all atoms of a committed state are; reads every leaf."""
     supply = view.get_existing(SUPPLY_KEY)
+    deposits = sum(entry.deposit for _, entry in view.iter_records(CONTRIBUTION_PREFIX, Contribution))
+    deposits += sum(dispute.deposit for _, dispute in view.iter_records(DISPUTE_PREFIX, Dispute))
+    deposits += sum(proposal.deposit for _, proposal in view.iter_records(PROPOSAL_PREFIX, Proposal))
     return Holdings(
         balances=sum(account.balance for _, account in view.iter_records(ACCOUNT_PREFIX, Account)),
-        deposits=sum(entry.deposit for _, entry in view.iter_records(CONTRIBUTION_PREFIX, Contribution))
-        + sum(dispute.deposit for _, dispute in view.iter_records(DISPUTE_PREFIX, Dispute)),
+        deposits=deposits,
         bonds=sum(miner.bond for _, miner in view.iter_records(MINER_PREFIX, Miner)),
+        stakes=sum(stake.amount + stake.leaving for _, stake in view.iter_records(STAKE_PREFIX, Stake)),
         locked=sum(reward.amount for _, reward in view.iter_records(LOCKED_REWARD_PREFIX, LockedReward)),
         pot=sum(task.pot for _, task in view.iter_records(TASK_PREFIX, TaskState)),
         treasury=supply.treasury,

@@ -5,6 +5,7 @@ node that has seen a transaction in its pool need not check it again. It knows n
 """
 
 from collections.abc import Callable, Sequence
+from typing import assert_never
 
 from chain.dispute import AnswerDispute, DisputeContribution
 from chain.errors import InvalidTransaction
@@ -15,6 +16,11 @@ from chain.ledger.context import BlockScope, Event, LedgerContext
 from chain.ledger.contributions import apply_commit, apply_prove
 from chain.ledger.disputes import apply_answer, apply_dispute
 from chain.ledger.economy import apply_economy_action, compute_economy_cost, validate_economy_action
+from chain.ledger.governance import (
+    apply_governance_action,
+    compute_governance_cost,
+    validate_governance_action,
+)
 from chain.ledger.keys import account_key
 from chain.ledger.records import Account
 from chain.packed import PackedTransaction
@@ -23,15 +29,21 @@ from chain.signature import is_valid_point, verify_signature
 from chain.state.view import StateView
 from chain.transaction import (
     Action,
+    CastVote,
     CommitContribution,
+    LockStake,
     PostBond,
+    ProposeChange,
     ProveContribution,
     ReportEquivocation,
     Transaction,
     TransactionBody,
     Transfer,
+    UnlockStake,
     WithdrawBond,
 )
+
+ContributionAction = CommitContribution | ProveContribution | DisputeContribution | AnswerDispute
 
 SignatureVerifier = Callable[[Hash, Sequence[PackedTransaction]], None]
 """Checks all signatures under a chain id; raises InvalidTransaction."""
@@ -72,18 +84,16 @@ def validate_transaction(
 
 
 def compute_cost(body: TransactionBody, parameters: Parameters) -> int:
-    """Return the atoms that a transaction takes from its sender: fee, amount, deposit, bond, price."""
+    """Return the atoms that a transaction takes from its sender: fee, amount, deposit, bond, stake, price."""
     match body.action:
-        case Transfer(amount=amount):
-            return body.fee + amount
+        case Transfer(amount=taken) | PostBond(amount=taken) | DisputeContribution(deposit=taken):
+            return body.fee + taken
         case CommitContribution():
             return body.fee + parameters.deposit
-        case PostBond(amount=amount):
-            return body.fee + amount
-        case DisputeContribution(deposit=deposit):
-            return body.fee + deposit
         case ProveContribution() | ReportEquivocation() | WithdrawBond() | AnswerDispute():
             return body.fee
+        case LockStake() | UnlockStake() | ProposeChange() | CastVote() as action:
+            return body.fee + compute_governance_cost(action, parameters)
         case _ as action:
             return body.fee + compute_economy_cost(action)
 
@@ -102,23 +112,34 @@ def apply_transaction(scope: BlockScope, view: StateView, transaction: Transacti
     match body.action:
         case Transfer(recipient=recipient, amount=amount):
             apply_credit(view, recipient, amount)
-        case CommitContribution() as commit:
-            return apply_commit(scope, view, body.sender, commit)
-        case ProveContribution() as prove:
-            return apply_prove(scope, view, body.sender, prove)
-        case DisputeContribution() as dispute:
-            return apply_dispute(scope, view, body.sender, dispute)
-        case AnswerDispute() as answer:
-            return apply_answer(scope, view, body.sender, answer)
+        case CommitContribution() | ProveContribution() | DisputeContribution() | AnswerDispute() as action:
+            return _apply_contribution_action(scope, view, body.sender, action)
         case ReportEquivocation() as report:
             return apply_report(scope, view, report)
         case PostBond() as post:
             apply_post_bond(scope, view, body.sender, post)
         case WithdrawBond() as withdraw:
             apply_withdraw_bond(scope, view, body.sender, withdraw)
+        case LockStake() | UnlockStake() | ProposeChange() | CastVote() as action:
+            return apply_governance_action(scope, view, body.sender, action)
         case _ as action:
             apply_economy_action(scope, view, body.sender, action)
     return ()
+
+
+def _apply_contribution_action(
+    scope: BlockScope, view: StateView, sender: PublicKey, action: ContributionAction
+) -> tuple[Event, ...]:
+    match action:
+        case CommitContribution():
+            return apply_commit(scope, view, sender, action)
+        case ProveContribution():
+            return apply_prove(scope, view, sender, action)
+        case DisputeContribution():
+            return apply_dispute(scope, view, sender, action)
+        case AnswerDispute():
+            return apply_answer(scope, view, sender, action)
+    assert_never(action)
 
 
 def is_atomic(action: Action) -> bool:
@@ -134,10 +155,12 @@ def _validate_action(action: Action) -> None:
             _validate_recipient(recipient)
         case ReportEquivocation(recipient=recipient):
             _validate_recipient(recipient)
-        case CommitContribution() | ProveContribution() | PostBond() | WithdrawBond():
+        case CommitContribution() | ProveContribution() | DisputeContribution() | AnswerDispute():
             pass
-        case DisputeContribution() | AnswerDispute():
+        case PostBond() | WithdrawBond():
             pass
+        case LockStake() | UnlockStake() | ProposeChange() | CastVote():
+            validate_governance_action(action)
         case _:
             validate_economy_action(action)
 

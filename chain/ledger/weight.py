@@ -8,10 +8,13 @@ from chain.dispute import AnswerDispute, DisputeContribution
 from chain.transaction import (
     Action,
     BuyLicence,
+    CastVote,
     ClaimIncome,
     CommitContribution,
+    LockStake,
     PayModel,
     PostBond,
+    ProposeChange,
     ProveContribution,
     RegisterDataset,
     RegisterModel,
@@ -19,6 +22,7 @@ from chain.transaction import (
     Transaction,
     Transfer,
     TransferShares,
+    UnlockStake,
     WithdrawBond,
 )
 
@@ -47,6 +51,13 @@ EXTRA_WEIGHTS: dict[type[Action], int] = {
     DisputeContribution: 512,
     # Up to 16,384 digests make a tree, or one op is checked; an answer's bytes count as bytes.
     AnswerDispute: 1_024,
+    # One more record is read and written, which takes as long as a second transfer.
+    LockStake: 144,
+    UnlockStake: 144,
+    # Each leaves a record in the state for ever. A vote reads and writes three beside the account: as long as three
+    # transfers; a proposal is looked at again by the blocks that count and enact it.
+    ProposeChange: 1_024,
+    CastVote: 512,
 }
 """Weight beyond the bytes of a transaction; a transfer of 144 bytes takes about 0.2 ms, so a unit stands for 1.4 µs."""
 

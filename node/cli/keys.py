@@ -3,17 +3,41 @@
 Shared by the commands that sign or ask about accounts. It reads keystores and knows no node.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
+
+from node.cli.output import parse_coins
 
 if TYPE_CHECKING:
     from chain.signature import SigningKey
 
+F = TypeVar("F", bound=Callable[..., object])
+
 passphrase_option = click.option(
     "--passphrase", envvar="MATHESIS_PASSPHRASE", help="Of the key (or MATHESIS_PASSPHRASE); asked for otherwise."
 )
+
+
+def key_options(command: F) -> F:
+    """Add `--key`, `--fee` and what opens a key."""
+    key = click.option("--key", help="A wallet key's name or a keystore file.  [default: the node's own key]")
+    fee = click.option("--fee", default="0.001", show_default=True, help="Coins.")
+    return key(fee(passphrase_option(command)))
+
+
+def parse_fee(fee: str) -> int:
+    """Return the atoms of a fee in coins, which may be none; raises BadParameter."""
+    return 0 if fee == "0" else parse_coins(fee)
+
+
+def get_node_key(directory: Path) -> str:
+    """Return the keystore of the node that a data directory belongs to."""
+    from node.data_directory import DataDirectory
+
+    return str(DataDirectory(directory.expanduser()).key_path)
 
 
 def get_wallet_path(directory: Path, name: str) -> Path:

@@ -66,6 +66,8 @@ def _get_record(client: "RpcClient") -> Fields:
         "macs_per_second": rates.macs if rates else None,
         "coins_issued": format_coins(int(found.supply.issued)),
         "coins_burned": format_coins(int(found.supply.burned)),
+        "coins_of_stake": format_coins(int(found.supply.stakes)),
+        "coins_in_treasury": format_coins(int(found.supply.treasury)),
         "coins_of_income": format_coins(int(found.supply.income)),
         "coins_in_pot": format_coins(int(found.supply.pot)),
     }

@@ -77,7 +77,7 @@ async def _recompute(member: Member, *, is_trained: bool) -> Finding:
 
 def _check_supply(status: StatusView) -> Finding:
     supply = status.supply
-    held = (supply.balances, supply.deposits, supply.bonds, supply.locked)
+    held = (supply.balances, supply.deposits, supply.bonds, supply.stakes, supply.locked)
     places = (*held, supply.pot, supply.treasury, supply.income, supply.burned)
     found, expected = sum(map(int, places)), int(supply.issued) + int(supply.allocated)
     return Finding("supply", found == expected, f"{found} atoms in all places, {expected} issued or allocated")

@@ -162,6 +162,7 @@ class SupplyInfo:
     balances: int
     deposits: int
     bonds: int
+    stakes: int
     locked: int
     pot: int
     treasury: int

@@ -33,6 +33,7 @@ from node.rpc.arguments import parse_account
 from node.rpc.dispute_methods import DISPUTE_METHODS
 from node.rpc.economy_methods import ECONOMY_METHODS
 from node.rpc.errors import ErrorCode, ErrorData, RpcError, not_found
+from node.rpc.governance_methods import GOVERNANCE_METHODS
 from node.rpc.registry import Method, Params, Registry, make_openrpc
 from node.rpc.views import Address, HashText, Natural, Record, from_hex, to_hex
 
@@ -364,6 +365,7 @@ def make_registry() -> Registry:
             GET_ACCOUNT,
             GET_MINER,
             *ECONOMY_METHODS,
+            *GOVERNANCE_METHODS,
             SEND_TRANSACTION,
             SEND_TRANSACTIONS,
             GET_TRANSACTION,

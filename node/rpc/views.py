@@ -171,6 +171,7 @@ class SupplyView(msgspec.Struct, frozen=True):
     balances: Amount
     deposits: Amount
     bonds: Amount
+    stakes: Amount
     locked: Amount
     pot: Amount
     treasury: Amount

@@ -11,7 +11,7 @@ from benchmarks.lab.simulator.machine import InvariantBroken, Machine
 from benchmarks.lab.simulator.setting import START_MS, Setting
 from chain.ledger.accounts import get_account
 from chain.ledger.apply import apply_block
-from chain.ledger.bonds import NOTHING, get_stake
+from chain.ledger.bonds import NOTHING, get_forfeit
 from chain.ledger.genesis_state import make_genesis_state
 from chain.ledger.supply import compute_holdings
 from chain.packed import pack_block
@@ -118,10 +118,10 @@ class Watch:
         # Reports come one a miner at a time, each in a block of its own.
         old = [first for first in pairs.values() if first.height <= head.height - EVIDENCE_BLOCKS - len(pairs)]
         for first in old:
-            stake = get_stake(parameters, view, first, head.height)
-            if stake != NOTHING:
+            forfeit = get_forfeit(parameters, view, first, head.height)
+            if forfeit != NOTHING:
                 miner = first.foliage.miner.hex()[:16]
-                raise InvariantBroken("equivocation is paid for", f"at height {first.height} {miner} keeps {stake}")
+                raise InvariantBroken("equivocation is paid for", f"at height {first.height} {miner} keeps {forfeit}")
         return len(pairs)
 
     def _get_heaviest(self) -> Chain:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from chain.errors import InvalidBlock
 from chain.genesis import Parameters
-from chain.ledger.bonds import get_stake
+from chain.ledger.bonds import get_forfeit
 from chain.ledger.genesis_state import validate_genesis
 from chain.ledger.keys import SUPPLY_KEY, miner_key
 from chain.ledger.records import Miner
@@ -179,4 +179,4 @@ def test_no_bond_is_given_back_while_a_block_of_its_miner_can_be_shown(steps: li
             mined = [b.header.foliage.height for b in chain.blocks if b.header.foliage.miner == key.public_key]
             for height in mined:
                 header = chain.sign_again(key, height, 1)
-                assert get_stake(PARAMETERS, before, header, chain.height).bond == 0, (height, chain.height)
+                assert get_forfeit(PARAMETERS, before, header, chain.height).bond == 0, (height, chain.height)

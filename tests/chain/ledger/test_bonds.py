@@ -11,7 +11,7 @@ from chain.codec import decode, encode
 from chain.errors import InvalidBlock
 from chain.genesis import Parameters
 from chain.header import Header, compute_header_hash, compute_signing_hash, compute_trunk_hash
-from chain.ledger.bonds import NOTHING, REPORTER_PERCENT, Stake, get_stake, make_report
+from chain.ledger.bonds import NOTHING, REPORTER_PERCENT, Forfeit, get_forfeit, make_report
 from chain.ledger.context import EquivocationPunished, RewardDecided
 from chain.ledger.keys import SUPPLY_KEY, locked_reward_key, miner_key
 from chain.ledger.subsidy import compute_subsidy_split
@@ -47,9 +47,9 @@ def bond(chain: LedgerChain, key: SigningKey) -> int:
     return chain.view.get_existing(miner_key(key.public_key)).bond
 
 
-def stake(chain: LedgerChain, header: Header) -> Stake:
+def forfeit(chain: LedgerChain, header: Header) -> Forfeit:
     """Return what a report of `header` in the next block would find."""
-    return get_stake(chain.context.parameters, chain.view, header, chain.height + 1)
+    return get_forfeit(chain.context.parameters, chain.view, header, chain.height + 1)
 
 
 def refuse(chain: LedgerChain, action: Action, key: SigningKey = DAVE) -> str:
@@ -127,7 +127,7 @@ def test_an_old_equivocation_costs_the_bond_after_its_reward_is_paid() -> None:
     settle_round(chain, BOB, miner=BOB)
     chain.mine_to(30, miner=CAROL)
     balance = chain.account(BOB).balance
-    assert stake(chain, chain.sign_again(BOB, 4, 1)).reward == 0
+    assert forfeit(chain, chain.sign_again(BOB, 4, 1)).reward == 0
     chain.mine(chain.sign(DAVE, chain.report(BOB, 4)), miner=CAROL)
     assert (bond(chain, BOB), chain.account(BOB).balance) == (0, balance)
 
@@ -274,7 +274,7 @@ def test_any_evidence_conserves_atoms_and_burns_nine_tenths(steps: list[Step]) -
     for step in steps:
         kind, who, back = step
         header = chain.sign_again(MINERS[who], max(1, chain.height - back), 1)
-        held, before = stake(chain, header), chain.account(DAVE).balance
+        held, before = forfeit(chain, header), chain.account(DAVE).balance
         is_round_end = (chain.height + 1) % PARAMETERS.round_blocks == 0
         was_burned = burned(chain)
         play(chain, step)
@@ -282,4 +282,4 @@ def test_any_evidence_conserves_atoms_and_burns_nine_tenths(steps: list[Step]) -
             total = held.bond + held.reward
             assert burned(chain) - was_burned >= total - total // 10
             assert chain.account(DAVE).balance == before + total // 10 - back
-            assert stake(chain, header) == NOTHING
+            assert forfeit(chain, header) == NOTHING

@@ -1,0 +1,230 @@
+"""Random histories of stake, proposals and votes, with reorganisations, against an oracle that counts by hand.
+
+After every block atoms add up, values stay within their bounds, and the state says what the oracle says. A branch that
+is left and replayed from genesis has the roots it had.
+"""
+
+from copy import deepcopy
+from dataclasses import asdict, replace
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from chain.errors import InvalidBlock
+from chain.genesis import Allocation
+from chain.ledger.apply import make_draft
+from chain.ledger.bounds import BOUNDS, get_context_in_force, make_values
+from chain.ledger.governance_records import Choice, Proposal, ProposalStatus, Stake
+from chain.ledger.keys import AGENDA_KEY, PROPOSAL_PREFIX, STAKE_PREFIX, SUPPLY_KEY
+from chain.ledger.proposals import compute_proposal_id
+from chain.ledger.subsidy import compute_subsidy_split
+from chain.primitives import Hash
+from chain.signature import SigningKey
+from chain.transaction import Action, CastVote, Change, ChangeParameter, LockStake, ProposeChange, UnlockStake
+from tests.support.governance import COIN, get_locked, get_proposal, get_values, spend
+from tests.support.governance_oracle import LIVE, Oracle, OracleProposal
+from tests.support.ledger import FUNDS, PARAMETERS, LedgerChain, make_genesis
+
+KEYS = tuple(SigningKey(bytes([number]) * 32) for number in range(41, 45))
+SHORT = replace(
+    PARAMETERS,
+    commit_blocks=1,
+    challenge_delay=1,
+    proof_window=1,
+    audit_blocks=1,
+    voting_blocks=4,
+    enactment_blocks=2,
+    subsidy_half_life=20,
+)
+"""Rounds of four blocks, and a treasury that soon grows no more."""
+
+players = st.sampled_from(KEYS)
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> Change:
+    """Draw a change that no rule but those of the state can refuse."""
+    if draw(st.integers(0, 2)) == 0:
+        return spend(draw(players), draw(st.sampled_from((1, COIN // 2, COIN, 5 * COIN, 100 * COIN))))
+    bound = draw(st.sampled_from(BOUNDS))
+    base = asdict(make_values(SHORT))[bound.name]
+    value = base * draw(st.sampled_from((50, 75, 80, 99, 100, 101, 120, 125, 150, 160))) // 100
+    return ChangeParameter(bound.name, min(max(value, bound.lowest), bound.highest))
+
+
+class GovernanceMachine(RuleBasedStateMachine):
+    """A chain and its oracle; every rule mines one block or goes back some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        genesis = make_genesis(SHORT)
+        allocations = (*genesis.allocations, *(Allocation(key.public_key, FUNDS) for key in KEYS))
+        self.chain = LedgerChain(replace(genesis, allocations=allocations))
+        values = asdict(make_values(SHORT))
+        self.oracle = Oracle(values, SHORT.voting_blocks, SHORT.enactment_blocks, 4, SHORT.proposal_deposit)
+        self.past = [(self.chain.root, deepcopy(self.oracle))]
+
+    def _mine(self, key: SigningKey | None = None, action: Action | None = None) -> None:
+        parameters = get_context_in_force(self.chain.context, self.chain.view).parameters
+        self.chain.mine(*(() if key is None or action is None else (self.chain.sign(key, action),)))
+        height = self.chain.height
+        self.oracle.treasury += compute_subsidy_split(height, parameters).treasury
+        closing = [
+            name for name, each in self.oracle.proposals.items() if (each.status, each.close) == ("OPEN", height)
+        ]
+        quorums = {name: -(-get_proposal(self.chain, name).circulating * SHORT.quorum_bp // 10_000) for name in closing}
+        self.oracle.end_block(height, quorums)
+        self.past.append((self.chain.root, deepcopy(self.oracle)))
+
+    def _refuse(self, key: SigningKey, action: Action, rule_name: str) -> None:
+        with pytest.raises(InvalidBlock) as refusal:
+            self.chain.execute(self.chain.draft(), self.chain.sign(key, action))
+        assert refusal.value.rule == rule_name
+
+    @rule(blocks=st.integers(1, 4))
+    def wait(self, blocks: int) -> None:
+        for _ in range(blocks):
+            self._mine()
+
+    @rule(key=players, coins=st.sampled_from((1, 300, 600, 900)))
+    def lock(self, key: SigningKey, coins: int) -> None:
+        action, stake = LockStake(coins * COIN), self.oracle.get_stake(key.public_key)
+        if self.chain.account(key).balance < action.amount:
+            self._refuse(key, action, "balance")
+            return
+        stake.amount, stake.since = stake.amount + action.amount, self.chain.height + 1
+        self.oracle.pay(key.public_key, -action.amount)
+        self._mine(key, action)
+
+    @rule(key=players, part=st.sampled_from((1, 2, 2, 3)))
+    def unlock(self, key: SigningKey, part: int) -> None:
+        stake, height = self.oracle.get_stake(key.public_key), self.chain.height + 1
+        whole = stake.leaving or stake.amount
+        action = UnlockStake(max(1, whole * part // 2))
+        if stake.leaving and action.amount != stake.leaving:
+            self._refuse(key, action, "stake-leaving")
+        elif stake.leaving and height < stake.release:
+            self._refuse(key, action, "stake-release")
+        elif stake.leaving:
+            self.oracle.pay(key.public_key, stake.leaving)
+            stake.leaving = stake.release = 0
+            if not stake.amount:
+                stake.since = 0
+            self._mine(key, action)
+        elif action.amount > stake.amount:
+            self._refuse(key, action, "stake-amount")
+        else:
+            stake.amount, stake.leaving = stake.amount - action.amount, action.amount
+            stake.release = height + SHORT.voting_blocks + SHORT.enactment_blocks + 4
+            self._mine(key, action)
+
+    @rule(key=players, change=changes())
+    def propose(self, key: SigningKey, change: Change) -> None:
+        terms, account = ProposeChange("a change", change), self.chain.account(key)
+        if account.balance < SHORT.proposal_deposit:
+            self._refuse(key, terms, "balance")
+        elif len(self.oracle.list_live()) == LIVE:
+            self._refuse(key, terms, "agenda-full")
+        elif problem := self.oracle.find_problem(change):
+            self._refuse(key, terms, problem)
+        else:
+            name = compute_proposal_id(self.chain.context.chain_id, key.public_key, account.nonce, terms)
+            made = self.chain.height + 1
+            self.oracle.proposals[name] = OracleProposal(key.public_key, change, made, made + SHORT.voting_blocks)
+            self.oracle.pay(key.public_key, -SHORT.proposal_deposit)
+            self._mine(key, terms)
+
+    @precondition(lambda self: self.oracle.proposals)
+    @rule(data=st.data(), key=players, choice=st.sampled_from((Choice.YES, Choice.YES, Choice.NO, Choice.ABSTAIN)))
+    def vote(self, data: st.DataObject, key: SigningKey, choice: Choice) -> None:
+        open_names = [name for name, each in self.oracle.proposals.items() if each.status == "OPEN"]
+        self.cast(key, data.draw(st.sampled_from(open_names or list(self.oracle.proposals))), choice)
+
+    def cast(self, key: SigningKey, name: Hash, choice: Choice) -> None:
+        action = CastVote(name, int(choice))
+        problem = self.oracle.vote(key.public_key, name, choice.name)
+        if problem is None:
+            self._mine(key, action)
+        else:
+            self._refuse(key, action, problem)
+
+    @precondition(lambda self: len(self.past) > 2)
+    @rule(data=st.data())
+    def fork(self, data: st.DataObject) -> None:
+        """Go back some blocks: what is left, replayed from genesis, has the roots it had."""
+        height = self.chain.height - data.draw(st.integers(1, min(6, self.chain.height - 1)))
+        replayed = LedgerChain(self.chain.genesis)
+        replayed.content = self.chain.content
+        for block, (root, _) in zip(self.chain.blocks[:height], self.past[1:], strict=False):
+            effects = replayed.apply(block)
+            replayed._advance(make_draft(block), block, effects)
+            assert replayed.root == root
+        self.chain, self.past = replayed, self.past[: height + 1]
+        self.oracle = deepcopy(self.past[height][1])
+
+    @invariant()
+    def values_are_those_that_were_enacted(self) -> None:
+        found = asdict(get_values(self.chain))
+        assert found == self.oracle.values
+        assert all(bound.lowest <= found[bound.name] <= bound.highest for bound in BOUNDS)
+
+    @invariant()
+    def proposals_and_votes_are_counted_right(self) -> None:
+        stored = {Hash(name): each for name, each in self.chain.view.iter_records(PROPOSAL_PREFIX, Proposal)}
+        assert stored.keys() == self.oracle.proposals.keys()
+        for name, expected in self.oracle.proposals.items():
+            found = stored[name]
+            assert found.status.name == expected.status
+            counts = [expected.count(choice) for choice in ("YES", "NO", "ABSTAIN")]
+            assert [found.yes, found.no, found.abstain] == counts
+            assert found.deposit == (SHORT.proposal_deposit if found.status is ProposalStatus.OPEN else 0)
+        live = {name for name, each in self.oracle.proposals.items() if each.status in ("OPEN", "ACCEPTED")}
+        assert {entry.name for entry in self.chain.view.get_existing(AGENDA_KEY).live} == live
+
+    @invariant()
+    def nobody_has_lost_or_gained_anything_else(self) -> None:
+        for key in KEYS:
+            stake, expected = get_locked(self.chain, key), self.oracle.get_stake(key.public_key)
+            found = (stake.amount, stake.leaving, stake.release_height)
+            assert found == (expected.amount, expected.leaving, expected.release)
+            assert self.chain.account(key).balance == FUNDS + self.oracle.spent.get(key.public_key, 0)
+        stakes = dict(self.chain.view.iter_records(STAKE_PREFIX, Stake))
+        assert all(stake.amount + stake.leaving for stake in stakes.values())
+        assert self.chain.view.get_existing(SUPPLY_KEY).treasury == self.oracle.treasury
+
+    @invariant()
+    def no_vote_is_decided_by_stake_that_could_have_left(self) -> None:
+        """Who has voted still has locked what its votes on live proposals were cast with."""
+        for proposal in self.oracle.list_live():
+            for account, (_, weight) in proposal.votes.items():
+                stake = self.oracle.get_stake(account)
+                assert stake.amount + stake.leaving >= weight
+
+
+GovernanceMachine.TestCase.settings = settings(
+    max_examples=40, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestGovernanceHistories = GovernanceMachine.TestCase
+
+
+def test_the_machine_reaches_every_end_of_a_proposal() -> None:
+    machine = GovernanceMachine()
+    for key in KEYS[:2]:
+        machine.lock(key, 900)
+    cases = (
+        (ChangeParameter("bond", 60 * COIN), Choice.YES, "ENACTED"),
+        (ChangeParameter("bond", 25 * COIN), Choice.YES, "LAPSED"),
+        (ChangeParameter("treasury_bp", 900), Choice.NO, "REJECTED"),
+        (ChangeParameter("treasury_bp", 900), None, "EXPIRED"),
+    )
+    for change, choice, _ in cases:
+        machine.propose(KEYS[2], change)
+        if choice is not None:
+            for key in KEYS[:2]:
+                machine.cast(key, list(machine.oracle.proposals)[-1], choice)
+    machine.wait(8)
+    assert [each.status for each in machine.oracle.proposals.values()] == [status for _, _, status in cases]
+    machine.proposals_and_votes_are_counted_right()
+    machine.values_are_those_that_were_enacted()
