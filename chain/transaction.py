@@ -197,6 +197,16 @@ class CastVote:
     choice_code: U8
 
 
+@dataclass(frozen=True, slots=True)
+class PostBounty:
+    """Put up `amount` atoms for a task's model to answer `correct_min` held-out records by `last_height`."""
+
+    task: HashField
+    amount: U64
+    correct_min: U32
+    last_height: U64
+
+
 EconomyAction = RegisterDataset | RegisterModel | TransferShares | BuyLicence | PayModel | ClaimIncome
 DisputeAction = DisputeContribution | AnswerDispute
 GovernanceAction = LockStake | UnlockStake | ProposeChange | CastVote
@@ -210,6 +220,7 @@ Action = (
     | EconomyAction
     | DisputeAction
     | GovernanceAction
+    | PostBounty
 )
 
 

@@ -130,6 +130,26 @@ class DisputeDecided:
     burned: int
 
 
+class BountyOutcome(StrEnum):
+    """What became of a bounty."""
+
+    PAID = auto()
+    """Its mark was reached: it is the model's income."""
+    RETURNED = auto()
+    """Its height has passed."""
+    DISPLACED = auto()
+    """A larger one took its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class BountyDecided:
+    """A bounty of `amount` atoms is not open any more."""
+
+    name: Hash
+    outcome: BountyOutcome
+    amount: int
+
+
 @dataclass(frozen=True, slots=True)
 class ProposalChanged:
     """A proposal was opened, counted, enacted or found impossible."""
@@ -146,6 +166,7 @@ Event = (
     | DisputeMoved
     | DisputeDecided
     | ProposalChanged
+    | BountyDecided
 )
 
 

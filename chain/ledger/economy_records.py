@@ -6,9 +6,10 @@ a payment raises `per_unit` by less than 2^128, so 2^128 payments fit; atoms are
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from chain.codec import U8, U64, U256, HashField, PublicKeyField
-from chain.transaction import RegisterDataset, RegisterModel, Units
+from chain.codec import U8, U64, U256, HashField, Many, PublicKeyField
+from chain.transaction import PostBounty, RegisterDataset, RegisterModel, Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,22 @@ class Licence:
 
     height: U64
     price: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Bounty:
+    """Atoms that wait for a task's model to reach the mark in `terms`, or go back to whoever posted them."""
+
+    poster: PublicKeyField
+    terms: PostBounty
+    posted_height: U64
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBounties:
+    """The bounties of a task that are not decided, oldest first."""
+
+    names: Annotated[tuple[HashField, ...], Many(64)]
 
 
 @dataclass(frozen=True, slots=True)

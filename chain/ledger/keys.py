@@ -3,7 +3,7 @@
 Fixed widths make every key unambiguous. It knows nothing of what the records mean.
 """
 
-from chain.ledger.economy_records import Dataset, Licence, Model, RegisteredContent, Shares
+from chain.ledger.economy_records import Bounty, Dataset, Licence, Model, OpenBounties, RegisteredContent, Shares
 from chain.ledger.governance_records import Agenda, InForce, Proposal, Stake, Vote
 from chain.ledger.records import (
     Account,
@@ -23,6 +23,7 @@ from chain.primitives import Hash, PublicKey
 from chain.state.view import StateKey
 
 ACCOUNT_PREFIX = b"account/"
+BOUNTY_PREFIX = b"bounty/"
 CHECKPOINT_PREFIX = b"checkpoint/"
 CONTRIBUTION_PREFIX = b"contribution/"
 DISPUTE_PREFIX = b"dispute/"
@@ -101,6 +102,16 @@ def model_key(model: Hash) -> StateKey[Model]:
 def content_key(content_root: Hash) -> StateKey[RegisteredContent]:
     """Return where it stands who registered a content root."""
     return StateKey(b"content/" + content_root, RegisteredContent)
+
+
+def bounty_key(bounty: Hash) -> StateKey[Bounty]:
+    """Return where an open bounty stands."""
+    return StateKey(BOUNTY_PREFIX + bounty, Bounty)
+
+
+def open_bounties_key(task: Hash) -> StateKey[OpenBounties]:
+    """Return where it stands which bounties of a task are open."""
+    return StateKey(b"bounties/" + task, OpenBounties)
 
 
 def shares_key(model: Hash, holder: PublicKey) -> StateKey[Shares]:

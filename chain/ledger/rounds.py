@@ -6,6 +6,7 @@ of the steps; amounts stand in `rewards`, training behind the learning engine.
 
 from dataclasses import replace
 
+from chain.ledger.bounties import apply_due_bounties
 from chain.ledger.context import (
     BlockScope,
     ContributionChanged,
@@ -36,8 +37,9 @@ def apply_round_end(scope: BlockScope, view: StateView) -> tuple[Event, ...]:
     rewards = apply_locked_rewards(scope, view)
     settlement = _compute_settlement(scope, state, settled)
     contributors = tuple(key for key, _ in settled)
-    _apply_next_round(scope, view, settlement, len(settled))
-    return (*held, *payouts, *rewards, RoundEnded(state.round, settlement, contributors))
+    begun = _apply_next_round(scope, view, settlement, len(settled))
+    bounties = apply_due_bounties(scope, view, begun)
+    return (*held, *payouts, *rewards, RoundEnded(state.round, settlement, contributors), *bounties)
 
 
 def _apply_outcomes(
@@ -69,7 +71,10 @@ def _compute_settlement(scope: BlockScope, state: TaskState, settled: tuple[Entr
     return scope.learning.settle(scope.context.task, state.checkpoint_root, sidecars)
 
 
-def _apply_next_round(scope: BlockScope, view: StateView, settlement: Settlement | None, contributors: int) -> None:
+def _apply_next_round(
+    scope: BlockScope, view: StateView, settlement: Settlement | None, contributors: int
+) -> TaskState:
+    """Begin the next round and return where the task stands with it."""
     task, state = scope.context.task_id, get_task_state(scope.context, view)
     reached = settlement or Settlement(
         state.checkpoint_root, state.heldout_loss, state.heldout_correct, state.heldout_total
@@ -77,15 +82,7 @@ def _apply_next_round(scope: BlockScope, view: StateView, settlement: Settlement
     apply_checkpoint(view, task, reached.checkpoint_root)
     scores = (reached.checkpoint_root, reached.heldout_loss, reached.heldout_correct, reached.heldout_total)
     view.put(checkpoint_key(task, state.round), Checkpoint(scope.draft.height, *scores, contributors))
-    view.put(
-        task_key(task),
-        TaskState(
-            state.round + 1,
-            scope.draft.height,
-            *scores,
-            state.pot,
-            state.price,
-            state.settled_contributions + contributors,
-            (),
-        ),
-    )
+    settled_contributions = state.settled_contributions + contributors
+    begun = TaskState(state.round + 1, scope.draft.height, *scores, state.pot, state.price, settled_contributions, ())
+    view.put(task_key(task), begun)
+    return begun

@@ -5,10 +5,11 @@ It reads the whole state, so it serves tests, `doctor` and explorers; blocks are
 
 from dataclasses import dataclass
 
-from chain.ledger.economy_records import Model
+from chain.ledger.economy_records import Bounty, Model
 from chain.ledger.governance_records import Proposal, Stake
 from chain.ledger.keys import (
     ACCOUNT_PREFIX,
+    BOUNTY_PREFIX,
     CONTRIBUTION_PREFIX,
     DISPUTE_PREFIX,
     LOCKED_REWARD_PREFIX,
@@ -55,6 +56,7 @@ def compute_holdings(view: StateView) -> Holdings:
     supply = view.get_existing(SUPPLY_KEY)
     deposits = sum(entry.deposit for _, entry in view.iter_records(CONTRIBUTION_PREFIX, Contribution))
     deposits += sum(dispute.deposit for _, dispute in view.iter_records(DISPUTE_PREFIX, Dispute))
+    deposits += sum(bounty.terms.amount for _, bounty in view.iter_records(BOUNTY_PREFIX, Bounty))
     deposits += sum(proposal.deposit for _, proposal in view.iter_records(PROPOSAL_PREFIX, Proposal))
     return Holdings(
         balances=sum(account.balance for _, account in view.iter_records(ACCOUNT_PREFIX, Account)),

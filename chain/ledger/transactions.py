@@ -12,6 +12,7 @@ from chain.errors import InvalidTransaction
 from chain.genesis import Parameters
 from chain.ledger.accounts import apply_credit, get_account, validate_balance
 from chain.ledger.bonds import apply_post_bond, apply_report, apply_withdraw_bond
+from chain.ledger.bounties import apply_post_bounty, validate_bounty_terms
 from chain.ledger.context import BlockScope, Event, LedgerContext
 from chain.ledger.contributions import apply_commit, apply_prove
 from chain.ledger.disputes import apply_answer, apply_dispute
@@ -33,6 +34,7 @@ from chain.transaction import (
     CommitContribution,
     LockStake,
     PostBond,
+    PostBounty,
     ProposeChange,
     ProveContribution,
     ReportEquivocation,
@@ -86,7 +88,12 @@ def validate_transaction(
 def compute_cost(body: TransactionBody, parameters: Parameters) -> int:
     """Return the atoms that a transaction takes from its sender: fee, amount, deposit, bond, stake, price."""
     match body.action:
-        case Transfer(amount=taken) | PostBond(amount=taken) | DisputeContribution(deposit=taken):
+        case (
+            Transfer(amount=taken)
+            | PostBond(amount=taken)
+            | DisputeContribution(deposit=taken)
+            | PostBounty(amount=taken)
+        ):
             return body.fee + taken
         case CommitContribution():
             return body.fee + parameters.deposit
@@ -116,6 +123,8 @@ def apply_transaction(scope: BlockScope, view: StateView, transaction: Transacti
             return _apply_contribution_action(scope, view, body.sender, action)
         case ReportEquivocation() as report:
             return apply_report(scope, view, report)
+        case PostBounty() as bounty:
+            return apply_post_bounty(scope, view, body.sender, bounty)
         case PostBond() as post:
             apply_post_bond(scope, view, body.sender, post)
         case WithdrawBond() as withdraw:
@@ -159,6 +168,8 @@ def _validate_action(action: Action) -> None:
             pass
         case PostBond() | WithdrawBond():
             pass
+        case PostBounty():
+            validate_bounty_terms(action)
         case LockStake() | UnlockStake() | ProposeChange() | CastVote():
             validate_governance_action(action)
         case _:

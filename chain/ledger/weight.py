@@ -14,6 +14,7 @@ from chain.transaction import (
     LockStake,
     PayModel,
     PostBond,
+    PostBounty,
     ProposeChange,
     ProveContribution,
     RegisterDataset,
@@ -36,6 +37,8 @@ EXTRA_WEIGHTS: dict[type[Action], int] = {
     # Two signatures beside its own.
     ReportEquivocation: 256,
     PostBond: 0,
+    # Every settlement looks at it until it is decided.
+    PostBounty: 1_024,
     WithdrawBond: 0,
     # Each leaves two records in the state for ever, which are longer than its bytes.
     RegisterDataset: 1_024,
