@@ -21,6 +21,7 @@ from chain.state.view import StateKey
 ACCOUNT_PREFIX = b"account/"
 CHECKPOINT_PREFIX = b"checkpoint/"
 CONTRIBUTION_PREFIX = b"contribution/"
+DATASET_PREFIX = b"dataset/"
 LOCKED_REWARD_PREFIX = b"locked-reward/"
 MINER_PREFIX = b"miner/"
 MODEL_PREFIX = b"model/"
@@ -70,7 +71,7 @@ def beacon_key(height: int) -> StateKey[BeaconRecord]:
 
 def dataset_key(dataset: Hash) -> StateKey[Dataset]:
     """Return where a registered data set stands."""
-    return StateKey(b"dataset/" + dataset, Dataset)
+    return StateKey(DATASET_PREFIX + dataset, Dataset)
 
 
 def model_key(model: Hash) -> StateKey[Model]:

@@ -6,21 +6,18 @@ A key is the node's own unless another is named: whoever runs a miner has its bo
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
 from node.cli.keys import find_keystore, open_key, passphrase_option, resolve_address
 from node.cli.output import Fields, directory_option, format_coins, json_option, parse_coins, print_record, rpc_option
+from node.cli.sending import fee_option, get_node_key, parse_fee, report_sent, wait_options
 
-F = TypeVar("F", bound=Callable[..., object])
 
-
-def key_options(command: F) -> F:
-    """Add `--key`, `--fee` and what opens a key."""
+def key_options(command: Callable[..., object]) -> Callable[..., object]:
+    """Add `--key`, `--fee`, what opens a key, and whether to wait for the block."""
     key = click.option("--key", help="A wallet key's name or a keystore file.  [default: the node's own key]")
-    fee = click.option("--fee", default="0.001", show_default=True, help="Coins.")
-    return key(fee(passphrase_option(command)))
+    return key(fee_option(passphrase_option(wait_options(command))))
 
 
 @click.group()
@@ -38,7 +35,7 @@ def show(account: str | None, directory: Path, url: str, is_json: bool) -> None:
     from node.rpc.client import RpcClient
     from node.rpc.methods import GET_MINER, AccountParams
 
-    address = resolve_address(account or _get_node_key(directory), directory)
+    address = resolve_address(account or get_node_key(directory), directory)
     found = RpcClient(url).call(GET_MINER, AccountParams(address))
     is_miner, coins = found.value is not None, format_coins(int(found.bond))
     record: Fields = {
@@ -62,16 +59,25 @@ def show(account: str | None, directory: Path, url: str, is_json: bool) -> None:
 @key_options
 @json_option
 def post(
-    amount: str, directory: Path, url: str, key: str | None, fee: str, passphrase: str | None, is_json: bool
+    amount: str,
+    directory: Path,
+    url: str,
+    key: str | None,
+    fee: str,
+    passphrase: str | None,
+    timeout_s: float,
+    *,
+    is_waiting: bool,
+    is_json: bool,
 ) -> None:
     """Lock AMOUNT coins as the bond of a miner that holds none."""
     from chain.transaction import PostBond
     from node.wallet import send_action
 
-    action, fee_atoms = PostBond(parse_coins(amount)), _parse_fee(fee)
-    signer = open_key(find_keystore(key or _get_node_key(directory), directory), passphrase)
+    action, fee_atoms = PostBond(parse_coins(amount)), parse_fee(fee)
+    signer = open_key(find_keystore(key or get_node_key(directory), directory), passphrase)
     transaction_hash = send_action(url, signer, action, fee_atoms)
-    print_record({"transaction": transaction_hash}, is_json, f"sent: {transaction_hash}")
+    report_sent(transaction_hash, url, timeout_s if is_waiting else None, ({}, ""), is_json)
 
 
 @bond.command()
@@ -79,7 +85,17 @@ def post(
 @rpc_option
 @key_options
 @json_option
-def withdraw(directory: Path, url: str, key: str | None, fee: str, passphrase: str | None, is_json: bool) -> None:
+def withdraw(
+    directory: Path,
+    url: str,
+    key: str | None,
+    fee: str,
+    passphrase: str | None,
+    timeout_s: float,
+    *,
+    is_waiting: bool,
+    is_json: bool,
+) -> None:
     """Give notice and stop mining; once the bond is free (`bond show` says where), take it back by the same command."""
     from chain.transaction import WithdrawBond
     from node.addresses import format_address
@@ -87,19 +103,9 @@ def withdraw(directory: Path, url: str, key: str | None, fee: str, passphrase: s
     from node.rpc.methods import GET_MINER, AccountParams
     from node.wallet import send_action
 
-    fee_atoms = _parse_fee(fee)
-    signer = open_key(find_keystore(key or _get_node_key(directory), directory), passphrase)
+    fee_atoms = parse_fee(fee)
+    signer = open_key(find_keystore(key or get_node_key(directory), directory), passphrase)
     found = RpcClient(url).call(GET_MINER, AccountParams(format_address(signer.public_key)))
     transaction_hash = send_action(url, signer, WithdrawBond(int(found.bond)), fee_atoms)
     step = "notice" if found.release_height is None else "withdrawal"
-    print_record({"transaction": transaction_hash, "step": step}, is_json, f"{step} sent: {transaction_hash}")
-
-
-def _get_node_key(directory: Path) -> str:
-    from node.data_directory import DataDirectory
-
-    return str(DataDirectory(directory.expanduser()).key_path)
-
-
-def _parse_fee(fee: str) -> int:
-    return 0 if fee == "0" else parse_coins(fee)
+    report_sent(transaction_hash, url, timeout_s if is_waiting else None, ({"step": step}, step), is_json)

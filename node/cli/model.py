@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from node.cli import market, registered
 from node.cli.failures import end_in_exit_codes
-from node.cli.output import Fields, json_option, print_record
+from node.cli.output import Fields, json_option, print_record, rpc_option
 
 if TYPE_CHECKING:
     from ml.sampling import SamplingRule
@@ -32,7 +33,11 @@ def _backend_options(command: F) -> F:
 
 @click.group()
 def model() -> None:
-    """Specs, checkpoints, text from a model, export and import."""
+    """Specs and checkpoints, sampling, export and import; models of the network."""
+
+
+for command in (market.list_, market.register, market.buy, market.pay, market.licence):
+    model.add_command(command)
 
 
 @model.command()
@@ -73,10 +78,20 @@ def program(spec: str, is_json: bool) -> None:
 
 
 @model.command()
-@click.argument("checkpoint", type=_CHECKPOINT)
+@click.argument("checkpoint", metavar="CHECKPOINT|MODEL")
+@rpc_option
 @json_option
-def show(checkpoint: Path, is_json: bool) -> None:
-    """Say what a CHECKPOINT is, from its header alone."""
+def show(checkpoint: str, url: str, is_json: bool) -> None:
+    """Say what a CHECKPOINT file is, from its header alone; or what is registered of a MODEL, 0x... or `network`."""
+    if checkpoint == registered.NETWORK or registered.is_name(checkpoint):
+        registered.show_model(url, registered.parse_model(checkpoint), is_json)
+        return
+    path: object = _CHECKPOINT.convert(checkpoint, None, None)
+    assert isinstance(path, Path)
+    _show_checkpoint(path, is_json)
+
+
+def _show_checkpoint(checkpoint: Path, is_json: bool) -> None:
     from msgspec import to_builtins
 
     from node.models.provenance import describe_data

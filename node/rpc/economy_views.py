@@ -4,6 +4,8 @@ Who trusts nobody verifies `entry.value` by `entry.proof` under a header's state
 reading, and null where the state holds nothing. It knows no method.
 """
 
+from typing import TypeVar
+
 import msgspec
 
 from chain.codec import encode
@@ -11,10 +13,11 @@ from chain.ledger.economy_records import EMPTY_SHARES, Dataset, Licence, Model, 
 from chain.ledger.registry import NOBODY
 from chain.ledger.shares import compute_touched
 from chain.primitives import Hash, PublicKey
-from chain.transaction import RegisterModel
 from node.addresses import format_address
 from node.rpc.api import StateEntry
 from node.rpc.views import Address, Amount, HashText, HexText, Natural, Record, to_hex
+
+T = TypeVar("T")
 
 
 class EntryView(msgspec.Struct, frozen=True):
@@ -97,17 +100,8 @@ class LicenceView(msgspec.Struct, frozen=True):
 
 def view_dataset(name: Hash, entry: StateEntry[Dataset]) -> DatasetView:
     """Return a data set as JSON shows it."""
-    found = entry.record
-    if found is None:
-        return DatasetView(to_hex(name), None, _view_entry(entry))
-    terms = DatasetTermsView(
-        owner=_format_owner(found.owner),
-        content_root=to_hex(found.terms.content_root),
-        licence=found.terms.licence,
-        royalty_bp=found.terms.royalty_bp,
-        registered_height=found.registered_height,
-    )
-    return DatasetView(to_hex(name), terms, _view_entry(entry))
+    terms = None if entry.record is None else view_dataset_terms(entry.record)
+    return DatasetView(to_hex(name), terms, view_entry(entry))
 
 
 def view_model(name: Hash, entry: StateEntry[Model]) -> ModelView:
@@ -115,11 +109,11 @@ def view_model(name: Hash, entry: StateEntry[Model]) -> ModelView:
     found = entry.record
     return ModelView(
         model=to_hex(name),
-        terms=None if found is None else _view_terms(found, found.terms),
+        terms=None if found is None else view_model_terms(found),
         units=str(found.units if found else 0),
         held=str(found.held if found else 0),
         waiting=str(found.waiting if found else 0),
-        entry=_view_entry(entry),
+        entry=view_entry(entry),
     )
 
 
@@ -132,7 +126,7 @@ def view_shares(name: Hash, account: PublicKey, model: Model | None, entry: Stat
         units=str(shares.units),
         units_total=str(model.units if model else 0),
         claimable=str(shares.earned),
-        entry=_view_entry(entry),
+        entry=view_entry(entry),
     )
 
 
@@ -144,11 +138,24 @@ def view_licence(name: Hash, account: PublicKey, entry: StateEntry[Licence]) -> 
         account=format_address(account),
         bought_height=None if found is None else found.height,
         price=None if found is None else str(found.price),
-        entry=_view_entry(entry),
+        entry=view_entry(entry),
     )
 
 
-def _view_terms(model: Model, terms: RegisterModel) -> ModelTermsView:
+def view_dataset_terms(dataset: Dataset) -> DatasetTermsView:
+    """Return what was registered of a data set as JSON shows it."""
+    return DatasetTermsView(
+        owner=_format_owner(dataset.owner),
+        content_root=to_hex(dataset.terms.content_root),
+        licence=dataset.terms.licence,
+        royalty_bp=dataset.terms.royalty_bp,
+        registered_height=dataset.registered_height,
+    )
+
+
+def view_model_terms(model: Model) -> ModelTermsView:
+    """Return what was registered of a model as JSON shows it."""
+    terms = model.terms
     return ModelTermsView(
         owner=_format_owner(model.owner),
         name=terms.name,
@@ -165,7 +172,8 @@ def _view_terms(model: Model, terms: RegisterModel) -> ModelTermsView:
     )
 
 
-def _view_entry(entry: StateEntry[Dataset] | StateEntry[Model] | StateEntry[Shares] | StateEntry[Licence]) -> EntryView:
+def view_entry(entry: StateEntry[T]) -> EntryView:
+    """Return a key of the state with its proof as JSON shows it."""
     return EntryView(
         header_hash=to_hex(entry.header_hash),
         height=entry.height,

@@ -32,7 +32,9 @@ from node.rpc.api import (
 from node.rpc.arguments import parse_account
 from node.rpc.economy_methods import ECONOMY_METHODS
 from node.rpc.errors import ErrorCode, ErrorData, RpcError, not_found
+from node.rpc.list_methods import LIST_METHODS
 from node.rpc.registry import Method, Params, Registry, make_openrpc
+from node.rpc.supply_methods import SUPPLY_METHODS
 from node.rpc.views import Address, HashText, Natural, Record, from_hex, to_hex
 
 TICKET_BYTES_MAX = 1024
@@ -363,6 +365,8 @@ def make_registry() -> Registry:
             GET_ACCOUNT,
             GET_MINER,
             *ECONOMY_METHODS,
+            *LIST_METHODS,
+            *SUPPLY_METHODS,
             SEND_TRANSACTION,
             SEND_TRANSACTIONS,
             GET_TRANSACTION,
