@@ -128,6 +128,26 @@ def licence(model: str, account: str | None, directory: Path, url: str, is_json:
     print_record(record, is_json, bought if found.price else f"no licence at height {found.entry.height}")
 
 
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--round", "number", type=click.IntRange(0), help="Whose first weights; the running round by default.")
+@rpc_option
+@json_option
+def pull(file: Path, number: int | None, url: str, is_json: bool) -> None:
+    """Get the network's own model from a node, hold it to its root, and write it as the checkpoint FILE.
+
+    The file has neither the optimizer's moments nor the rounds' momentum: one to sample, export and train on from.
+    """
+    with end_in_exit_codes():
+        from node.models.pull import pull_checkpoint
+
+        pulled = pull_checkpoint(url, number, file.expanduser())
+    record: Fields = {"file": str(file), "round": pulled.round, "checkpoint_root": pulled.root}
+    score = f"{pulled.correct} of {pulled.total} held out" if pulled.total else "not measured yet"
+    record |= {"heldout_correct": pulled.correct, "heldout_total": pulled.total}
+    print_record(record, is_json, f"round {pulled.round}, {score}: {file}")
+
+
 def _read_roots(checkpoint: Path) -> tuple[bytes, bytes]:
     """Return the hash of a checkpoint's spec and the root of its weights; raises CommandError."""
     with end_in_exit_codes():

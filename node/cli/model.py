@@ -36,7 +36,7 @@ def model() -> None:
     """Specs and checkpoints, sampling, export and import; models of the network."""
 
 
-for command in (market.list_, market.register, market.buy, market.pay, market.licence):
+for command in (market.list_, market.register, market.buy, market.pay, market.licence, market.pull):
     model.add_command(command)
 
 
@@ -107,6 +107,7 @@ def _show_checkpoint(checkpoint: Path, is_json: bool) -> None:
         "data_root": metadata.data_root,
         "data": describe_data(bytes.fromhex(metadata.data_root)).name or None,
         "seed": metadata.seed,
+        "start": metadata.start or None,
         "has_moments": len(metadata.parts) > 1,
         "digest": metadata.digest,
     }

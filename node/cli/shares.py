@@ -18,7 +18,7 @@ model_option = click.option("--model", default=NETWORK, show_default=True, help=
 
 @click.group()
 def shares() -> None:
-    """Shares of a model: who holds them, what they have earned; transfer them, claim income."""
+    """Shares of a model: who holds them; transfer them, claim income."""
 
 
 @shares.command()
