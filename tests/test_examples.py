@@ -1,5 +1,6 @@
 """Every example against one network of real processes: what it says it does, and everybody's balance to the atom."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from node.keystore import load_key
 from node.rpc.client import RpcClient
 from tests.support.processes import find_ports
 
-pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.slow
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SCRIPTS = ("train_and_claim", "data_set", "buy_licence", "fine_tune")
@@ -44,7 +45,7 @@ BALANCES = {
 
 @dataclass
 class Setting:
-    """The network, and what the scripts printed."""
+    """The network after all scripts, its mining stopped, and what they printed."""
 
     network: Network
     root: Path
@@ -55,11 +56,13 @@ class Setting:
 async def setting(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Setting]:
     root = tmp_path_factory.mktemp("examples") / "net"
     async with run_network(root, find_ports(2), (), 0, has_forger=False) as network:
-        yield Setting(network, root, {})
+        printed = {name: await asyncio.to_thread(run_script, network, root, name) for name in SCRIPTS}
+        await network.stop_mining()
+        yield Setting(network, root, printed)
 
 
-def run_script(setting: Setting, name: str) -> str:
-    places = {"MATHESIS_DEVNET_DIR": str(setting.root), "MATHESIS_RPC": setting.network.url}
+def run_script(network: Network, root: Path, name: str) -> str:
+    places = {"MATHESIS_DEVNET_DIR": str(root), "MATHESIS_RPC": network.url}
     command, paths = [sys.executable, str(EXAMPLES / f"{name}.py")], str(EXAMPLES.parent)
     environment = os.environ | places | {"PYTHONPATH": paths}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
@@ -86,14 +89,12 @@ def test_all_scripts_are_run_and_listed() -> None:
         ("fine_tune", ["finn has 52.399000000 coins, gus 43.999000000; 600000000 atoms went to the network's model"]),
     ],
 )
-async def test_an_example_does_what_it_says(setting: Setting, name: str, said: list[str]) -> None:
-    text = run_script(setting, name)
+def test_an_example_does_what_it_says(setting: Setting, name: str, said: list[str]) -> None:
+    text = setting.printed[name]
     assert all(part in text for part in said), text
 
 
-async def test_everybody_has_what_the_blocks_give(setting: Setting) -> None:
-    """Runs last: it stops mining."""
-    await setting.network.stop_mining()
+def test_everybody_has_what_the_blocks_give(setting: Setting) -> None:
     macs = build_program(DIGITS).segment_macs
     accounts = count_blocks(setting.network.genesis, macs, frozenset(), setting.network.read_blocks())
     people = {path.stem: load_key(path, "").public_key for path in (setting.root / "people").glob("*.json")}

@@ -51,7 +51,7 @@ def read_pages(view: StateView, count: int) -> list[StatePage[Model]]:
         first = page.next_path
 
 
-@pytest.mark.parametrize(("count", "seen_max"), [(100, 1_024), (1, 1_024), (7, 3), (100, 1), (3, 5)])
+@pytest.mark.parametrize(("count", "seen_max"), [(100, 512), (1, 512), (7, 3), (100, 1), (3, 5)])
 def test_pages_hold_each_record_once_whatever_their_bounds(
     count: int, seen_max: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

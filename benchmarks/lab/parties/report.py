@@ -32,9 +32,9 @@ def render_page(outcome: Outcome) -> str:
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
-_LEGEND = """Real processes on loopback: two nodes, an honest miner and one that forges every segment, and three people
-who sign and send over RPC. A data owner registers for 5 %, an author registers a child of the network's model for 30 %
-on that data, a buyer buys its licence for 10 coins and pays the network's model 3 coins and 7 atoms; a third of a
-segment's units changes hands; both holders claim. The second column is what the node answers at its last head. The third is
-computed from the chain's blocks alone, in fractions, by code that shares nothing with the ledger but its records.
-Amounts are atoms."""
+_LEGEND = """Real processes on loopback: two nodes, an honest miner and one that forges every segment, and three
+people who sign and send over RPC. A data owner registers for 5 %, an author registers a child of the network's
+model for 30 % on that data, a buyer buys its licence for 10 coins and pays the network's model 3 coins and 7 atoms;
+a third of a segment's units changes hands; both holders claim. The second column is what the node answers at its
+last head. The third is computed from the chain's blocks alone, in fractions, by code that shares nothing with the
+ledger but its records. Amounts are atoms."""
