@@ -103,4 +103,4 @@ def test_everybody_has_what_the_blocks_give(setting: Setting) -> None:
     lines = list_lines(RpcClient(setting.network.url), accounts, parties)
     assert [line for line in lines if not line.is_equal] == []
     assert len(lines) == 3 * len(parties) + 5 + len(accounts.models)
-    assert accounts.counts["settled"] > 0
+    assert accounts.counts["segments settled"] > 0

@@ -36,15 +36,15 @@ async def test_everybody_ends_with_what_the_blocks_give(tmp_path: Path) -> None:
     assert found["balance of the buyer"] == 100 * coin - 2 * FEE - 10 * coin - (3 * coin + 7)
     # A third of a segment's units came to the author before the second payment.
     assert 103 * coin - 2 * FEE < found["balance of the model author"] < 106 * coin
-    lost = accounts.counts.get("expired", 0) + accounts.counts.get("slashed", 0)
-    deposit, forger = accounts.genesis.parameters.deposit, "dishonest contributor"
-    assert (found[f"units of the {forger}"], outcome.forger_units) == (0, 0)
-    assert lost >= len(outcome.forged) >= 1
-    start = next(each.amount for each in accounts.genesis.allocations if each.amount > 100 * coin)
-    spent = start - accounts.genesis.parameters.bond - found[f"balance of the {forger}"]
-    # Every deposit is gone, and two small fees for each segment at most.
-    assert lost * deposit <= spent <= (lost + len(accounts.commits)) * deposit + 4_000 * (lost + len(accounts.commits))
+    name, account, deposit = "dishonest contributor", outcome.forger, accounts.genesis.parameters.deposit
+    assert (found[f"units of the {name}"], outcome.forger_units) == (0, 0)
     assert set(outcome.forged) <= {"slashed", "expired"}
+    assert accounts.lost[account] >= len(outcome.forged) >= 1
+    start = next(each.amount for each in accounts.genesis.allocations if each.account == account)
+    spent = start - accounts.genesis.parameters.bond - found[f"balance of the {name}"]
+    gone = accounts.lost[account] + sum(miner == account for miner, _ in accounts.commits)
+    # Every deposit is gone or locked, and beside it two fees of a thousand atoms for each segment at most.
+    assert gone * deposit < spent <= gone * (deposit + 2_000)
     page = render_page(outcome)
     assert "**no**" not in page
     assert f"{found['burned']:,}" in page
@@ -105,7 +105,13 @@ def test_accounts_from_blocks_are_the_ledgers() -> None:
     chain, forgers = make_history()
     accounts = count_blocks(chain.genesis, SEGMENT_MACS, forgers, chain.blocks)
     assert list_differences(chain, accounts) == []
-    assert {"settled", "slashed", "expired", "block rewards paid", "block rewards burned"} <= set(accounts.counts)
+    assert {
+        "segments settled",
+        "segments slashed",
+        "segments expired",
+        "block rewards paid",
+        "block rewards burned",
+    } <= set(accounts.counts)
     assert len(accounts.models) == 3
 
 
@@ -131,17 +137,19 @@ def test_subsidies_are_the_ledgers(half_life: int) -> None:
         assert compute_subsidy(height, parameters) == subsidy.compute_subsidy(height, parameters)
 
 
-@pytest.mark.parametrize("flaw", ["a line", "honest", "unpunished", "rich"])
+@pytest.mark.parametrize("flaw", ["a line", "honest", "unpunished", "rich", "unpaid"])
 def test_an_outcome_is_good_only_if_all_of_it_is(flaw: str) -> None:
     chain, forgers = make_history()
     accounts = count_blocks(chain.genesis, SEGMENT_MACS, forgers, chain.blocks)
-    good = Outcome(9, (Line("pot", 1, 1),), ("slashed", "expired"), 0, accounts)
+    forger = CAROL.public_key
+    good = Outcome(9, (Line("pot", 1, 1),), ("slashed",), forger, accounts)
     assert good.is_good
     spoiled = {
         "a line": replace(good, lines=(Line("pot", 1, 2),)),
         "honest": replace(good, forged=()),
         "unpunished": replace(good, forged=("slashed", "settled")),
-        "rich": replace(good, forger_units=1),
+        "rich": replace(good, forger=ALICE.public_key),
+        "unpaid": replace(good, forged=("slashed", "slashed")),
     }
     assert not spoiled[flaw].is_good
 

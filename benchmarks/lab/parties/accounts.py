@@ -112,6 +112,8 @@ class Accounts:
     """Of the running round's blocks: the segment that the ticket names, its anchor, and the atoms that wait."""
     models: dict[Hash, Held] = field(default_factory=dict)
     datasets: dict[Hash, tuple[PublicKey, int]] = field(default_factory=dict)
+    lost: dict[PublicKey, int] = field(default_factory=dict)
+    """Deposits that each miner has lost."""
     counts: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -217,21 +219,19 @@ class Accounts:
         age = parameters.challenge_delay + parameters.proof_window
         for segment, (committed, _) in list(self.commits.items()):
             if segment not in self.proven and height - committed >= age:
-                del self.commits[segment]
-                self._burn("expired", parameters.deposit)
+                self._lose("expired", segment)
 
     def _settle(self, height: int) -> None:
         parameters = self.genesis.parameters
         for segment in [each for each in self.commits if each[0] in self.forgers]:
-            del self.commits[segment]
-            self._burn("slashed", parameters.deposit)
+            self._lose("slashed", segment)
         settled, total, pot = sorted(self.commits), len(self.commits) * self.macs, self.pot
         is_enough = Fraction(self.price * total, PRICE_MACS) < pot + 1
         for miner, _ in settled:
             paid = int(Fraction(self.price * self.macs, PRICE_MACS) if is_enough else Fraction(pot * self.macs, total))
             self.credit(miner, parameters.deposit + paid)
             self.pot -= paid
-            self._count("settled")
+            self._count("segments settled")
             units = self.models[self.task].units
             units[miner] = units.get(miner, 0) + self.macs
         self.models[self.task].give(0)
@@ -246,6 +246,12 @@ class Accounts:
                 self._burn("block rewards burned", amount)
         self.round, self.round_start = self.round + 1, height
         self.commits, self.proven, self.rewards = {}, set(), []
+
+    def _lose(self, what: str, segment: Segment) -> None:
+        """Burn the deposit of a segment that will not settle."""
+        del self.commits[segment]
+        self.lost[segment[0]] = self.lost.get(segment[0], 0) + 1
+        self._burn(f"segments {what}", self.genesis.parameters.deposit)
 
     def _burn(self, what: str, amount: int) -> None:
         self.burned += amount

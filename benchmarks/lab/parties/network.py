@@ -5,7 +5,7 @@ while everything is read. It knows no story.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,11 +68,11 @@ class Network:
         """Sign and send an action and return the height of its block; raises CommandError, RemoteError."""
         return wait_for_block(self.url, send_action(self.url, key, action, fee), WAIT_S)
 
-    async def wait_for(self, what: str, height: int) -> None:
-        """Wait until the first node's head is at a height; raises TimeoutError with what was waited for."""
+    async def wait_until(self, what: str, is_reached: Callable[[], bool]) -> None:
+        """Poll until something holds, asking in a thread; raises TimeoutError with what was waited for."""
         try:
             async with asyncio.timeout(WAIT_S):
-                while (status := self.get_status()) is None or status.head.height < height:
+                while not await asyncio.to_thread(is_reached):
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             raise TimeoutError(f"waited {WAIT_S} s in vain for {what}") from None

@@ -15,17 +15,16 @@ def render_page(outcome: Outcome) -> str:
         (line.name, f"{line.found:,}", f"{line.expected:,}", "yes" if line.is_equal else "**no**")
         for line in outcome.lines
     ]
-    lost = sum(accounts.counts.get(what, 0) for what in ("expired", "slashed"))
-    deposit = accounts.genesis.parameters.deposit
+    lost, deposit = accounts.lost.get(outcome.forger, 0), accounts.genesis.parameters.deposit
     counts = [(name, f"{count:,}") for name, count in sorted(accounts.counts.items())]
     parts = [
         "# Five parties on one network",
         f"`mathesis lab parties`; {describe_run()}",
         _LEGEND,
-        f"Height {outcome.height}, {accounts.round} settled rounds. The dishonest contributor committed in"
-        f" {len(outcome.forged)} of their segments and was caught in all of them"
-        f" ({', '.join(sorted(set(outcome.forged)))}): {lost} deposits of {deposit // ATOMS_PER_COIN} coins burned,"
-        f" {outcome.forger_units} share units.",
+        f"Height {outcome.height}, {accounts.round} rounds. The dishonest contributor was caught with each of the"
+        f" {len(outcome.forged)} segments that it committed in them ({', '.join(sorted(set(outcome.forged)))}), lost"
+        f" {lost} deposits of {deposit // ATOMS_PER_COIN} coins and has {outcome.forger_units} share units. Whatever"
+        " else expired was honest work that came too late for a busy machine.",
         format_table(("what", "by the chain", "from its blocks", "equal"), rows),
         format_table(("what happened", "times"), counts),
     ]

@@ -21,10 +21,10 @@ from ml.spec import DIGITS, compute_spec_hash
 from node.addresses import format_address
 from node.rpc.client import RpcClient
 from node.rpc.economy_methods import GET_MODEL, GET_SHARES, HolderParams, ModelParams
-from node.rpc.methods import GET_ACCOUNT, GET_GENESIS, LIST_CONTRIBUTIONS, AccountParams, RoundParams
+from node.rpc.methods import GET_ACCOUNT, GET_GENESIS, GET_TASK, LIST_CONTRIBUTIONS, AccountParams, RoundParams
 from node.rpc.registry import Params
 from node.rpc.supply_methods import GET_SUPPLY, GET_TASK_ENTRY
-from node.rpc.views import ContributionView, from_hex, to_hex
+from node.rpc.views import from_hex, to_hex
 
 FEE = 1_000_000
 COINS = 100
@@ -55,15 +55,21 @@ class Outcome:
     lines: tuple[Line, ...]
     forged: tuple[str, ...]
     """The status of each of the forger's contributions in settled rounds."""
-    forger_units: int
+    forger: PublicKey
     accounts: Accounts
+
+    @property
+    def forger_units(self) -> int:
+        """Units that the forger has."""
+        return self.accounts.models[self.accounts.task].units.get(self.forger, 0)
 
     @property
     def is_good(self) -> bool:
         """Whether all agrees, somebody settled, and the forger was caught each time and has nothing."""
         caught = bool(self.forged) and set(self.forged) <= {"slashed", "expired"}
-        is_worked = self.accounts.counts.get("settled", 0) > 0
-        return all(line.is_equal for line in self.lines) and caught and is_worked and self.forger_units == 0
+        is_worked = self.accounts.counts.get("segments settled", 0) > 0
+        is_paid_for = self.accounts.lost.get(self.forger, 0) >= len(self.forged) and self.forger_units == 0
+        return all(line.is_equal for line in self.lines) and caught and is_worked and is_paid_for
 
 
 def make_person(name: str) -> SigningKey:
@@ -79,13 +85,11 @@ async def play(root: Path, base_port: int, rounds: int) -> Outcome:
     """Play the story over so many settled rounds at least; raises TimeoutError, CommandError, RemoteError."""
     people = [key.public_key for key in PEOPLE.values()]
     async with run_network(root, base_port, people, COINS * ATOMS_PER_COIN, has_forger=True) as network:
-        await network.wait_for("the first block", 1)
-        round_blocks = network.genesis.parameters.round_blocks
-        await network.wait_for("the first settlement", round_blocks)
+        await network.wait_until("a settled segment", lambda: get_units(network, network.get_key(0)) > 0)
         await asyncio.to_thread(trade, network)
-        status = network.get_status()
-        assert status is not None
-        await network.wait_for("the last settlement", max(rounds, status.task.round + 1) * round_blocks)
+        last = max(rounds, get_round(network) + 1)
+        await network.wait_until(f"{last} settled rounds", lambda: get_round(network) >= last)
+        await network.wait_until("a forger that was caught", lambda: bool(list_forged(network)))
         await asyncio.to_thread(network.send, network.get_key(0), ClaimIncome(get_task(network)), FEE)
         await network.stop_mining()
         return await asyncio.to_thread(compare, network)
@@ -123,9 +127,7 @@ def compare(network: Network) -> Outcome:
     parties = {name: key.public_key for name, key in PEOPLE.items()}
     parties |= {"contributor": network.get_key(0).public_key, "dishonest contributor": forger}
     lines = list_lines(client, accounts, parties)
-    statuses = [entry.status for entry in _list_contributions(client, accounts.round) if _is_of(entry, forger)]
-    units = accounts.models[accounts.task].units.get(forger, 0)
-    return Outcome(len(blocks), tuple(lines), tuple(statuses), units, accounts)
+    return Outcome(len(blocks), tuple(lines), list_forged(network), forger, accounts)
 
 
 def list_lines(client: RpcClient, accounts: Accounts, parties: dict[str, PublicKey]) -> list[Line]:
@@ -161,14 +163,24 @@ def get_chain_id(network: Network) -> Hash:
 
 def get_task(network: Network) -> Hash:
     """Return the name of the network's own model."""
-    status = network.get_status()
-    assert status is not None
-    return from_hex(status.task.task)
+    return from_hex(RpcClient(network.url).call(GET_TASK, Params()).task)
 
 
-def _list_contributions(client: RpcClient, rounds: int) -> list[ContributionView]:
-    return [entry for number in range(rounds) for entry in client.call(LIST_CONTRIBUTIONS, RoundParams(number))]
+def get_round(network: Network) -> int:
+    """Return the running round: how many have ended."""
+    return RpcClient(network.url).call(GET_TASK, Params()).round
 
 
-def _is_of(entry: ContributionView, miner: PublicKey) -> bool:
-    return entry.miner == format_address(miner)
+def get_units(network: Network, key: SigningKey) -> int:
+    """Return somebody's units of the network's model."""
+    params = HolderParams(to_hex(get_task(network)), format_address(key.public_key))
+    return int(RpcClient(network.url).call(GET_SHARES, params).units)
+
+
+def list_forged(network: Network) -> tuple[str, ...]:
+    """Return what became of each of the last member's contributions in rounds that have ended."""
+    client, forger = RpcClient(network.url), format_address(network.get_key(-1).public_key)
+    found = [
+        entry for number in range(get_round(network)) for entry in client.call(LIST_CONTRIBUTIONS, RoundParams(number))
+    ]
+    return tuple(entry.status for entry in found if entry.miner == forger)
