@@ -20,7 +20,7 @@ from chain.ledger.keys import SUPPLY_KEY, account_key, checkpoint_key, contribut
 from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey
 from chain.ledger.supply import compute_holdings
 from chain.primitives import ZERO_HASH, Hash, PublicKey
-from chain.state.view import StateKey
+from chain.state.view import StateKey, StateKind
 from consensus.flyclient import Demand, prove_chain
 from consensus.header_proof import HeaderProof, prove_headers
 from node.disputes import get_contribution, iter_disputes
@@ -34,11 +34,13 @@ from node.rpc.api import (
     MinerRates,
     PeerInfo,
     StateEntry,
+    StatePage,
     StatusInfo,
     SupplyInfo,
     TaskInfo,
     TransactionInfo,
 )
+from node.state_pages import read_page
 
 T = TypeVar("T")
 
@@ -138,6 +140,10 @@ class NodeQueries:
         head = self._chain.head
         view = self._chain.view(head)
         return StateEntry(head.hash, head.height, view.root, key.name, view.get(key), encode(view.prove(key)))
+
+    def list_state_records(self, kind: StateKind[T], first: Hash, count: int) -> StatePage[T]:
+        """Return up to `count` records of a kind from the path `first` on, at the head."""
+        return read_page(self._chain.view(), self._chain.head, kind, first, count)
 
     def get_transaction(self, transaction_hash: Hash) -> TransactionInfo | None:
         """Return a transaction of the head's branch or the pool."""

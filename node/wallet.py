@@ -3,15 +3,35 @@
 It checks nothing that the node says but the network it signs for; `node.light` verifies.
 """
 
+import time
+
 from chain.codec import decode, encode
 from chain.genesis import GENESIS_BYTES_MAX, Genesis, compute_chain_id
 from chain.primitives import Hash
 from chain.signature import SigningKey
 from chain.transaction import Action, Transaction, TransactionBody, compute_signing_hash
 from node.addresses import format_address
-from node.rpc.client import RpcClient
-from node.rpc.methods import GET_ACCOUNT, GET_GENESIS, SEND_TRANSACTION, AccountParams, SendParams
+from node.exit_codes import CommandError, ExitCode
+from node.rpc.client import RemoteError, RpcClient
+from node.rpc.errors import ErrorCode
+from node.rpc.methods import (
+    GET_ACCOUNT,
+    GET_GENESIS,
+    GET_TRANSACTION,
+    SEND_TRANSACTION,
+    AccountParams,
+    HashParams,
+    SendParams,
+)
 from node.rpc.registry import Params
+
+POLL_S = 0.2
+"""Blocks are seconds apart."""
+
+
+def get_genesis(client: RpcClient) -> Genesis:
+    """Return the genesis record of a node's network; raises what `RpcClient.call` does, and DecodeError."""
+    return decode(Genesis, client.call(GET_GENESIS, Params()).record, GENESIS_BYTES_MAX)
 
 
 def sign_action(chain_id: Hash, key: SigningKey, nonce: int, fee: int, action: Action) -> Transaction:
@@ -36,3 +56,25 @@ def send_action(url: str, key: SigningKey, action: Action, fee: int) -> str:
     client = RpcClient(url)
     transaction = sign_next(client, get_chain_id(client), key, action, fee)
     return client.call(SEND_TRANSACTION, SendParams(encode(transaction)))
+
+
+def wait_for_block(url: str, transaction_hash: str, timeout_s: float) -> int:
+    """Return the height of the block that holds a sent transaction, once one does.
+
+    Raises CommandError when the node has let it go or the time is over, and what `RpcClient.call` does.
+    """
+    client, end_s = RpcClient(url), time.monotonic() + timeout_s
+    while True:
+        try:
+            height = client.call(GET_TRANSACTION, HashParams(transaction_hash)).height
+        except RemoteError as error:
+            if error.code != ErrorCode.NOT_FOUND:
+                raise
+            message = f"the node has let {transaction_hash} go: it no longer fits what the account holds or has sent"
+            raise CommandError(ExitCode.FAILURE, message) from None
+        if height is not None:
+            return height
+        if time.monotonic() >= end_s:
+            message = f"{transaction_hash} still waits after {timeout_s:g} s; `mathesis rpc tx_get hash=...` tells more"
+            raise CommandError(ExitCode.FAILURE, message)
+        time.sleep(POLL_S)

@@ -124,9 +124,12 @@ def compute_changed(values: InForce, change: ChangeParameter) -> InForce:
 
 def get_context_in_force(context: LedgerContext, view: StateView) -> LedgerContext:
     """Return a network's constants with the parameters that are in force in the state."""
-    values = view.get_existing(IN_FORCE_KEY)
-    changed = {field.name: _get_value(values, field.name) for field in fields(InForce)}
-    return replace(context, parameters=replace(context.genesis.parameters, **changed))
+    return replace(context, parameters=compute_in_force(context.genesis.parameters, view.get_existing(IN_FORCE_KEY)))
+
+
+def compute_in_force(parameters: Parameters, values: InForce) -> Parameters:
+    """Return the parameters of genesis with the values in force in their places."""
+    return replace(parameters, **{field.name: _get_value(values, field.name) for field in fields(InForce)})
 
 
 def _get_value(record: Parameters | InForce, name: str) -> int:

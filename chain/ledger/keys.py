@@ -26,6 +26,7 @@ ACCOUNT_PREFIX = b"account/"
 BOUNTY_PREFIX = b"bounty/"
 CHECKPOINT_PREFIX = b"checkpoint/"
 CONTRIBUTION_PREFIX = b"contribution/"
+DATASET_PREFIX = b"dataset/"
 DISPUTE_PREFIX = b"dispute/"
 LOCKED_REWARD_PREFIX = b"locked-reward/"
 MINER_PREFIX = b"miner/"
@@ -91,7 +92,7 @@ def beacon_key(height: int) -> StateKey[BeaconRecord]:
 
 def dataset_key(dataset: Hash) -> StateKey[Dataset]:
     """Return where a registered data set stands."""
-    return StateKey(b"dataset/" + dataset, Dataset)
+    return StateKey(DATASET_PREFIX + dataset, Dataset)
 
 
 def model_key(model: Hash) -> StateKey[Model]:

@@ -28,6 +28,7 @@ from chain.state.tree import (
     compute_path,
     decode_leaf,
     encode_leaf,
+    iter_leaves,
     load_node_bytes,
 )
 from chain.state.update import build_subtree
@@ -75,7 +76,7 @@ def make_chunk(nodes: NodeSource, root: Hash, first: Hash) -> StateChunk:
     """Return the chunk of the tree under `root` that starts at the path `first`; raises StorageError."""
     leaves: list[LeafRecord] = []
     size_bytes, last = 0, LAST_PATH
-    for leaf in _iter_leaves_from(nodes, root, int.from_bytes(first, "big")):
+    for leaf in iter_leaves(nodes, root, first):
         size_bytes += len(leaf.key) + len(leaf.value) + _LEAF_OVERHEAD_BYTES
         if size_bytes > _LEAVES_BYTES_MAX or len(leaves) == LEAVES_PER_CHUNK_MAX:
             if not leaves:
@@ -189,22 +190,6 @@ def _compare_count(found: int, expected: int) -> None:
 
 def _span(depth: int) -> int:
     return 1 << (PATH_BITS - depth)
-
-
-def _iter_leaves_from(nodes: NodeSource, root: Hash, first: int) -> Iterator[Leaf]:
-    pending = [(root, 0, 0)]
-    while pending:
-        node_hash, depth, low = pending.pop()
-        if node_hash == EMPTY_ROOT or low + _span(depth) <= first:
-            continue
-        data = load_node_bytes(nodes, node_hash)
-        if data[0] == LEAF:
-            leaf = decode_leaf(data)
-            if int.from_bytes(compute_path(leaf.key), "big") >= first:
-                yield leaf
-        else:
-            pending.append((Hash(data[33:]), depth + 1, low + _span(depth + 1)))
-            pending.append((Hash(data[1:33]), depth + 1, low))
 
 
 def _iter_boundary(nodes: NodeSource, root: Hash, bounds: _Range) -> Iterator[bytes]:

@@ -131,18 +131,20 @@ def get_value(nodes: NodeSource, root: Hash, key: bytes) -> bytes | None:
     return None
 
 
-def iter_leaves(nodes: NodeSource, root: Hash) -> Iterator[Leaf]:
-    """Yield every leaf under `root` in the order of paths; raises StorageError."""
-    pending = [root]
+def iter_leaves(nodes: NodeSource, root: Hash, first: Hash = ZERO_HASH) -> Iterator[Leaf]:
+    """Yield every leaf under `root` from the path `first` on, in the order of paths; raises StorageError."""
+    start = int.from_bytes(first, "big")
+    pending = [(root, 0, 0)]
     while pending:
-        node_hash = pending.pop()
-        if node_hash == EMPTY_ROOT:
+        node_hash, depth, low = pending.pop()
+        if node_hash == EMPTY_ROOT or low + (1 << (PATH_BITS - depth)) <= start:
             continue
         node = load_node(nodes, node_hash)
-        if isinstance(node, Leaf):
+        if isinstance(node, Inner):
+            pending.append((node.right, depth + 1, low + (1 << (PATH_BITS - depth - 1))))
+            pending.append((node.left, depth + 1, low))
+        elif not start or compute_path(node.key) >= first:
             yield node
-        else:
-            pending += [node.right, node.left]
 
 
 def encode_leaf(key: bytes, value: bytes) -> bytes:

@@ -13,7 +13,7 @@ from chain.codec import decode, encode
 from chain.primitives import Hash
 from chain.state.lookup import SeenNodes, find_values
 from chain.state.proof import StateProof, prove_key
-from chain.state.tree import NodeChanges, NodeSource, get_value, iter_leaves
+from chain.state.tree import Leaf, NodeChanges, NodeSource, get_value, iter_leaves
 from chain.state.update import update_tree
 
 VALUE_BYTES_MAX = 1024 * 1024
@@ -26,6 +26,14 @@ class StateKey(Generic[T]):
     """The bytes of a key and the record type of its value."""
 
     name: bytes
+    record: type[T]
+
+
+@dataclass(frozen=True, slots=True)
+class StateKind(Generic[T]):
+    """What the keys of all records of one type start with, and that type."""
+
+    prefix: bytes
     record: type[T]
 
 
@@ -93,6 +101,10 @@ class StateView:
     def prove(self, key: StateKey[T]) -> StateProof:
         """Return the proof of what `key` holds under `root`, without uncommitted changes; raises StorageError."""
         return prove_key(self._nodes, self.root, key.name)
+
+    def iter_leaves(self, first: Hash) -> Iterator[Leaf]:
+        """Yield every committed leaf from the path `first` on; raises StorageError."""
+        return iter_leaves(self._nodes, self.root, first)
 
     def iter_records(self, prefix: bytes, record: type[T]) -> Iterator[tuple[bytes, T]]:
         """Yield (rest of the key, record) of every committed key that starts with `prefix`, in order of paths.

@@ -4,12 +4,20 @@ A key is the node's own unless another is named: whoever runs a miner has its bo
 `chain/ledger/bonds.py`; what they refuse is told in one line.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from node.cli.keys import find_keystore, get_node_key, key_options, open_key, parse_fee, resolve_address
+from node.cli.keys import find_keystore, get_node_key, open_key, parse_fee, passphrase_option, resolve_address
 from node.cli.output import Fields, directory_option, format_coins, json_option, parse_coins, print_record, rpc_option
+from node.cli.sending import fee_option, report_sent, wait_options
+
+
+def key_options(command: Callable[..., object]) -> Callable[..., object]:
+    """Add `--key`, `--fee`, what opens a key, and whether to wait for the block."""
+    key = click.option("--key", help="A wallet key's name or a keystore file.  [default: the node's own key]")
+    return key(fee_option(passphrase_option(wait_options(command))))
 
 
 @click.group()
@@ -51,7 +59,16 @@ def show(account: str | None, directory: Path, url: str, is_json: bool) -> None:
 @key_options
 @json_option
 def post(
-    amount: str, directory: Path, url: str, key: str | None, fee: str, passphrase: str | None, is_json: bool
+    amount: str,
+    directory: Path,
+    url: str,
+    key: str | None,
+    fee: str,
+    passphrase: str | None,
+    timeout_s: float,
+    *,
+    is_waiting: bool,
+    is_json: bool,
 ) -> None:
     """Lock AMOUNT coins as the bond of a miner that holds none."""
     from chain.transaction import PostBond
@@ -60,7 +77,7 @@ def post(
     action, fee_atoms = PostBond(parse_coins(amount)), parse_fee(fee)
     signer = open_key(find_keystore(key or get_node_key(directory), directory), passphrase)
     transaction_hash = send_action(url, signer, action, fee_atoms)
-    print_record({"transaction": transaction_hash}, is_json, f"sent: {transaction_hash}")
+    report_sent(transaction_hash, url, timeout_s if is_waiting else None, ({}, ""), is_json)
 
 
 @bond.command()
@@ -68,7 +85,17 @@ def post(
 @rpc_option
 @key_options
 @json_option
-def withdraw(directory: Path, url: str, key: str | None, fee: str, passphrase: str | None, is_json: bool) -> None:
+def withdraw(
+    directory: Path,
+    url: str,
+    key: str | None,
+    fee: str,
+    passphrase: str | None,
+    timeout_s: float,
+    *,
+    is_waiting: bool,
+    is_json: bool,
+) -> None:
     """Give notice and stop mining; once the bond is free (`bond show` says where), take it back by the same command."""
     from chain.transaction import WithdrawBond
     from node.addresses import format_address
@@ -81,4 +108,4 @@ def withdraw(directory: Path, url: str, key: str | None, fee: str, passphrase: s
     found = RpcClient(url).call(GET_MINER, AccountParams(format_address(signer.public_key)))
     transaction_hash = send_action(url, signer, WithdrawBond(int(found.bond)), fee_atoms)
     step = "notice" if found.release_height is None else "withdrawal"
-    print_record({"transaction": transaction_hash, "step": step}, is_json, f"{step} sent: {transaction_hash}")
+    report_sent(transaction_hash, url, timeout_s if is_waiting else None, ({"step": step}, step), is_json)

@@ -1,6 +1,7 @@
-"""`mathesis dataset`: which data there is, where it comes from, and getting it.
+"""`mathesis dataset`: which data there is, where it comes from, getting it, and entering it on the network.
 
-The registry is `node.datasets`; here its records are printed and its errors turned into exit codes.
+Names and manifests are `node.datasets`' business; here its records are printed and its errors turned into exit codes.
+What the network has registered goes by 0x-hex names and is `node.cli.registered`'s.
 """
 
 from pathlib import Path
@@ -8,24 +9,35 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.output import Fields, json_option, print_record
+from node.cli import registered
+from node.cli.output import Fields, json_option, print_record, rpc_option
+from node.cli.sending import Sender, sending_options
 from node.exit_codes import CommandError, ExitCode
 
 if TYPE_CHECKING:
     from ml.manifest import Manifest
     from node.datasets import DatasetError
 
+UNKNOWN_LICENCE = "NOASSERTION"
+"""What the manifest of a lone text file says; nobody's terms."""
+
 
 @click.group()
 def dataset() -> None:
-    """List, show and get the data that tasks train on."""
+    """List, show, get and register the data that models train on."""
 
 
 @dataset.command("list")
+@click.option("--registered", "is_registered", is_flag=True, help="Those that are registered on the network instead.")
+@rpc_option
 @json_option
-def list_datasets(is_json: bool) -> None:
-    """List the data sets that this version knows by name."""
+def list_datasets(url: str, is_json: bool, *, is_registered: bool) -> None:
+    """List the data sets that this version knows by name, or those of the network's registry."""
     from ml.manifest import read_builtin_manifests
+
+    if is_registered:
+        registered.list_datasets(url, is_json)
+        return
 
     for manifest in read_builtin_manifests():
         record = _make_record(manifest)
@@ -39,11 +51,15 @@ def list_datasets(is_json: bool) -> None:
 
 @dataset.command()
 @click.argument("name")
+@rpc_option
 @json_option
-def show(name: str, is_json: bool) -> None:
-    """Show what is known of NAME: a data set, a manifest (.json) or a text file."""
+def show(name: str, url: str, is_json: bool) -> None:
+    """Show what is known of NAME: a data set, a manifest (.json), a text file, or 0x... of the network's registry."""
     from node.datasets import DatasetError, find_manifest
 
+    if registered.is_name(name):
+        registered.show_dataset(url, registered.parse_name(name), is_json)
+        return
     try:
         manifest, _ = find_manifest(name)
     except DatasetError as error:
@@ -88,6 +104,53 @@ def fetch_dataset(name: str, is_json: bool) -> None:
         "file": None if is_builtin else str(Cache(get_cache_directory()).get_blob_path(root)),
     }
     print_record(record, is_json)
+
+
+@dataset.command()
+@click.argument("content")
+@click.option("--licence", help="SPDX expression; that of the manifest by default.")
+@click.option(
+    "--royalty-bp",
+    type=click.IntRange(0, 10_000),
+    default=0,
+    show_default=True,
+    help="What models that use it owe its owner of their income, in 1/10,000.",
+)
+@sending_options
+def register(sender: Sender, content: str, licence: str | None, royalty_bp: int) -> None:
+    """Enter CONTENT for life: a data set's name, a manifest (.json), a text file, or the 0x... root of a blob.
+
+    Prints the name that the ledger gives it.
+    """
+    from chain.genesis import compute_chain_id
+    from chain.ledger.registry import compute_dataset_id
+    from chain.transaction import RegisterDataset
+    from node.rpc.client import RpcClient
+    from node.rpc.views import from_hex, to_hex
+    from node.wallet import get_genesis
+
+    root, known_licence = _find_content(content)
+    if licence is None and known_licence is None:
+        raise click.UsageError("found no --licence, expected an SPDX expression; nothing else says one of this content")
+    terms = RegisterDataset(from_hex(root), licence or known_licence or "", royalty_bp)
+    signer = sender.open_key()
+    name = to_hex(compute_dataset_id(compute_chain_id(get_genesis(RpcClient(sender.url))), signer.public_key, terms))
+    sender.send(signer, terms, {"dataset": name, "content_root": root}, f"data set {name}")
+
+
+def _find_content(content: str) -> tuple[str, str | None]:
+    """Return the root of a data set's blob and its licence, as far as a manifest says one; raises CommandError."""
+    from ml.dataset import compute_dataset_root
+    from node.datasets import DatasetError, fetch, find_manifest
+
+    if registered.is_name(content):
+        return registered.parse_name(content), None
+    try:
+        manifest, base = find_manifest(content)
+        root = manifest.root or compute_dataset_root(fetch(manifest, base=base)).hex()
+    except DatasetError as error:
+        raise _make_command_error(error) from None
+    return f"0x{root}", None if manifest.licence == UNKNOWN_LICENCE else manifest.licence
 
 
 def _make_record(manifest: "Manifest") -> Fields:

@@ -14,6 +14,7 @@ from node.cli.failures import end_in_exit_codes
 from node.cli.lab_eclipse import eclipse
 from node.cli.lab_fuzz import fuzz
 from node.cli.lab_mutations import mutations
+from node.cli.lab_parties import parties
 from node.cli.lab_perturb import perturb
 from node.cli.lab_reliability import reliability
 from node.cli.lab_simulate import simulate
@@ -44,6 +45,7 @@ def lab() -> None:
 lab.add_command(eclipse)
 lab.add_command(fuzz)
 lab.add_command(mutations)
+lab.add_command(parties)
 lab.add_command(perturb)
 lab.add_command(reliability)
 lab.add_command(simulate)

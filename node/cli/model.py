@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from node.cli import market, registered
 from node.cli.failures import end_in_exit_codes
 from node.cli.model_answers import open_, serve, verify, write_receipt
-from node.cli.output import Fields, json_option, print_record
+from node.cli.output import Fields, json_option, print_record, rpc_option
 
 if TYPE_CHECKING:
     from ml.sampling import SamplingRule
@@ -33,10 +34,20 @@ def _backend_options(command: F) -> F:
 
 @click.group()
 def model() -> None:
-    """Specs, checkpoints, text from a model, receipts for it, export and import."""
+    """Specs, checkpoints, text from a model, receipts for it, export and import; models of the network."""
 
 
-for _command in (verify, open_, serve):
+for _command in (
+    verify,
+    open_,
+    serve,
+    market.list_,
+    market.register,
+    market.buy,
+    market.pay,
+    market.licence,
+    market.pull,
+):
     model.add_command(_command)
 
 
@@ -78,10 +89,20 @@ def program(spec: str, is_json: bool) -> None:
 
 
 @model.command()
-@click.argument("checkpoint", type=_CHECKPOINT)
+@click.argument("checkpoint", metavar="CHECKPOINT|MODEL")
+@rpc_option
 @json_option
-def show(checkpoint: Path, is_json: bool) -> None:
-    """Say what a CHECKPOINT is, from its header alone."""
+def show(checkpoint: str, url: str, is_json: bool) -> None:
+    """Say what a CHECKPOINT file is, from its header alone; or what is registered of a MODEL, 0x... or `network`."""
+    if checkpoint == registered.NETWORK or registered.is_name(checkpoint):
+        registered.show_model(url, registered.parse_model(checkpoint), is_json)
+        return
+    path: object = _CHECKPOINT.convert(checkpoint, None, None)
+    assert isinstance(path, Path)
+    _show_checkpoint(path, is_json)
+
+
+def _show_checkpoint(checkpoint: Path, is_json: bool) -> None:
     from msgspec import to_builtins
 
     from node.models.provenance import describe_data
@@ -97,6 +118,7 @@ def show(checkpoint: Path, is_json: bool) -> None:
         "data_root": metadata.data_root,
         "data": describe_data(bytes.fromhex(metadata.data_root)).name or None,
         "seed": metadata.seed,
+        "start": metadata.start or None,
         "has_moments": len(metadata.parts) > 1,
         "digest": metadata.digest,
     }

@@ -36,6 +36,12 @@ PARTS = 10
 @click.option("--steps", type=click.IntRange(1, 65_535), help="Steps of the whole run; the spec's by default.")
 @click.option("--out", "out", type=click.Path(path_type=Path, file_okay=False), help="Directory; runs/SPEC by default.")
 @click.option("--resume", "is_resuming", is_flag=True, help="Go on from the last checkpoint in the directory, if any.")
+@click.option(
+    "--from",
+    "start",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A checkpoint whose weights the run goes on from.",
+)
 @click.option("--backend", type=click.Choice(["cpu", "reference", "cuda"]), default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(1, 1024), help="Of the cpu backend; all cores by default.")
 @click.option("--checkpoint-every", type=click.IntRange(0), help="Steps; 0 at the end alone. A tenth by default.")
@@ -51,6 +57,7 @@ def train(
     data: str | None,
     steps: int | None,
     out: Path | None,
+    start: Path | None,
     backend: str,
     threads: int | None,
     seed: str | None,
@@ -69,6 +76,7 @@ def train(
     """
     from node.models.rates import parse_rate
     from node.models.specs import find_spec
+    from node.models.state_file import read_state
     from node.training.backends import make_backend
     from node.training.plan import fit_spec, make_plan, parse_seed
     from node.training.show import require_tensorboard
@@ -79,7 +87,8 @@ def train(
         fitted = fit_spec(named.spec, steps or named.spec.segment_steps, *rates)
         chosen_seed = None if seed is None else parse_seed(seed)
         dataset = _load_data(named, data, is_json)
-        plan = make_plan(fitted, dataset, make_backend(backend, threads), chosen_seed)
+        weights = None if start is None else read_state(start).checkpoint
+        plan = make_plan(fitted, dataset, make_backend(backend, threads), chosen_seed, weights)
         if is_tensorboard:
             require_tensorboard()
         schedule = _make_schedule(plan.spec.segment_steps, every)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from node.cli.keys import find_keystore, get_wallet_path, open_key, passphrase_option, resolve_address
+from node.cli.keys import find_keystore, get_wallet_path, open_key, parse_fee, passphrase_option, resolve_address
 from node.cli.output import directory_option, format_coins, json_option, parse_coins, print_record, rpc_option
+from node.cli.sending import fee_option, report_sent, wait_options
 
 
 @click.group()
@@ -74,10 +75,11 @@ def balance(account: str, directory: Path, url: str, is_json: bool) -> None:
 @click.argument("sender")
 @click.argument("recipient")
 @click.argument("amount")
-@click.option("--fee", default="0.001", show_default=True, help="Coins.")
+@fee_option
 @directory_option
 @rpc_option
 @passphrase_option
+@wait_options
 @json_option
 def send(
     sender: str,
@@ -87,6 +89,9 @@ def send(
     directory: Path,
     url: str,
     passphrase: str | None,
+    timeout_s: float,
+    *,
+    is_waiting: bool,
     is_json: bool,
 ) -> None:
     """Send AMOUNT coins from the key SENDER (a name or a keystore file) to RECIPIENT."""
@@ -95,7 +100,7 @@ def send(
     from node.wallet import send_action
 
     target = parse_address(resolve_address(recipient, directory))
-    action, fee_atoms = Transfer(target, parse_coins(amount)), 0 if fee == "0" else parse_coins(fee)
+    action, fee_atoms = Transfer(target, parse_coins(amount)), parse_fee(fee)
     key = open_key(find_keystore(sender, directory), passphrase)
     transaction_hash = send_action(url, key, action, fee_atoms)
-    print_record({"transaction": transaction_hash}, is_json, f"sent: {transaction_hash}")
+    report_sent(transaction_hash, url, timeout_s if is_waiting else None, ({}, ""), is_json)

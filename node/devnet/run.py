@@ -7,6 +7,7 @@ import asyncio
 import signal
 from dataclasses import dataclass, field
 
+from node.devnet.holders import Holder, get_holders
 from node.devnet.members import Member, make_members, start_miner, start_node
 from node.devnet.processes import Child, stop_children
 from node.devnet.verdict import compute_verdict
@@ -76,9 +77,9 @@ class Devnet:
         while not self.stopping.is_set():
             self._check_alive()
             statuses = await self._get_statuses()
-            balances = None if statuses is None else await self._get_balances(statuses)
-            if statuses is not None and balances is not None:
-                self.view.show(statuses, balances)
+            accounts = None if statuses is None else await self._get_accounts(statuses)
+            if statuses is not None and accounts is not None:
+                self.view.show(statuses, *accounts)
                 wanted = self.options.blocks
                 if wanted is not None and min(status.head.height for status in statuses) >= wanted:
                     return True
@@ -115,12 +116,13 @@ class Devnet:
                     return None
         return statuses
 
-    async def _get_balances(self, statuses: list[StatusView]) -> list[int] | None:
-        """Return the atoms of every node's account as the first node knows them, or None while it does not answer."""
+    async def _get_accounts(self, statuses: list[StatusView]) -> tuple[list[int], list[Holder]] | None:
+        """Return the atoms of every node's account and who holds the model, or None while the first does not answer."""
         requests = [methods.AccountParams(account=status.node) for status in statuses]
         async with AsyncRpcClient(self.members[0].rpc.url) as client:
             try:
-                return [int((await client.call(methods.GET_ACCOUNT, request)).balance) for request in requests]
+                balances = [int((await client.call(methods.GET_ACCOUNT, request)).balance) for request in requests]
+                return balances, await get_holders(client, statuses)
             except NodeUnreachable:
                 return None
 

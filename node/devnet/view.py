@@ -13,6 +13,8 @@ from rich.live import Live
 from rich.table import Table
 
 from chain.primitives import ATOMS_PER_COIN, U256_MAX
+from node.cli.output import format_coins
+from node.devnet.holders import Holder
 from node.devnet.verdict import Finding
 from node.options import OutputOptions
 from node.rpc.views import StatusView
@@ -46,18 +48,18 @@ class NetworkView:
         else:
             self._console.print(message, highlight=False)
 
-    def show(self, statuses: list[StatusView], balances: list[int]) -> None:
-        """Show the network, balances in atoms by node; in lines, only when its height has grown."""
+    def show(self, statuses: list[StatusView], balances: list[int], holders: list[Holder]) -> None:
+        """Show the network, balances in atoms by node and who holds the model; in lines, when its height has grown."""
         best = max(statuses, key=lambda status: int(status.head.total_work))
         if self._live:
-            self._live.update(Group(_make_table(statuses, balances), _describe_learning(best)))
+            self._live.update(Group(_make_table(statuses, balances), _describe_learning(best), _make_holders(holders)))
             return
         if best.head.height <= self._last_height:
             return
         interval_ms = best.head.timestamp_ms - self._last_timestamp_ms if self._last_height else 0
         blocks = best.head.height - self._last_height
         self._last_height, self._last_timestamp_ms = best.head.height, best.head.timestamp_ms
-        facts = get_facts(best, statuses, balances)
+        facts = get_facts(best, statuses, balances, holders)
         if self._output.json:
             print(json.dumps({"event": "block"} | asdict(facts)), flush=True)
         else:
@@ -86,11 +88,14 @@ class NetworkFacts:
     accuracy: str
     peers: list[int]
     balances_atoms: list[int]
+    holders: list[Holder]
     tickets_per_s: int
     macs_per_s: int
 
 
-def get_facts(best: StatusView, statuses: list[StatusView], balances_atoms: list[int]) -> NetworkFacts:
+def get_facts(
+    best: StatusView, statuses: list[StatusView], balances_atoms: list[int], holders: list[Holder]
+) -> NetworkFacts:
     """Return the facts of a moment; `best` is the status with the most work."""
     rates = [status.rates for status in statuses if status.rates]
     return NetworkFacts(
@@ -102,6 +107,7 @@ def get_facts(best: StatusView, statuses: list[StatusView], balances_atoms: list
         accuracy=format_accuracy(best),
         peers=[status.peers for status in statuses],
         balances_atoms=balances_atoms,
+        holders=holders,
         tickets_per_s=sum(rate.tickets for rate in rates),
         macs_per_s=sum(rate.macs for rate in rates),
     )
@@ -112,7 +118,7 @@ def _make_line(facts: NetworkFacts, interval_ms: int) -> str:
     return (
         f"height {facts.height:>4} · {interval_ms / 1000:5.1f} s · difficulty {facts.expected_macs / 1e9:.2f} GMAC · "
         f"round {facts.round} · loss {facts.loss_bits} bits · accuracy {facts.accuracy} · "
-        f"peers {'/'.join(map(str, facts.peers))} · coins {coins} · "
+        f"peers {'/'.join(map(str, facts.peers))} · coins {coins} · {_describe_holders(facts.holders)} · "
         f"{facts.tickets_per_s} tickets/s, {facts.macs_per_s / 1e9:.1f} GMAC/s"
     )
 
@@ -135,6 +141,24 @@ def _make_table(statuses: list[StatusView], balances: list[int]) -> Table:
             str(rates.tickets) if rates else "-",
             f"{rates.macs / 1e9:.2f}" if rates else "-",
         )
+    return table
+
+
+def _describe_holders(holders: list[Holder]) -> str:
+    shares = "/".join(holder.percent for holder in holders)
+    income = "/".join(format_coins(holder.claimable_atoms) for holder in holders)
+    segments = "/".join("-" if holder.segments is None else str(holder.segments) for holder in holders)
+    return f"shares {shares} % · income {income} · settled {segments}"
+
+
+def _make_holders(holders: list[Holder]) -> Table:
+    table = Table(title="Shares of the network's model", expand=False)
+    for name in ("holder", "share", "units", "income to claim", "segments settled"):
+        table.add_column(name, justify="right")
+    for holder in holders:
+        segments = "-" if holder.segments is None else str(holder.segments)
+        coins = f"{format_coins(holder.claimable_atoms)} coins"
+        table.add_row(holder.name, f"{holder.percent} %", f"{holder.units:,}", coins, segments)
     return table
 
 

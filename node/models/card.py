@@ -5,7 +5,7 @@ It is text for people, with the front matter that model hubs read. All its numbe
 
 from ml.spec import Decoder, Mlp, Spec
 from node.models.describe import Totals
-from node.models.provenance import Provenance
+from node.models.provenance import Origin, Provenance
 from node.models.rates import format_rate
 
 
@@ -51,8 +51,13 @@ def _list_facts(spec: Spec, provenance: Provenance) -> list[tuple[str, str]]:
         ("learning rate", format_rate(spec.learning_rate)),
         ("weight decay", format_rate(spec.weight_decay)),
         ("checkpoint", f"`{provenance.checkpoint_digest}`"),
-        ("lineage", "; ".join(f"{origin.kind}, {origin.steps} steps" for origin in provenance.lineage)),
+        ("lineage", "; ".join(_describe_origin(origin) for origin in provenance.lineage)),
     ]
+
+
+def _describe_origin(origin: Origin) -> str:
+    place = f" from the checkpoint `{origin.start}`" if origin.start else ""
+    return f"{origin.kind}, {origin.steps} steps{place}"
 
 
 def _make_table(rows: list[tuple[str, str]]) -> str:

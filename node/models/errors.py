@@ -11,6 +11,7 @@ RULES = {
     "bad-data": "the data set does not fit the model",
     "bad-file": "a file is not a checkpoint or an export of this version",
     "wrong-digest": "a file is not the one that was written",
+    "wrong-root": "weights are not those that the chain names",
     "wrong-run": "a checkpoint belongs to another spec, data set or seed",
     "incomplete": "a checkpoint lacks what is asked of it",
     "exists": "there is something where a result should go",
@@ -18,7 +19,7 @@ RULES = {
     "unavailable": "a part of the installation that was asked for is missing",
 }
 
-REFUSED = ("wrong-digest", "bad-file")
+REFUSED = ("wrong-digest", "wrong-root", "bad-file")
 """Rules that say that bytes are not what they claim to be."""
 
 

@@ -81,7 +81,7 @@ def read_export(directory: Path) -> tuple[bytes, ModelState]:
 
 def strip_moments(state: ModelState) -> ModelState:
     """Return the state without the optimizer's moments: what scoring, sampling and sharing need."""
-    return ModelState(state.spec, state.data_root, state.seed, state.step, state.weights, ())
+    return ModelState(state.spec, state.data_root, state.seed, state.step, state.weights, (), state.start)
 
 
 def _validate_size(path: Path, expected: FileDigest) -> None:
@@ -123,6 +123,7 @@ def _validate_provenance(found: Provenance, state: ModelState, digest: str, name
         ("data root", found.data.root, state.data_root.hex()),
         ("seed", found.seed, state.seed.hex()),
         ("steps", found.steps, state.step),
+        ("start", [origin.start for origin in found.lineage], [state.start.hex()]),
         ("checkpoint digest", found.checkpoint_digest, digest),
     )
     for label, one, other in pairs:

@@ -1,7 +1,7 @@
 """`provenance.json`: where an exported model comes from, and the hash of every file it came with.
 
-It names the spec, the data, the seed and the steps, from which anyone can compute the same weights again. It opens no
-file.
+It names the spec, the data, the seed and the steps, and the checkpoint that a run went on from, if it did: from these
+anyone can compute the same weights again. It opens no file.
 """
 
 import re
@@ -46,14 +46,15 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     attribution: str
 
 
-class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One stage of training, from a spec's first weights on."""
+class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One stage of training, from a spec's first weights on, or from the checkpoint whose root is `start`."""
 
     kind: str
     spec_hash: str
     data_root: str
     seed: str
     steps: int
+    start: str = ""
 
 
 class EvaluationResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,7 +104,7 @@ def make_provenance(state: ModelState, digest: str, score: Score | None, files: 
         seed=seed,
         steps=state.step,
         checkpoint_digest=digest,
-        lineage=(Origin("local-run", spec_hash, root, seed, state.step),),
+        lineage=(Origin("local-run", spec_hash, root, seed, state.step, state.start.hex()),),
         evaluation=None if score is None else _make_result(score),
         files={name: FileDigest(sha256(data).hexdigest(), len(data)) for name, data in sorted(files.items())},
     )

@@ -49,6 +49,8 @@ class ModelState:
     weights: tuple[IntArray, ...]
     moments: tuple[IntArray, ...]
     """First moments, then second, by parameter; empty when they were left out."""
+    start: bytes = b""
+    """Root of the checkpoint that the first step went on from; empty for the spec's first weights."""
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -69,6 +71,7 @@ def encode_state(state: ModelState) -> bytes:
         seed=state.seed.hex(),
         spec=make_form(state.spec),
         spec_hash=compute_spec_hash(state.spec).hex(),
+        start=state.start.hex(),
         step=state.step,
         version=FILE_VERSION,
     )
@@ -102,7 +105,7 @@ def decode_state(data: bytes, name: str) -> ModelState:
     count = len(arrays) // len(metadata.parts)
     _validate_ranges(arrays, count, name)
     root, seed = bytes.fromhex(metadata.data_root), bytes.fromhex(metadata.seed)
-    return ModelState(spec, root, seed, metadata.step, arrays[:count], arrays[count:])
+    return ModelState(spec, root, seed, metadata.step, arrays[:count], arrays[count:], bytes.fromhex(metadata.start))
 
 
 def write_state(path: Path, state: ModelState) -> str:

@@ -29,8 +29,8 @@ _TYPES = {"weight": ("I32", 4), "first_moment": ("I32", 4), "second_moment": ("I
 _HEX = re.compile("[0-9a-f]{64}")
 
 
-class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a file says of itself; hashes are hex."""
+class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """What a file says of itself; hashes are hex. An empty `start` stands for the spec's first weights."""
 
     data_root: str
     digest: str
@@ -39,6 +39,7 @@ class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     seed: str
     spec: SpecForm
     spec_hash: str
+    start: str = ""
     step: int
     version: int
 
@@ -111,7 +112,7 @@ def _validate_metadata(metadata: Metadata, spec: Spec) -> None:
         (metadata.spec_hash == compute_spec_hash(spec).hex(), "the spec's own hash", metadata.spec_hash),
         (0 <= metadata.step <= spec.segment_steps, f"a step of at most {spec.segment_steps}", metadata.step),
     )
-    for label in ("data_root", "seed", "digest"):
+    for label in ("data_root", "seed", "digest", *(("start",) if metadata.start else ())):
         text: str = getattr(metadata, label)
         rules += ((_HEX.fullmatch(text) is not None, f"64 hex digits of {label}", text),)
     for holds, expected, found in rules:

@@ -15,7 +15,7 @@ from chain.genesis import Genesis
 from chain.header import Header
 from chain.ledger.records import Dispute, DisputeKey, Miner
 from chain.primitives import Hash, PublicKey
-from chain.state.view import StateKey
+from chain.state.view import StateKey, StateKind
 from chain.ticket import Ticket, TicketOpening
 from chain.transaction import Transaction
 from consensus.flyclient import Demand
@@ -44,6 +44,20 @@ class StateEntry(Generic[T]):
     key: bytes
     record: T | None
     proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StatePage(Generic[T]):
+    """Records of one kind under the head's state root, each with the rest of its key.
+
+    The next page starts at `next_path`, None at the end.
+    """
+
+    header_hash: Hash
+    height: int
+    state_root: Hash
+    records: tuple[tuple[bytes, T], ...]
+    next_path: Hash | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +335,10 @@ class NodeApi(Protocol):
 
     def get_state_entry(self, key: StateKey[T]) -> StateEntry[T]:
         """Return what stands under a key of the head's state, with its proof."""
+        ...
+
+    def list_state_records(self, kind: StateKind[T], first: Hash, count: int) -> StatePage[T]:
+        """Return up to `count` records of a kind from the path `first` on; how much is looked at is bounded."""
         ...
 
     def get_transaction(self, transaction_hash: Hash) -> TransactionInfo | None:

@@ -13,7 +13,6 @@ from chain.ledger.economy_records import EMPTY_SHARES, Dataset, Licence, Model, 
 from chain.ledger.registry import NOBODY
 from chain.ledger.shares import compute_touched
 from chain.primitives import Hash, PublicKey
-from chain.transaction import RegisterModel
 from node.addresses import format_address
 from node.rpc.api import StateEntry
 from node.rpc.views import Address, Amount, HashText, HexText, Natural, Record, to_hex
@@ -101,16 +100,7 @@ class LicenceView(msgspec.Struct, frozen=True):
 
 def view_dataset(name: Hash, entry: StateEntry[Dataset]) -> DatasetView:
     """Return a data set as JSON shows it."""
-    found = entry.record
-    if found is None:
-        return DatasetView(to_hex(name), None, view_entry(entry))
-    terms = DatasetTermsView(
-        owner=_format_owner(found.owner),
-        content_root=to_hex(found.terms.content_root),
-        licence=found.terms.licence,
-        royalty_bp=found.terms.royalty_bp,
-        registered_height=found.registered_height,
-    )
+    terms = None if entry.record is None else view_dataset_terms(entry.record)
     return DatasetView(to_hex(name), terms, view_entry(entry))
 
 
@@ -119,7 +109,7 @@ def view_model(name: Hash, entry: StateEntry[Model]) -> ModelView:
     found = entry.record
     return ModelView(
         model=to_hex(name),
-        terms=None if found is None else _view_terms(found, found.terms),
+        terms=None if found is None else view_model_terms(found),
         units=str(found.units if found else 0),
         held=str(found.held if found else 0),
         waiting=str(found.waiting if found else 0),
@@ -152,7 +142,20 @@ def view_licence(name: Hash, account: PublicKey, entry: StateEntry[Licence]) -> 
     )
 
 
-def _view_terms(model: Model, terms: RegisterModel) -> ModelTermsView:
+def view_dataset_terms(dataset: Dataset) -> DatasetTermsView:
+    """Return what was registered of a data set as JSON shows it."""
+    return DatasetTermsView(
+        owner=_format_owner(dataset.owner),
+        content_root=to_hex(dataset.terms.content_root),
+        licence=dataset.terms.licence,
+        royalty_bp=dataset.terms.royalty_bp,
+        registered_height=dataset.registered_height,
+    )
+
+
+def view_model_terms(model: Model) -> ModelTermsView:
+    """Return what was registered of a model as JSON shows it."""
+    terms = model.terms
     return ModelTermsView(
         owner=_format_owner(model.owner),
         name=terms.name,

@@ -34,7 +34,9 @@ from node.rpc.dispute_methods import DISPUTE_METHODS
 from node.rpc.economy_methods import ECONOMY_METHODS
 from node.rpc.errors import ErrorCode, ErrorData, RpcError, not_found
 from node.rpc.governance_methods import GOVERNANCE_METHODS
+from node.rpc.list_methods import LIST_METHODS
 from node.rpc.registry import Method, Params, Registry, make_openrpc
+from node.rpc.supply_methods import SUPPLY_METHODS
 from node.rpc.views import Address, HashText, Natural, Record, from_hex, to_hex
 
 TICKET_BYTES_MAX = 1024
@@ -366,6 +368,8 @@ def make_registry() -> Registry:
             GET_MINER,
             *ECONOMY_METHODS,
             *GOVERNANCE_METHODS,
+            *LIST_METHODS,
+            *SUPPLY_METHODS,
             SEND_TRANSACTION,
             SEND_TRANSACTIONS,
             GET_TRANSACTION,

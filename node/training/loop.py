@@ -124,4 +124,4 @@ def _evaluate(runner: Runner, tensors: tuple[IntArray, ...], done: int, clock: _
 
 def _make_state(plan: Plan, runner: Runner, tensors: tuple[IntArray, ...], done: int) -> ModelState:
     state, count = fetch_arrays(runner.backend, tensors), len(tensors) // 3
-    return ModelState(plan.spec, plan.dataset.root, plan.seed, done, state[:count], state[count:])
+    return ModelState(plan.spec, plan.dataset.root, plan.seed, done, state[:count], state[count:], plan.start_root)

@@ -26,8 +26,10 @@ METRICS_BYTES_MAX = 256 << 20
 DIGITS = 6
 
 
-class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="event", tag="run"):
-    """The first line: which run this is. Hashes are hex."""
+class RunRecord(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="event", tag="run", omit_defaults=True
+):
+    """The first line: which run this is. Hashes are hex; `start` is the root of a checkpoint that it went on from."""
 
     spec_hash: str
     data_root: str
@@ -36,6 +38,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
     unit: str
     """What a row is: tokens or examples."""
     spec: SpecForm
+    start: str = ""
 
 
 class StepRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="event", tag="step"):
@@ -83,6 +86,7 @@ def make_run_record(plan: Plan) -> RunRecord:
         steps=plan.spec.segment_steps,
         unit=plan.unit,
         spec=make_form(plan.spec),
+        start=plan.start_root.hex(),
     )
 
 

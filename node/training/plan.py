@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from chain.hashing import tagged_hash
 from ml.backends import Backend
-from ml.checkpoint import compute_initial_checkpoint
+from ml.checkpoint import Checkpoint, compute_checkpoint_root, compute_initial_checkpoint
 from ml.dataset import Dataset
 from ml.models import build_program
 from ml.segment import Runner
@@ -32,16 +32,23 @@ class Plan:
     dataset: Dataset
     seed: bytes
     backend: Backend
+    start: Checkpoint | None = None
+    """The weights that the first step goes on from, the spec's first ones when None."""
 
     @property
     def unit(self) -> str:
         """Say what a row of a batch is."""
         return "tokens" if isinstance(self.spec.model, Decoder) else "examples"
 
+    @property
+    def start_root(self) -> bytes:
+        """Return the root of the checkpoint that the run goes on from, empty for none."""
+        return b"" if self.start is None else compute_checkpoint_root(self.start)
+
     def make_runner(self) -> Runner:
         """Return the runner of the whole run, which is one segment."""
         program = build_program(self.spec)
-        return Runner(program, self.backend, self.dataset, self.seed, compute_initial_checkpoint(program))
+        return Runner(program, self.backend, self.dataset, self.seed, self.start or compute_initial_checkpoint(program))
 
 
 def fit_spec(spec: Spec, steps: int, learning_rate: int | None = None, weight_decay: int | None = None) -> Spec:
@@ -64,9 +71,11 @@ def fit_spec(spec: Spec, steps: int, learning_rate: int | None = None, weight_de
     )
 
 
-def compute_default_seed(spec: Spec, dataset: Dataset) -> bytes:
-    """Return the seed of a run that names none: it follows from spec and data, so that two such runs are equal."""
-    return tagged_hash("local-run", compute_spec_hash(spec), dataset.root)
+def compute_default_seed(spec: Spec, dataset: Dataset, start: Checkpoint | None = None) -> bytes:
+    """Return the seed of a run that names none: it follows from all else, so that two such runs are equal."""
+    if start is None:
+        return tagged_hash("local-run", compute_spec_hash(spec), dataset.root)
+    return tagged_hash("local-run.from", compute_spec_hash(spec), dataset.root, compute_checkpoint_root(start))
 
 
 def parse_seed(text: str) -> bytes:
@@ -77,7 +86,19 @@ def parse_seed(text: str) -> bytes:
     return bytes.fromhex(digits.rjust(2 * SEED_BYTES, "0"))
 
 
-def make_plan(spec: Spec, dataset: Dataset, backend: Backend, seed: bytes | None = None) -> Plan:
-    """Return the plan of a run; raises ModelError when the data does not fit the model."""
+def make_plan(
+    spec: Spec, dataset: Dataset, backend: Backend, seed: bytes | None = None, start: Checkpoint | None = None
+) -> Plan:
+    """Return the plan of a run; raises ModelError when the data or the weights to start from do not fit the model."""
     validate_data(spec, dataset)
-    return Plan(spec, dataset, compute_default_seed(spec, dataset) if seed is None else seed, backend)
+    if start is not None:
+        _validate_start(spec, start)
+    chosen = compute_default_seed(spec, dataset, start) if seed is None else seed
+    return Plan(spec, dataset, chosen, backend, start)
+
+
+def _validate_start(spec: Spec, start: Checkpoint) -> None:
+    expected = [(parameter.rows, parameter.columns) for parameter in build_program(spec).parameters]
+    found = [part.shape for part in start.weights]
+    if found != expected:
+        raise ModelError("bad-spec", f"found weights of {found!r:.60} to start from, expected {expected!r:.60}")

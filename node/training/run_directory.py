@@ -100,15 +100,15 @@ def _find_state(path: Path, record: RunRecord) -> ModelState | None:
     if not checkpoints:
         return None
     state = read_state(checkpoints[-1])
-    found = (state.spec, state.data_root.hex(), state.seed.hex())
-    _validate_same(str(checkpoints[-1]), RunRecord("", found[1], found[2], 0, "", make_form(state.spec)), record)
+    root, seed, begun = (part.hex() for part in (state.data_root, state.seed, state.start))
+    _validate_same(str(checkpoints[-1]), RunRecord("", root, seed, 0, "", make_form(state.spec), begun), record)
     if not state.moments:
         raise ModelError("incomplete", f"{checkpoints[-1]}: found no moments, expected those of the optimizer")
     return state
 
 
 def _validate_same(name: str, found: RunRecord, expected: RunRecord) -> None:
-    pairs = [("data root", found.data_root, expected.data_root)]
+    pairs = [("data root", found.data_root, expected.data_root), ("start", found.start, expected.start)]
     for field in found.spec.__struct_fields__:
         pairs.append((field.replace("_", " "), getattr(found.spec, field), getattr(expected.spec, field)))
     # A seed that nobody named follows from the rest, so it differs wherever something else does.

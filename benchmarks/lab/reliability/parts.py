@@ -2,6 +2,7 @@
 
 from benchmarks.lab.reliability.bombs import list_bombs, run_bombs
 from benchmarks.lab.reliability.corruptions import run_corruptions
+from benchmarks.lab.reliability.economy import run_economy
 from benchmarks.lab.reliability.equivocations import run_equivocations
 from benchmarks.lab.reliability.floods import run_invalid_blocks, run_transactions
 from benchmarks.lab.reliability.full_disks import SHORTAGES, run_full_disks
@@ -37,5 +38,6 @@ PARTS = (
     ),
     Part("addresses", "an honest outbound peer after every start", "sieges", 1_000, 2, run_addresses),
     Part("bombs", "64 MiB a peer, a stall of 50 ms", "bombs", 2 * len(list_bombs()), 8, run_bombs),
+    Part("economy", "every atom and unit, and a replay's roots", "random economy actions", 100_000, 300, run_economy),
     Part("sequences", "supply, roots and bounds hold", "random actions", 1_000_000, 2_000, run_sequences),
 )

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from benchmarks.lab.economy.oracle import TAX_BP, WHOLE_BP, Oracle, OracleModel
 from chain.errors import InvalidBlock
 from chain.genesis import Allocation, Genesis
 from chain.ledger.apply import make_draft
@@ -26,7 +27,6 @@ from chain.primitives import Hash, PublicKey
 from chain.signature import SigningKey
 from chain.transaction import Action, BuyLicence, ClaimIncome, PayModel, Transaction, TransferShares
 from tests.support.economy import compute_content_root, get_model, get_shares, make_dataset, make_model
-from tests.support.economy_oracle import TAX_BP, WHOLE_BP, Oracle, OracleModel
 from tests.support.ledger import ALICE, BOB, CAROL, FUNDS, PARAMETERS, SEGMENT_MACS, LedgerChain, make_genesis
 
 MINERS = (ALICE, BOB, CAROL)

@@ -1,0 +1,80 @@
+"""Books kept beside the ledger: what every account, the treasury and the pot must hold, from the rules told naively.
+
+Parts of shareholders are fractions, everything else whole atoms; a subsidy's size alone is taken from the ledger, whose
+curve is tested elsewhere. It shares no other code with the ledger and sees no state.
+"""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from benchmarks.lab.economy.oracle import Oracle
+from chain.primitives import Hash, PublicKey
+
+PRICE_MACS = 2**40
+PERCENT = 45
+"""Of a subsidy, to the block's miner and to the pot alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """What a block's miner gets if the segment that its ticket came from settles; `is_true` when it came from one."""
+
+    miner: PublicKey
+    amount: int
+    is_true: bool
+
+
+@dataclass(slots=True)
+class Books:
+    """All that is owed and owned; `oracle.gained` counts what accounts got and paid."""
+
+    oracle: Oracle
+    price: int
+    pot: int = 0
+    burned: int = 0
+    issued: int = 0
+    treasury: int = 0
+    """Of subsidies alone; what payments are taxed stands in the oracle."""
+    deposits: dict[PublicKey, int] = field(default_factory=dict)
+    rewards: list[Reward] = field(default_factory=list)
+
+    def pay_fee(self, account: PublicKey, fee: int) -> None:
+        """Take a fee; it is handed out with the block's reward."""
+        self.oracle.credit(account, -fee)
+
+    def lock_deposit(self, miner: PublicKey, amount: int) -> None:
+        """Take a contribution's deposit."""
+        self.oracle.credit(miner, -amount)
+        self.deposits[miner] = amount
+
+    def burn_deposit(self, miner: PublicKey) -> None:
+        """Lose a deposit, of a contribution that expired or was slashed."""
+        self.burned += self.deposits.pop(miner)
+
+    def add_block(self, subsidy: int, reward: Reward) -> None:
+        """Issue a subsidy; `reward` holds the fees so far."""
+        part = subsidy * PERCENT // 100
+        self.issued += subsidy
+        self.pot += part
+        self.treasury += subsidy - 2 * part
+        self.rewards.append(Reward(reward.miner, reward.amount + part, reward.is_true))
+
+    def settle(self, task: Hash, settled: tuple[PublicKey, ...], macs: int) -> None:
+        """End a round: deposits come back, segments are paid and become units, rewards are decided."""
+        total, pot = macs * len(settled), self.pot
+        wanted = Fraction(self.price * total, PRICE_MACS)
+        each = Fraction(self.price * macs, PRICE_MACS) if int(wanted) <= pot else Fraction(pot * macs, max(1, total))
+        for miner in settled:
+            self.oracle.credit(miner, self.deposits.pop(miner) + int(each))
+            self.pot -= int(each)
+        self.oracle.mint(task, settled, macs)
+        if settled:
+            step = max(1, self.price // 8)
+            fitting = int(Fraction(pot * PRICE_MACS, total))
+            self.price = min(max(fitting, self.price - step, 1), self.price + step, 2**64 - 1)
+        for reward in self.rewards:
+            if reward.is_true and reward.miner in settled:
+                self.oracle.credit(reward.miner, reward.amount)
+            else:
+                self.burned += reward.amount
+        self.rewards.clear()

@@ -1,0 +1,261 @@
+"""One random history: a world that mines blocks of random actions, and the books that must agree with it all along.
+
+An action is either entered in the books and put into the next block, or it is one that the rules refuse, and then the
+ledger must refuse it by the same rule. `actions.py` draws them; here stand rounds, forks and what has to hold.
+"""
+
+from collections import Counter
+from copy import deepcopy
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from random import Random
+
+from benchmarks.lab.economy.audit import read_audit
+from benchmarks.lab.economy.books import Books, Reward
+from benchmarks.lab.economy.oracle import Oracle, OracleModel
+from benchmarks.lab.economy.world import PARAMETERS, Broken, World
+from benchmarks.lab.simulator.setting import make_setting
+from chain.errors import InvalidBlock
+from chain.ledger.accounts import get_account
+from chain.ledger.economy_records import Model, Shares
+from chain.ledger.keys import model_key
+from chain.ledger.registry import NOBODY
+from chain.ledger.shares import FRACTION_BITS, compute_touched
+from chain.ledger.subsidy import compute_subsidy
+from chain.primitives import ATOMS_PER_COIN, PublicKey
+from chain.signature import SigningKey
+from chain.transaction import Action, Transaction, TransactionBody, compute_signing_hash
+from node.miner.segment import TrainedSegment
+
+FUNDS = 1_000 * ATOMS_PER_COIN
+FEES = (0, 1, 999, 10**6)
+DEPTH_MAX = 6
+"""Blocks that a fork goes back at most."""
+REFUSED = "refused: "
+"""How what is counted of a rule starts."""
+NETWORK_ROYALTY_BP = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim in the block that is being made, and what its holder was owed when it was signed."""
+
+    account: PublicKey
+    owed: Fraction
+
+
+@dataclass(slots=True)
+class Round:
+    """Who contributes to the running round, and how: segments by miner, and who of them is no more."""
+
+    segments: dict[PublicKey, TrainedSegment] = field(default_factory=dict)
+    forged: set[PublicKey] = field(default_factory=set)
+    lost: set[PublicKey] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class History:
+    """The world, its books and the block in the making."""
+
+    world: World
+    random: Random
+    counts: Counter[str]
+    books: Books = field(init=False)
+    round: Round = field(default_factory=Round)
+    pending: list[Transaction] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    fees: int = 0
+    past: list[tuple[Books, Round]] = field(default_factory=list)
+    """Books and round as they were after each of the last blocks, youngest last."""
+    miners: tuple[SigningKey, ...] = make_setting().miners[:3]
+    keys: tuple[SigningKey, ...] = (*make_setting().miners[:3], *make_setting().accounts[:5])
+
+    def __post_init__(self) -> None:
+        world = self.world
+        terms = world.view.get_existing(model_key(world.context.task_id)).terms
+        first = OracleModel(NOBODY, 0, NETWORK_ROYALTY_BP, 0, None, terms.datasets)
+        contents = {world.genesis.task.dataset_root, world.genesis.task.checkpoint_root}
+        oracle = Oracle({world.context.task_id: first}, {terms.datasets[0]: (NOBODY, 0)}, contents)
+        self.books = Books(oracle, world.genesis.parameters.first_price)
+        self.past.append((deepcopy(self.books), deepcopy(self.round)))
+
+    @property
+    def oracle(self) -> Oracle:
+        """What was registered and who got what."""
+        return self.books.oracle
+
+    def find_key(self, account: PublicKey) -> SigningKey:
+        """Return the key of an account."""
+        return next(key for key in self.keys if key.public_key == account)
+
+    def has_claimed(self, account: PublicKey) -> bool:
+        """Say whether the block in the making holds a claim of an account, whose worth is known only afterwards."""
+        return any(claim.account == account for claim in self.claims)
+
+    def start_of(self, account: PublicKey) -> int:
+        """Return the atoms that an account had at genesis, its bond apart."""
+        return FUNDS - (PARAMETERS.bond if account in self.world.genesis.miners else 0)
+
+    def balance_of(self, account: PublicKey) -> int:
+        """Return what the books say that an account may spend."""
+        return self.start_of(account) + self.oracle.gained.get(account, 0)
+
+    def sign(self, key: SigningKey, action: Action, fee: int = 0) -> Transaction:
+        """Return a transaction that stands behind those of its sender in the block in the making."""
+        before = sum(transaction.body.sender == key.public_key for transaction in self.pending)
+        nonce = get_account(self.world.view, key.public_key).nonce + before
+        body = TransactionBody(key.public_key, nonce, fee, action)
+        return Transaction(body, key.sign(compute_signing_hash(self.world.context.chain_id, body)))
+
+    def enter(self, key: SigningKey, action: Action) -> None:
+        """Put an action into the next block; what it means is the caller's to enter in the books."""
+        fee = self.random.choice(FEES)
+        self.pending.append(self.sign(key, action, fee))
+        self.books.pay_fee(key.public_key, fee)
+        self.fees += fee
+
+    def refuse(self, key: SigningKey, action: Action, rule: str) -> None:
+        """Let the ledger refuse an action by a rule, behind all that the next block holds; raises Broken."""
+        self.counts[REFUSED + rule] += 1
+        miner, ticket = self.miners[0], self.world.make_ticket(None)
+        try:
+            self.world.execute(miner, ticket, (*self.pending, self.sign(key, action)))
+        except InvalidBlock as error:
+            if error.rule == rule:
+                return
+            raise Broken(f"{type(action).__name__}: found {error.rule}, expected {rule}") from None
+        raise Broken(f"{type(action).__name__}: found it taken, expected {rule}")
+
+    def begin_block(self) -> None:
+        """Put in what the round asks of its contributors, before anything else."""
+        place = self.world.place
+        if place == 0:
+            self._commit()
+        if place == 2:
+            self._prove()
+
+    def end_block(self) -> None:
+        """Mine the block and compare everything; raises Broken."""
+        world, place = self.world, self.world.place
+        segment = self.round.segments.get(self.miners[0].public_key)
+        is_true = segment is not None and self.random.random() < 0.8
+        miner = self.miners[0]
+        subsidy = compute_subsidy(world.tip.height + 1, PARAMETERS)
+        world.mine(miner, world.make_ticket(segment if is_true else None), self.pending)
+        self.books.add_block(subsidy, Reward(miner.public_key, self.fees, is_true))
+        if place == 2:
+            for lost in self.round.lost:
+                self.books.burn_deposit(lost)
+        if place == PARAMETERS.round_blocks - 1:
+            self._settle()
+        self._settle_claims()
+        self.pending, self.claims, self.fees = [], [], 0
+        self.check()
+        self.past = [*self.past[-DEPTH_MAX:], (deepcopy(self.books), deepcopy(self.round))]
+
+    def go_back(self) -> None:
+        """Leave some of the last blocks, so that others take their place."""
+        assert not self.pending
+        depth = self.random.randrange(1, DEPTH_MAX)
+        if depth >= len(self.past):
+            return
+        self.counts["reorganisations"] += 1
+        self.world.go_back(depth)
+        del self.past[-depth:]
+        books, round_ = self.past[-1]
+        self.books, self.round = deepcopy(books), deepcopy(round_)
+
+    def check(self) -> None:
+        """Compare supply, accounts, units and what is owed; raises Broken."""
+        audit, books = read_audit(self.world.view), self.books
+        supply = audit.supply
+        _expect("atoms in all places", audit.total, supply.allocated + supply.issued)
+        _expect("issued", supply.issued, books.issued)
+        _expect("treasury", supply.treasury, books.treasury + books.oracle.taxed)
+        _expect("burned", supply.burned, books.burned)
+        _expect("pot", audit.pot, books.pot)
+        _expect("deposits", audit.deposits, sum(books.deposits.values()))
+        _expect("locked", audit.locked, sum(reward.amount for reward in books.rewards))
+        for key in self.keys:
+            name, found = key.public_key.hex()[:8], audit.balances[key.public_key]
+            _expect(f"balance of {name}", found, self.balance_of(key.public_key))
+        _expect("models", set(audit.models), set(self.oracle.models))
+        for model, expected in self.oracle.models.items():
+            self._check_model(audit.models[model], audit.shares.get(model, {}), expected)
+
+    def replay(self, root: Path) -> None:
+        """Compare every root with a replay from genesis; raises Broken."""
+        self.world.replay(root)
+
+    def _commit(self) -> None:
+        self.round = Round()
+        for key in self.miners:
+            if self.random.random() < 0.3 or self.balance_of(key.public_key) < 2 * PARAMETERS.deposit:
+                continue
+            miner, is_forged = key.public_key, self.random.random() < 0.15
+            segment = self.world.train(miner, is_forged=is_forged)
+            self.round.segments[miner] = segment
+            self.round.forged |= {miner} if is_forged else set()
+            self.enter(key, self.world.commit(segment))
+            self.books.lock_deposit(miner, PARAMETERS.deposit)
+            self.counts["segments committed"] += 1
+
+    def _prove(self) -> None:
+        for miner, segment in self.round.segments.items():
+            proof = self.world.prove(miner, segment)
+            if proof is None or self.random.random() < 0.1:
+                self.round.lost.add(miner)
+                self.counts["segments expired"] += 1
+            else:
+                self.enter(self.find_key(miner), proof)
+
+    def _settle(self) -> None:
+        proven = sorted(miner for miner in self.round.segments if miner not in self.round.lost)
+        for miner in proven:
+            if miner in self.round.forged:
+                self.books.burn_deposit(miner)
+                self.counts["segments slashed"] += 1
+        settled = tuple(miner for miner in proven if miner not in self.round.forged)
+        self.books.settle(self.world.context.task_id, settled, self.world.task.program.segment_macs)
+        self.oracle.contents.add(self.world.round.checkpoint_root)
+        self.counts["segments settled"] += len(settled)
+        self.round = Round()
+
+    def _settle_claims(self) -> None:
+        """Enter what claims brought: all that was owed, but for what rounding keeps back."""
+        view, model = self.world.view, self.oracle.models[self.world.context.task_id]
+        for claim in self.claims:
+            found = get_account(view, claim.account).balance - self.balance_of(claim.account)
+            slack = self._slack(model)
+            if not claim.owed - slack - 1 < found <= claim.owed + slack:
+                raise Broken(f"a claim brought {found} atoms, expected {claim.owed}")
+            self.oracle.credit(claim.account, found)
+            model.owed[claim.account] -= found
+
+    def _slack(self, model: OracleModel) -> Fraction:
+        # A counter is rounded once for each number of units that there was, and each unit bears that.
+        return Fraction((model.mints + 1) * sum(model.units.values()), 1 << FRACTION_BITS)
+
+    def _check_model(self, model: Model, holders: dict[PublicKey, Shares], expected: OracleModel) -> None:
+        holders = {holder: compute_touched(model, shares) for holder, shares in holders.items()}
+        units = {holder: shares.units for holder, shares in holders.items() if shares.units}
+        _expect("units", units, {holder: count for holder, count in expected.units.items() if count})
+        _expect("units of a model", model.units, sum(units.values()))
+        _expect("waiting", model.waiting, expected.waiting)
+        owed = {holder: (shares.earned << FRACTION_BITS) + shares.fraction for holder, shares in holders.items()}
+        _expect("held", (model.held - model.waiting) << FRACTION_BITS, sum(owed.values()) + model.remainder)
+        for holder in owed.keys() | expected.owed.keys():
+            exact = expected.owed.get(holder, Fraction(0))
+            if abs(Fraction(owed.get(holder, 0), 1 << FRACTION_BITS) - exact) > self._slack(expected):
+                raise Broken(f"a holder is owed {owed.get(holder, 0)} / 2^64, expected {exact}")
+
+
+def make_history(root: Path, seed: int, counts: Counter[str]) -> History:
+    """Return a history at genesis."""
+    return History(World(root), Random(seed), counts)
+
+
+def _expect(what: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise Broken(f"{what}: found {found}, expected {expected}")

@@ -1,0 +1,220 @@
+"""A chain in memory whose segments are really trained, on the smallest task that holds a ticket.
+
+Blocks are signed by nobody and their tickets are won by nobody: what is tried here is the ledger, and the ledger asks
+neither. Training, openings, settlement and state are the node's own. It knows no history: whoever mines decides.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.lab.simulator.setting import make_setting
+from chain.block import Block, compute_transactions_root
+from chain.errors import InvalidProof, MissingData
+from chain.genesis import Genesis, Parameters, compute_segment_seed
+from chain.hashing import tagged_hash
+from chain.header import Foliage, Header, Trunk, compute_beacon
+from chain.ledger.apply import apply_block, execute_block, make_draft
+from chain.ledger.context import BlockDraft, get_task_state, make_context
+from chain.ledger.genesis_state import compute_genesis_beacon, make_genesis_state
+from chain.ledger.keys import beacon_key, contribution_key
+from chain.ledger.learning import SegmentContext
+from chain.ledger.records import ContributionKey, TaskState
+from chain.packed import pack_block
+from chain.primitives import U256_MAX, ZERO_HASH, Hash, PublicKey, Signature
+from chain.signature import SigningKey
+from chain.state.tree import MemoryNodes
+from chain.state.view import StateView
+from chain.storage.blob_store import BlobStore
+from chain.ticket import EMPTY_TICKET, Ticket, TicketOpening
+from chain.transaction import (
+    CommitContribution,
+    ProveContribution,
+    Sidecar,
+    Transaction,
+    compute_sidecar_hash,
+)
+from ml.backends import get_backend
+from ml.segment import Runner
+from node.learning import Learning
+from node.miner.plan import SegmentPlan
+from node.miner.sabotage import forge_delta
+from node.miner.segment import TrainedSegment, open_segment, train_segment
+
+PARAMETERS = Parameters(commit_blocks=1, challenge_delay=1, proof_window=1, audit_blocks=1, places_drawn=2)
+"""Rounds of four blocks: commits in the first, openings in the third, settlement in the fourth."""
+
+
+class Broken(Exception):
+    """Something that has to hold does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """Where the chain stands."""
+
+    height: int
+    root: Hash
+    beacon: Hash
+
+
+class Content:
+    """Sidecars by hash."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._sidecars: dict[Hash, Sidecar] = {}
+
+    def add(self, sidecar: Sidecar) -> Hash:
+        """Keep a sidecar and return its hash."""
+        name = compute_sidecar_hash(sidecar)
+        self._sidecars[name] = sidecar
+        return name
+
+    def get_sidecar(self, sidecar_hash: Hash) -> Sidecar:
+        """Return a sidecar; raises MissingData."""
+        if sidecar_hash not in self._sidecars:
+            raise MissingData((sidecar_hash,))
+        return self._sidecars[sidecar_hash]
+
+
+class World:
+    """One chain that grows, goes back, and is replayed."""
+
+    def __init__(self, root: Path) -> None:
+        """Start at genesis; checkpoints are kept under `root`."""
+        setting = make_setting()
+        self.genesis: Genesis = replace(setting.genesis, network="economy", parameters=PARAMETERS)
+        self.context = make_context(self.genesis)
+        self.task = setting.task
+        self.content = Content()
+        self.learning = self._make_learning(root)
+        state_root, nodes = make_genesis_state(self.genesis)
+        self.nodes = MemoryNodes(nodes)
+        self.tips = [Tip(0, state_root, compute_genesis_beacon(self.context.chain_id))]
+        self.blocks: list[Block] = []
+
+    @property
+    def tip(self) -> Tip:
+        """Where the chain stands now."""
+        return self.tips[-1]
+
+    @property
+    def view(self) -> StateView:
+        """The state at the tip."""
+        return StateView(self.tip.root, self.nodes)
+
+    @property
+    def round(self) -> TaskState:
+        """The running round."""
+        return get_task_state(self.context, self.view)
+
+    @property
+    def place(self) -> int:
+        """Blocks of the running round that stand already."""
+        return self.tip.height - self.round.start_height
+
+    def train(self, miner: PublicKey, *, is_forged: bool = False) -> TrainedSegment:
+        """Return the segment that a miner trains in the running round, or one whose delta is forged."""
+        state = self.round
+        beacon = self.view.get_existing(beacon_key(state.start_height)).beacon
+        seed = compute_segment_seed(self.context.chain_id, self.context.task_id, state.round, beacon, miner, 0)
+        checkpoint = self.learning.get_checkpoint(state.checkpoint_root)
+        runner = Runner(self.task.program, get_backend("cpu"), self.task.dataset, seed, checkpoint)
+        segment = train_segment(runner, SegmentPlan(state.round, 0, state.start_height))
+        return forge_delta(self.task.program, segment) if is_forged else segment
+
+    def commit(self, segment: TrainedSegment) -> CommitContribution:
+        """Return the commit of a segment, its block data at hand."""
+        plan, sidecar_hash = segment.plan, self.content.add(segment.sidecar)
+        places = plan.round, plan.index, plan.anchor_height
+        return CommitContribution(self.context.task_id, *places, segment.trace_root, segment.delta_root, sidecar_hash)
+
+    def prove(self, miner: PublicKey, segment: TrainedSegment) -> ProveContribution | None:
+        """Return the openings that were drawn of a segment, or None when they show a forgery."""
+        number, root = segment.plan.round, self.round.checkpoint_root
+        key = contribution_key(self.context.task_id, number, ContributionKey(miner, 0))
+        challenge = self.view.get_existing(key).challenge
+        openings = open_segment(self.task, get_backend("cpu"), segment, (challenge, PARAMETERS.places_drawn))
+        context, sidecar = SegmentContext(segment.seed, root), segment.sidecar
+        try:
+            self.learning.verify_openings(self.genesis.task, context, sidecar, challenge, openings)
+        except InvalidProof:
+            return None
+        return ProveContribution(self.context.task_id, number, 0, openings)
+
+    def make_ticket(self, segment: TrainedSegment | None) -> Ticket:
+        """Return a ticket that came from a segment's first matmul, or from operands that nobody trained."""
+        state = self.round
+        ticket = replace(
+            EMPTY_TICKET,
+            task=self.context.task_id,
+            round=state.round,
+            anchor_height=state.start_height,
+            digest=tagged_hash("economy.digest", self.tip.beacon, len(self.blocks).to_bytes(4, "big")),
+        )
+        if segment is None:
+            return ticket
+        place = segment.matmuls[0].place
+        return replace(ticket, step=place.step, op=place.op, root_a=place.root_a, root_b=place.root_b)
+
+    def execute(self, miner: SigningKey, ticket: Ticket, transactions: Sequence[Transaction]) -> Hash:
+        """Return the state root after a block on the tip, which stays; raises InvalidBlock."""
+        return self._execute(self._draft(miner, ticket), tuple(transactions))
+
+    def mine(self, miner: SigningKey, ticket: Ticket, transactions: Sequence[Transaction]) -> None:
+        """Append a block, validated as one that came from a stranger; raises InvalidBlock."""
+        draft = self._draft(miner, ticket)
+        root = self._execute(draft, tuple(transactions))
+        block = _make_block(draft, tuple(transactions), root)
+        effects = apply_block(self.context, self.view, pack_block(block), self.learning, self.content)
+        self.nodes.add(effects.new_nodes)
+        self.blocks.append(block)
+        self.tips.append(Tip(draft.height, effects.state_root, draft.beacon))
+
+    def go_back(self, blocks: int) -> None:
+        """Leave the last blocks: what is mined next competes with them."""
+        del self.blocks[-blocks:], self.tips[-blocks:]
+
+    def replay(self, root: Path) -> None:
+        """Execute all blocks from genesis on with nothing remembered; raises Broken when a root differs."""
+        learning = self._make_learning(root)
+        state_root, nodes = make_genesis_state(self.genesis)
+        memory = MemoryNodes(nodes)
+        for block, tip in zip(self.blocks, self.tips[1:], strict=True):
+            view = StateView(state_root, memory)
+            effects = apply_block(self.context, view, pack_block(block), learning, self.content)
+            memory.add(effects.new_nodes)
+            state_root = effects.state_root
+            if state_root != tip.root:
+                raise Broken(f"a replay gives another root at height {tip.height}")
+
+    def _make_learning(self, root: Path) -> Learning:
+        return Learning(self.task, get_backend("cpu"), BlobStore(root), PARAMETERS.places_drawn)
+
+    def _draft(self, miner: SigningKey, ticket: Ticket) -> BlockDraft:
+        height, beacon = self.tip.height + 1, compute_beacon(self.tip.beacon, ticket.digest)
+        return BlockDraft(height, self.genesis.timestamp_ms + height, miner.public_key, ticket, beacon)
+
+    def _execute(self, draft: BlockDraft, transactions: tuple[Transaction, ...]) -> Hash:
+        effects = execute_block(self.context, self.view, draft, transactions, self.learning, self.content)
+        return effects.state_root
+
+
+def _make_block(draft: BlockDraft, transactions: tuple[Transaction, ...], state_root: Hash) -> Block:
+    foliage = Foliage(
+        version=1,
+        height=draft.height,
+        parent_hash=ZERO_HASH,
+        timestamp_ms=draft.timestamp_ms,
+        target=U256_MAX,
+        miner=draft.miner,
+        state_root=state_root,
+        transactions_root=compute_transactions_root(transactions),
+        trunk_hash=ZERO_HASH,
+        history_root=ZERO_HASH,
+    )
+    header = Header(Trunk(draft.ticket, draft.beacon, draft.height), foliage, Signature(bytes(64)))
+    block = Block(header, TicketOpening((), ()), transactions)
+    assert make_draft(block) == draft
+    return block

@@ -1,0 +1,172 @@
+"""What the network's registry says of data sets, models and licences, by a node's answer, and how it is printed.
+
+Names are 0x-hex; `network` stands for the network's own model. Nothing is verified here: `state_getModel` and its kin
+answer with proofs.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import click
+import msgspec
+
+from node.cli.output import Fields, format_coins, print_record
+
+if TYPE_CHECKING:
+    from node.rpc.client import RpcClient
+    from node.rpc.economy_views import DatasetTermsView, ModelTermsView
+    from node.rpc.list_views import DatasetEntryView, HolderPageView, ModelEntryView
+
+NETWORK = "network"
+_NAME = re.compile(r"0x[0-9a-f]{64}")
+
+
+class Page(Protocol):
+    """A part of a list."""
+
+    @property
+    def next(self) -> str | None:
+        """Where the next page starts; None at the end."""
+        ...
+
+
+P = TypeVar("P", bound=Page)
+
+
+def is_name(text: str) -> bool:
+    """Say whether a text is the name of something registered."""
+    return text.startswith("0x")
+
+
+def parse_name(text: str) -> str:
+    """Return the 0x-hex name of a data set or model, or any root; raises BadParameter."""
+    if not _NAME.fullmatch(text.lower()):
+        raise click.BadParameter(f"found {text!r:.80}, expected 0x and 64 hex digits")
+    return text.lower()
+
+
+def parse_model(text: str) -> str | None:
+    """Return a model's name, None for the network's own; raises BadParameter."""
+    return None if text == NETWORK else parse_name(text)
+
+
+def find_model(client: "RpcClient", name: str | None) -> str:
+    """Return a model's name, the network's own for None; raises what `RpcClient.call` does."""
+    from node.rpc.methods import GET_TASK
+    from node.rpc.registry import Params
+
+    return client.call(GET_TASK, Params()).task if name is None else name
+
+
+def show_dataset(url: str, name: str, is_json: bool) -> None:
+    """Print a registered data set; raises CommandError when there is none."""
+    from node.rpc.client import RpcClient
+    from node.rpc.economy_methods import GET_DATASET, DatasetParams
+
+    found = RpcClient(url).call(GET_DATASET, DatasetParams(name))
+    if found.terms is None:
+        raise _absent("data set", name, found.entry.height)
+    print_record(_make_dataset_record(name, found.terms) | {"height": found.entry.height}, is_json)
+
+
+def show_model(url: str, model: str | None, is_json: bool) -> None:
+    """Print a registered model; raises CommandError when there is none."""
+    from node.rpc.client import RpcClient
+    from node.rpc.economy_methods import GET_MODEL, ModelParams
+
+    client = RpcClient(url)
+    name = find_model(client, model)
+    found = client.call(GET_MODEL, ModelParams(name))
+    if found.terms is None:
+        raise _absent("model", name, found.entry.height)
+    account: Fields = {"units": found.units, "held_coins": format_coins(int(found.held)), "held_atoms": found.held}
+    account |= {"waiting_atoms": found.waiting, "height": found.entry.height}
+    record = _make_model_record(name, found.terms, is_json) | account
+    print_record(record, is_json)
+
+
+def list_datasets(url: str, is_json: bool) -> None:
+    """Print all registered data sets, one a line."""
+    for entry in _iter_datasets(url):
+        terms = entry.terms
+        text = f"{entry.dataset}  {_format_bp(terms.royalty_bp):>8}  {terms.licence:<20}  {terms.owner or 'nobody'}"
+        print_record(_make_dataset_record(entry.dataset, terms), is_json, text)
+
+
+def list_models(url: str, is_json: bool) -> None:
+    """Print all registered models, one a line."""
+    for entry in _iter_models(url):
+        terms = entry.terms
+        price = f"{format_coins(int(terms.licence_price))} coins" if terms.licence_price != "0" else "no licences"
+        held = f"{int(entry.units):>18,} units  {format_coins(int(entry.held))} held"
+        text = f"{entry.model}  {terms.name:<16.16}  {price:<14}  {terms.licence:<20}  {held}"
+        account: Fields = {"units": entry.units, "held_atoms": entry.held, "waiting_atoms": entry.waiting}
+        print_record(_make_model_record(entry.model, terms, is_json) | account, is_json, text)
+
+
+def iter_holders(client: "RpcClient", name: str) -> "Iterator[HolderPageView]":
+    """Yield the pages of who holds shares of a model; raises what `RpcClient.call` does."""
+    from node.rpc.list_methods import LIST_HOLDERS, HoldersParams
+
+    return _iter_pages(lambda cursor: client.call(LIST_HOLDERS, HoldersParams(name, cursor)))
+
+
+def format_percent(part: int, whole: int) -> str:
+    """Return what part of a whole is, in percent with two decimals rounded down; a dash where there is no whole."""
+    if not whole:
+        return "-"
+    hundredths = part * 10_000 // whole
+    return f"{hundredths // 100}.{hundredths % 100:02d} %"
+
+
+def _iter_datasets(url: str) -> "Iterator[DatasetEntryView]":
+    from node.rpc.client import RpcClient
+    from node.rpc.list_methods import LIST_DATASETS, PageParams
+
+    client = RpcClient(url)
+    for page in _iter_pages(lambda cursor: client.call(LIST_DATASETS, PageParams(cursor))):
+        yield from page.datasets
+
+
+def _iter_models(url: str) -> "Iterator[ModelEntryView]":
+    from node.rpc.client import RpcClient
+    from node.rpc.list_methods import LIST_MODELS, PageParams
+
+    client = RpcClient(url)
+    for page in _iter_pages(lambda cursor: client.call(LIST_MODELS, PageParams(cursor))):
+        yield from page.models
+
+
+def _iter_pages(ask: "Callable[[str | None], P]") -> "Iterator[P]":
+    """Yield all pages of a list; `ask` returns the one at a cursor."""
+    cursor: str | None = None
+    while True:
+        page = ask(cursor)
+        yield page
+        cursor = page.next
+        if cursor is None:
+            return
+
+
+def _make_dataset_record(name: str, terms: "DatasetTermsView") -> Fields:
+    fields: Fields = msgspec.to_builtins(terms)
+    return {"dataset": name} | fields
+
+
+def _make_model_record(name: str, terms: "ModelTermsView", is_json: bool) -> Fields:
+    record: Fields = {"model": name} | msgspec.to_builtins(terms)
+    if not is_json:
+        record["licence_price"] = f"{format_coins(int(terms.licence_price))} coins"
+        record["datasets"] = ", ".join(terms.datasets) or None
+    return record
+
+
+def _format_bp(basis_points: int) -> str:
+    return f"{basis_points // 100}.{basis_points % 100:02d} %"
+
+
+def _absent(what: str, name: str, height: int) -> Exception:
+    from node.exit_codes import CommandError, ExitCode
+
+    return CommandError(ExitCode.FAILURE, f"found no {what} {name} at height {height}; the list command shows all")

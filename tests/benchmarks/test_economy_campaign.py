@@ -1,0 +1,94 @@
+"""Random histories of the economy hold, and books that are wrong by an atom, or a rule that is, are noticed."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.lab.economy import actions, books, oracle
+from benchmarks.lab.economy.history import REFUSED, make_history
+from benchmarks.lab.economy.world import Broken
+from benchmarks.lab.reliability.economy import play_history, run_economy
+from benchmarks.lab.reliability.part import Setup
+from chain.errors import InvalidBlock
+from chain.ledger import income, registry, shares
+from chain.ledger.economy_records import Model
+from chain.primitives import ZERO_HASH
+
+
+def test_a_history_holds_and_meets_every_kind_of_action(tmp_path: Path) -> None:
+    counts = Counter[str]()
+    play_history(tmp_path, 5, 700, counts)
+    assert min(counts[name] for name in actions.ACTIONS) >= 20
+    for name in ("reorganisations", "segments settled", "segments expired", "segments slashed", "blocks"):
+        assert counts[name], name
+    refused = {name.removeprefix(REFUSED) for name in counts if name.startswith(REFUSED)}
+    assert {
+        "income-parts",
+        "content-known",
+        "licence-held",
+        "licence-free",
+        "units",
+        "income-none",
+        "model-depth",
+    } <= refused
+
+
+def test_a_part_counts_what_it_did(tmp_path: Path) -> None:
+    result = run_economy(Setup(60, 5, tmp_path, lambda _line: None))
+    assert (result.reached, result.failures) == (60, [])
+    assert sum(int(result.figures[name]) for name in actions.ACTIONS) == 60
+
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def tax_more(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(income, "TREASURY_BP", 101)
+
+
+def round_up(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(income, "compute_part", lambda amount, basis_points: -(-amount * basis_points // 10_000))
+
+
+def forget_remainder(patch: pytest.MonkeyPatch) -> None:
+    honest = shares.compute_spread
+
+    def spread(model: Model, amount: int) -> Model:
+        return replace(honest(model, amount), remainder=0)
+
+    patch.setattr(income, "compute_spread", spread)
+
+
+def allow_deeper(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(registry, "DEPTH_MAX", 3)
+
+
+def pay_more_for_segments(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(books, "PRICE_MACS", 2**40 + 2**20)
+
+
+def share_wrongly(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(oracle, "TAX_BP", 99)
+
+
+@pytest.mark.parametrize(
+    "spoil", [tax_more, round_up, forget_remainder, allow_deeper, pay_more_for_segments, share_wrongly]
+)
+def test_a_wrong_rule_or_book_is_noticed(spoil: Patch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    spoil(monkeypatch)
+    with pytest.raises((Broken, InvalidBlock)):
+        play_history(tmp_path, 5, 700, Counter[str]())
+
+
+def test_a_replay_that_differs_is_noticed(tmp_path: Path) -> None:
+    run = make_history(tmp_path / "played", 4, Counter[str]())
+    for _ in range(3):
+        run.begin_block()
+        run.end_block()
+    run.replay(tmp_path / "replayed")
+    run.world.tips[2] = replace(run.world.tips[2], root=ZERO_HASH)
+    with pytest.raises(Broken, match="height 2"):
+        run.replay(tmp_path / "again")

@@ -1,0 +1,158 @@
+"""Five parties on real processes, and the accounts from blocks that judge them: against the ledger, and spoiled."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.lab.parties import accounts as rules
+from benchmarks.lab.parties.accounts import Accounts, compute_subsidy, count_blocks
+from benchmarks.lab.parties.report import render_page
+from benchmarks.lab.parties.story import AUTHOR, BUYER, DATA_OWNER, FEE, Line, Outcome, play
+from chain.genesis import Allocation, Parameters
+from chain.ledger import subsidy
+from chain.ledger.keys import SUPPLY_KEY
+from chain.ledger.supply import compute_holdings
+from chain.primitives import PublicKey
+from chain.signature import SigningKey
+from chain.transaction import BuyLicence, ClaimIncome, PayModel, Transfer, TransferShares
+from tests.support.economy import get_model, get_shares, make_dataset, make_model, register_dataset, register_model
+from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, SEGMENT_MACS, LedgerChain, make_genesis, settle_round
+from tests.support.processes import find_ports
+
+ERIN = SigningKey(bytes([31]) * 32)
+KEYS = (ALICE, BOB, CAROL, DAVE, ERIN)
+
+
+@pytest.mark.slow
+async def test_everybody_ends_with_what_the_blocks_give(tmp_path: Path) -> None:
+    outcome = await play(tmp_path / "network", find_ports(4), rounds=2)
+    assert [line for line in outcome.lines if not line.is_equal] == []
+    assert outcome.is_good
+    found = {line.name: line.found for line in outcome.lines}
+    coin, accounts = 10**9, outcome.accounts
+    # By hand: 100 coins, fees of a thousandth, 5 % of 10 coins, 10 coins and 3.000000007 paid.
+    assert found["balance of the data owner"] == 100 * coin - FEE + coin // 2
+    assert found["balance of the buyer"] == 100 * coin - 2 * FEE - 10 * coin - (3 * coin + 7)
+    # A third of a segment's units came to the author before the second payment.
+    assert 103 * coin - 2 * FEE < found["balance of the model author"] < 106 * coin
+    name, account, deposit = "dishonest contributor", outcome.forger, accounts.genesis.parameters.deposit
+    assert (found[f"units of the {name}"], outcome.forger_units) == (0, 0)
+    assert set(outcome.forged) <= {"slashed", "expired"}
+    assert accounts.lost[account] >= len(outcome.forged) >= 1
+    start = next(each.amount for each in accounts.genesis.allocations if each.account == account)
+    spent = start - accounts.genesis.parameters.bond - found[f"balance of the {name}"]
+    gone = accounts.lost[account] + sum(miner == account for miner, _ in accounts.commits)
+    # Every deposit is gone or locked, and beside it two fees of a thousand atoms for each segment at most.
+    assert gone * deposit < spent <= gone * (deposit + 2_000)
+    page = render_page(outcome)
+    assert "**no**" not in page
+    assert f"{found['burned']:,}" in page
+
+
+def make_history() -> tuple[LedgerChain, frozenset[PublicKey]]:
+    """Return a ledger on which everything has happened that accounts tell of, and its forger: Carol."""
+    genesis = make_genesis()
+    chain = LedgerChain(replace(genesis, allocations=(*genesis.allocations, Allocation(ERIN.public_key, FUNDS))))
+    task = chain.context.task_id
+    chain.mine(chain.sign(DAVE, PayModel(task, 12_347), fee=3))
+    chain.mine_to(9)
+    settle_round(chain, ALICE, BOB)
+    data = register_dataset(chain, ERIN, make_dataset(1, royalty_bp=333))
+    child = register_model(
+        chain, DAVE, make_model(2, (task,), (data,), royalty_bp=77, author_bp=3_001, licence_price=99_700_001)
+    )
+    young = register_model(chain, BOB, make_model(3, (child,), (data,), author_bp=1))
+    for action in (
+        BuyLicence(child, 99_700_001),
+        PayModel(young, 10_003),
+        PayModel(task, 10**9 + 7),
+        Transfer(ERIN.public_key, 5),
+    ):
+        chain.mine(chain.sign(CAROL, action, fee=11))
+    chain.mine_to(chain.task.start_height + 9)
+    start = chain.task.start_height
+    flawed = chain.training.make_sidecar(chain.segment(CAROL), b"flaw")
+    commits = [chain.sign(ALICE, chain.commit(ALICE)), chain.sign(CAROL, chain.commit(CAROL, sidecar=flawed))]
+    chain.mine(*commits, chain.sign(BOB, chain.commit(BOB)))
+    chain.mine_to(start + 3)
+    chain.mine(chain.sign(ALICE, chain.prove(ALICE)), chain.sign(CAROL, chain.prove(CAROL)))
+    chain.mine(chain.sign(ALICE, TransferShares(task, ERIN.public_key, SEGMENT_MACS // 3)))
+    chain.mine_to(start + 9)
+    chain.mine(chain.sign(DAVE, PayModel(task, 1_000_003)))
+    chain.mine(*(chain.sign(key, ClaimIncome(task)) for key in (ALICE, BOB, ERIN)))
+    return chain, frozenset({CAROL.public_key})
+
+
+def list_differences(chain: LedgerChain, accounts: Accounts) -> list[str]:
+    """Return what of a ledger's state the accounts do not give."""
+    holdings, supply, task = compute_holdings(chain.view), chain.view.get_existing(SUPPLY_KEY), chain.context.task_id
+    model, pairs = accounts.models[task], {}
+    for number, key in enumerate(KEYS):
+        shares, account = get_shares(chain, task, key.public_key), key.public_key
+        pairs[f"balance {number}"] = (chain.account(key).balance, accounts.balances.get(account, 0))
+        pairs[f"units {number}"] = (shares.units, model.units.get(account, 0))
+        pairs[f"due {number}"] = (shares.earned, int(model.owed.get(account, 0)))
+    pairs |= {"deposits": (holdings.deposits, accounts.deposits), "bonds": (holdings.bonds, accounts.bonds)}
+    pairs |= {"pot": (holdings.pot, accounts.pot), "price": (chain.task.price, accounts.price)}
+    pairs |= {"burned": (supply.burned, accounts.burned), "treasury": (supply.treasury, accounts.treasury)}
+    for name, held in accounts.models.items():
+        pairs[f"held {name.hex()[:8]}"] = (get_model(chain, name).held, int(held.total))
+    return [f"{what}: {found} {expected}" for what, (found, expected) in pairs.items() if found != expected]
+
+
+def test_accounts_from_blocks_are_the_ledgers() -> None:
+    chain, forgers = make_history()
+    accounts = count_blocks(chain.genesis, SEGMENT_MACS, forgers, chain.blocks)
+    assert list_differences(chain, accounts) == []
+    assert {
+        "segments settled",
+        "segments slashed",
+        "segments expired",
+        "block rewards paid",
+        "block rewards burned",
+    } <= set(accounts.counts)
+    assert len(accounts.models) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("TREASURY", 101), ("NETWORK_ROYALTY", 999), ("PERCENT", 44), ("GRAIN", 2**10), ("WHOLE", 9_999)],
+)
+def test_a_wrong_rule_of_theirs_shows(name: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain, forgers = make_history()
+    monkeypatch.setattr(rules, name, value)
+    assert list_differences(chain, count_blocks(chain.genesis, SEGMENT_MACS, forgers, chain.blocks))
+
+
+def test_a_forger_that_is_taken_for_honest_shows() -> None:
+    chain, _ = make_history()
+    assert list_differences(chain, count_blocks(chain.genesis, SEGMENT_MACS, frozenset(), chain.blocks))
+
+
+@pytest.mark.parametrize("half_life", [1, 7, 1_000, 100_000])
+def test_subsidies_are_the_ledgers(half_life: int) -> None:
+    parameters = Parameters(subsidy_half_life=half_life)
+    for height in [*range(1, 3 * half_life + 2, max(1, half_life // 50)), 10 * half_life + 3]:
+        assert compute_subsidy(height, parameters) == subsidy.compute_subsidy(height, parameters)
+
+
+@pytest.mark.parametrize("flaw", ["a line", "honest", "unpunished", "rich", "unpaid"])
+def test_an_outcome_is_good_only_if_all_of_it_is(flaw: str) -> None:
+    chain, forgers = make_history()
+    accounts = count_blocks(chain.genesis, SEGMENT_MACS, forgers, chain.blocks)
+    forger = CAROL.public_key
+    good = Outcome(9, (Line("pot", 1, 1),), ("slashed",), forger, accounts)
+    assert good.is_good
+    spoiled = {
+        "a line": replace(good, lines=(Line("pot", 1, 2),)),
+        "honest": replace(good, forged=()),
+        "unpunished": replace(good, forged=("slashed", "settled")),
+        "rich": replace(good, forger=ALICE.public_key),
+        "unpaid": replace(good, forged=("slashed", "slashed")),
+    }
+    assert not spoiled[flaw].is_good
+
+
+def test_people_have_keys_of_their_own() -> None:
+    assert len({key.public_key for key in (DATA_OWNER, AUTHOR, BUYER)}) == 3
