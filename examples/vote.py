@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chain.codec import decode, encode
+from chain.errors import MathesisError
 from chain.header import HEADER_BYTES_MAX, Header
 from chain.ledger.governance_records import Choice, InForce
 from chain.ledger.keys import IN_FORCE_KEY
@@ -112,7 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     paths = sorted(options.devnet.glob("node*/node-key.json"))
     if not paths:
         parser.error(f"found no keys under {options.devnet}, expected a development network's directory")
-    return run(options.rpc, [load_key(path, "") for path in paths])
+    try:
+        return run(options.rpc, [load_key(path, "") for path in paths])
+    except MathesisError as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
 
 
 if __name__ == "__main__":

@@ -51,3 +51,12 @@ def test_a_directory_without_keys_is_refused(tmp_path: Path, capsys: pytest.Capt
         load_example().main(["--devnet", str(tmp_path)])
     assert end.value.code == 2
     assert "expected a development network's directory" in capsys.readouterr().err
+
+
+def test_nobody_at_the_address_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "node1").mkdir()
+    write_key(tmp_path / "node1" / "node-key.json", HOLDER, "", is_development=True)
+    with pytest.raises(SystemExit) as end:
+        load_example().main(["--devnet", str(tmp_path), "--rpc", "http://127.0.0.1:9"])
+    assert end.value.code == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
