@@ -16,7 +16,8 @@ from chain.ledger.accounts import get_account
 from chain.ledger.bonds import NOTHING, get_forfeit
 from chain.ledger.bounds import get_context_in_force
 from chain.ledger.context import BlockDraft, BlockScope, get_task_state
-from chain.ledger.keys import account_key
+from chain.ledger.governance_records import ProposalStatus
+from chain.ledger.keys import account_key, proposal_key
 from chain.ledger.learning import LearningEngine
 from chain.ledger.records import EMPTY_ACCOUNT, Account
 from chain.ledger.transactions import apply_transaction, compute_cost, is_atomic, validate_transaction
@@ -25,6 +26,7 @@ from chain.primitives import ZERO_HASH, Hash, PublicKey
 from chain.state.view import StateView
 from chain.ticket import EMPTY_TICKET
 from chain.transaction import (
+    CastVote,
     CommitContribution,
     ProveContribution,
     ReportEquivocation,
@@ -252,8 +254,11 @@ class TransactionGate:
             self._later.popitem(last=False)
 
     def _is_spent(self, transaction: Transaction, view: StateView) -> bool:
-        """Say whether a transaction reports what nothing will be at stake for in the next block."""
+        """Say whether a transaction reports what nothing will be at stake for, or votes on what is decided."""
         action, height = transaction.body.action, self._chain.head.height + 1
+        if isinstance(action, CastVote):
+            proposal = view.get(proposal_key(action.proposal))
+            return proposal is not None and proposal.status is not ProposalStatus.OPEN
         if not isinstance(action, ReportEquivocation):
             return False
         return get_forfeit(self._chain.parameters, view, action.first, height) == NOTHING

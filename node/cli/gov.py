@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.gov_text import describe_proposal, find_proposal, format_value, parse_change, summarise_proposal
+from node.cli.gov_text import (
+    describe_proposal,
+    find_proposal,
+    format_number,
+    format_value,
+    parse_change,
+    summarise_proposal,
+)
 from node.cli.keys import find_keystore, get_node_key, key_options, open_key, parse_fee, resolve_address
 from node.cli.output import Fields, directory_option, format_coins, json_option, parse_coins, print_record, rpc_option
 
@@ -86,7 +93,7 @@ def stake(account: str | None, directory: Path, url: str, is_json: bool) -> None
         "release_height": found.release_height,
         "height": found.entry.height,
     }
-    parts = [f"{amount} coins since height {found.since_height}"]
+    parts = [f"{amount} coins since height {found.since_height}" if int(found.amount) else "no stake that votes"]
     if found.release_height is not None:
         parts.append(f"{leaving} coins free at height {found.release_height}")
     print_record(record, is_json, f"{', '.join(parts)}, at height {found.entry.height}")
@@ -210,11 +217,10 @@ def parameters(url: str, is_json: bool) -> None:
     from node.rpc.registry import Params
 
     for each in RpcClient(url).call(GET_PARAMETERS, Params()).parameters:
-        value, lowest, highest, step = (
-            format_value(each.unit, int(number)) for number in (each.value, each.lowest, each.highest, each.step)
-        )
-        bounds = f"{lowest} to {highest}, by {step} a vote"
-        print_record(msgspec.to_builtins(each), is_json, f"{each.name:<24} {value:<28} {bounds}: {each.reason}")
+        value = format_value(each.unit, int(each.value))
+        lowest, highest, step = (format_number(each.unit, int(n)) for n in (each.lowest, each.highest, each.step))
+        bounds = f"from {lowest} to {highest}, by {step} a vote"
+        print_record(msgspec.to_builtins(each), is_json, f"{each.name}: {value}, {bounds}; {each.reason}")
 
 
 def _open(key: str | None, directory: Path, passphrase: str | None) -> "SigningKey":

@@ -98,4 +98,9 @@ def format_change(proposal: "ProposalView") -> str:
 
 def format_value(unit: str, value: int) -> str:
     """Return a value with its unit."""
-    return f"{format_coins(value)} coins" if unit == "atoms" else f"{value} {unit}"
+    return f"{format_number(unit, value)} {'coins' if unit == 'atoms' else unit}"
+
+
+def format_number(unit: str, value: int) -> str:
+    """Return a value in coins where its unit is atoms."""
+    return format_coins(value) if unit == "atoms" else str(value)

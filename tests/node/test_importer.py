@@ -3,24 +3,29 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from chain.block import Block
+from chain.block import Block, compute_transactions_root
+from chain.hashing import tagged_hash
+from chain.ledger.bounds import get_bound
 from chain.ledger.context import BlockEffects
+from chain.packed import pack_block
 from chain.primitives import ZERO_HASH
 from chain.storage.blob_store import BlobStore
 from chain.storage.block_store import open_block_store
+from chain.transaction import CommitContribution
 from consensus.header_chain import ChainEntry
 from node import importer
 from node.chain import Chain
 from node.importer import Importer
 from node.outcomes import ImportResult
+from node.wallet import sign_action
 from tests.support.importing import make_importer
-from tests.support.live_node import LiveNode, run_live_node
+from tests.support.live_node import MINER, LiveNode, run_live_node
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -105,3 +110,17 @@ async def test_a_block_of_our_own_is_executed_once(live: LiveNode, monkeypatch: 
     monkeypatch.setattr(importer, "apply_block", refuse)
     await live.mine(1)
     assert live.node.parts.chain.head.height == height + 1
+
+
+async def test_more_commits_than_votes_could_ever_allow_are_refused_before_the_state_is_asked(
+    follower: Follower,
+) -> None:
+    first, most = follower.blocks[0], get_bound("sidecars_per_block").highest
+    for count, rule in ((most, None), (most + 1, "block-sidecars")):
+        hashes = [tagged_hash("test.sidecar", number.to_bytes(4, "little")) for number in range(count)]
+        commits = tuple(CommitContribution(ZERO_HASH, 0, 0, 0, ZERO_HASH, ZERO_HASH, name) for name in hashes)
+        signed = tuple(sign_action(ZERO_HASH, MINER, place, 0, commit) for place, commit in enumerate(commits))
+        foliage = replace(first.header.foliage, transactions_root=compute_transactions_root(signed))
+        block = Block(replace(first.header, foliage=foliage), first.opening, signed)
+        outcome = follower.importer._check_content(pack_block(block), ZERO_HASH)
+        assert (outcome.rule if outcome else None) == rule

@@ -6,12 +6,14 @@ from dataclasses import replace
 import pytest
 import pytest_asyncio
 
+from chain.errors import InvalidTransaction
 from chain.ledger.context import make_context
 from chain.ledger.governance_records import Agenda, InForce, Proposal, Stake, Vote
 from chain.ledger.proposals import compute_proposal_id
 from chain.primitives import ATOMS_PER_COIN, Hash
 from chain.transaction import CastVote, ChangeParameter, LockStake, ProposeChange, SpendTreasury
 from node.addresses import format_address
+from node.mempool import AddResult
 from node.rpc.client import AsyncRpcClient, RemoteError
 from node.rpc.governance_methods import (
     GET_PARAMETERS,
@@ -26,6 +28,7 @@ from node.rpc.governance_methods import (
 from node.rpc.methods import GET_STATUS
 from node.rpc.registry import Params
 from node.rpc.views import to_hex
+from node.wallet import sign_action
 from tests.node.rpc.test_economy_methods import send, verify
 from tests.support.live_node import HOLDER, MINER, LiveNode, make_genesis, run_live_node
 
@@ -114,6 +117,25 @@ async def test_a_change_is_proposed_voted_on_and_enacted(live: LiveNode) -> None
         assert verify(live, done.entry, Agenda) == Agenda((), (other, name))
         stake = await rpc.call(GET_STAKE, StakeParams(account))
         assert verify(live, stake.entry, Stake) == Stake(900 * COIN, 2, 0, 0)
+
+
+async def test_a_vote_that_came_too_late_leaves_the_pool(live: LiveNode) -> None:
+    """It waits for a nonce that does not come while its proposal is decided, and would hold up what follows."""
+    chain_id, gate = make_context(live.genesis).chain_id, live.node.parts.gate
+    terms, nonce = (
+        ProposeChange("Again", ChangeParameter("bond", 60 * COIN)),
+        gate.compute_next_nonce(HOLDER.public_key),
+    )
+    await send(live, HOLDER, terms)
+    name = compute_proposal_id(chain_id, HOLDER.public_key, nonce, terms)
+    vote = sign_action(chain_id, HOLDER, nonce + 2, 10**6, CastVote(name, 1))
+    assert await gate.admit(vote) is AddResult.ADDED
+    await live.mine(2)
+    assert len(live.node.parts.mempool) == 1
+    await live.mine(1)
+    assert len(live.node.parts.mempool) == 0
+    with pytest.raises(InvalidTransaction, match="proposal-closed"):
+        await gate.admit(sign_action(chain_id, HOLDER, nonce + 1, 10**6, CastVote(name, 1)))
 
 
 async def test_the_pool_counts_with_the_deposit_that_is_in_force(live: LiveNode) -> None:
