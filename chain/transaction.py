@@ -22,6 +22,7 @@ from chain.codec import (
 )
 from chain.hashing import tagged_hash
 from chain.header import Header
+from chain.inference import InferenceAction
 from chain.primitives import Hash
 
 TRANSACTION_BYTES_MAX = 640 * 1024
@@ -148,7 +149,14 @@ class ClaimIncome:
 
 EconomyAction = RegisterDataset | RegisterModel | TransferShares | BuyLicence | PayModel | ClaimIncome
 Action = (
-    Transfer | CommitContribution | ProveContribution | ReportEquivocation | PostBond | WithdrawBond | EconomyAction
+    Transfer
+    | CommitContribution
+    | ProveContribution
+    | ReportEquivocation
+    | PostBond
+    | WithdrawBond
+    | EconomyAction
+    | InferenceAction
 )
 
 

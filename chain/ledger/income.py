@@ -33,14 +33,14 @@ def apply_buy_licence(scope: BlockScope, view: StateView, sender: PublicKey, buy
         raise InvalidTransaction("licence-held", f"found a licence bought in block {held.height}, expected none")
     apply_debit(view, sender, price)
     view.put(key, Licence(scope.draft.height, price))
-    _apply_payment(view, buy.model, price)
+    apply_payment(view, buy.model, price)
 
 
 def apply_pay_model(view: StateView, sender: PublicKey, pay: PayModel) -> None:
     """Pay a model; raises InvalidTransaction."""
     get_model(view, pay.model)
     apply_debit(view, sender, pay.amount)
-    _apply_payment(view, pay.model, pay.amount)
+    apply_payment(view, pay.model, pay.amount)
 
 
 def compute_part(amount: int, basis_points: int) -> int:
@@ -48,7 +48,8 @@ def compute_part(amount: int, basis_points: int) -> int:
     return amount * basis_points // BASIS_POINTS
 
 
-def _apply_payment(view: StateView, model: Hash, amount: int) -> None:
+def apply_payment(view: StateView, model: Hash, amount: int) -> None:
+    """Split `amount` atoms, taken elsewhere, among treasury, lineage and shareholders of a registered model."""
     tax, supply = compute_part(amount, TREASURY_BP), view.get_existing(SUPPLY_KEY)
     view.put(SUPPLY_KEY, replace(supply, treasury=supply.treasury + tax))
     _apply_income(view, model, amount, amount - tax)

@@ -4,6 +4,7 @@ Fixed widths make every key unambiguous. It knows nothing of what the records me
 """
 
 from chain.ledger.economy_records import Dataset, Licence, Model, RegisteredContent, Shares
+from chain.ledger.inference_records import Inference
 from chain.ledger.records import (
     Account,
     BeaconRecord,
@@ -21,6 +22,7 @@ from chain.state.view import StateKey
 ACCOUNT_PREFIX = b"account/"
 CHECKPOINT_PREFIX = b"checkpoint/"
 CONTRIBUTION_PREFIX = b"contribution/"
+INFERENCE_PREFIX = b"inference/"
 LOCKED_REWARD_PREFIX = b"locked-reward/"
 MINER_PREFIX = b"miner/"
 MODEL_PREFIX = b"model/"
@@ -91,3 +93,8 @@ def shares_key(model: Hash, holder: PublicKey) -> StateKey[Shares]:
 def licence_key(model: Hash, buyer: PublicKey) -> StateKey[Licence]:
     """Return where an account's licence of a model stands."""
     return StateKey(b"licence/" + model + buyer, Licence)
+
+
+def inference_key(inference: Hash) -> StateKey[Inference]:
+    """Return where an inference stands until it is closed."""
+    return StateKey(INFERENCE_PREFIX + inference, Inference)

@@ -6,9 +6,11 @@ It reads the whole state, so it serves tests, `doctor` and explorers; blocks are
 from dataclasses import dataclass
 
 from chain.ledger.economy_records import Model
+from chain.ledger.inference_records import Inference
 from chain.ledger.keys import (
     ACCOUNT_PREFIX,
     CONTRIBUTION_PREFIX,
+    INFERENCE_PREFIX,
     LOCKED_REWARD_PREFIX,
     MINER_PREFIX,
     MODEL_PREFIX,
@@ -25,6 +27,7 @@ class Holdings:
 
     balances: int
     deposits: int
+    """Those of contributions, and all that inferences hold: escrows and deposits."""
     bonds: int
     locked: int
     pot: int
@@ -48,9 +51,10 @@ class Holdings:
 def compute_holdings(view: StateView) -> Holdings:
     """Return where all atoms of a committed state are; reads every leaf."""
     supply = view.get_existing(SUPPLY_KEY)
+    inferences = sum(inference.held for _, inference in view.iter_records(INFERENCE_PREFIX, Inference))
     return Holdings(
         balances=sum(account.balance for _, account in view.iter_records(ACCOUNT_PREFIX, Account)),
-        deposits=sum(entry.deposit for _, entry in view.iter_records(CONTRIBUTION_PREFIX, Contribution)),
+        deposits=sum(entry.deposit for _, entry in view.iter_records(CONTRIBUTION_PREFIX, Contribution)) + inferences,
         bonds=sum(miner.bond for _, miner in view.iter_records(MINER_PREFIX, Miner)),
         locked=sum(reward.amount for _, reward in view.iter_records(LOCKED_REWARD_PREFIX, LockedReward)),
         pot=sum(task.pot for _, task in view.iter_records(TASK_PREFIX, TaskState)),

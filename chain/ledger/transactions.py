@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 
 from chain.errors import InvalidTransaction
 from chain.genesis import Parameters
+from chain.inference import AnswerInference, ChallengeAnswer, CloseInference, OpenAnswer, RequestInference
 from chain.ledger.accounts import apply_credit, get_account, validate_balance
 from chain.ledger.bonds import apply_post_bond, apply_report, apply_withdraw_bond
 from chain.ledger.context import BlockScope, Event, LedgerContext
 from chain.ledger.contributions import apply_commit, apply_prove
 from chain.ledger.economy import apply_economy_action, compute_economy_cost, validate_economy_action
+from chain.ledger.inference import apply_inference_action, compute_inference_cost, validate_inference_action
 from chain.ledger.keys import account_key
 from chain.ledger.records import Account
 from chain.packed import PackedTransaction
@@ -80,6 +82,8 @@ def compute_cost(body: TransactionBody, parameters: Parameters) -> int:
             return body.fee + amount
         case ProveContribution() | ReportEquivocation() | WithdrawBond():
             return body.fee
+        case (RequestInference() | AnswerInference() | ChallengeAnswer() | OpenAnswer() | CloseInference()) as action:
+            return body.fee + compute_inference_cost(action, parameters)
         case _ as action:
             return body.fee + compute_economy_cost(action)
 
@@ -108,6 +112,8 @@ def apply_transaction(scope: BlockScope, view: StateView, transaction: Transacti
             apply_post_bond(scope, view, body.sender, post)
         case WithdrawBond() as withdraw:
             apply_withdraw_bond(scope, view, body.sender, withdraw)
+        case (RequestInference() | AnswerInference() | ChallengeAnswer() | OpenAnswer() | CloseInference()) as action:
+            apply_inference_action(scope, view, body.sender, action)
         case _ as action:
             apply_economy_action(scope, view, body.sender, action)
     return ()
@@ -128,6 +134,8 @@ def _validate_action(action: Action) -> None:
             _validate_recipient(recipient)
         case CommitContribution() | ProveContribution() | PostBond() | WithdrawBond():
             pass
+        case RequestInference() | AnswerInference() | ChallengeAnswer() | OpenAnswer() | CloseInference():
+            validate_inference_action(action)
         case _:
             validate_economy_action(action)
 

@@ -4,6 +4,8 @@ Policy of pools and of whoever assembles a block; no rule of consensus looks at 
 transfer weighs its bytes. What others cost beyond theirs stands in one table. It knows no fee and no state.
 """
 
+from chain.inference import AnswerInference, ChallengeAnswer, CloseInference, OpenAnswer, RequestInference
+from chain.ledger.inference import OPENING_WEIGHT
 from chain.transaction import (
     Action,
     BuyLicence,
@@ -42,6 +44,14 @@ EXTRA_WEIGHTS: dict[type[Action], int] = {
     # behind another of the same model; to a model without a parent it takes little more than a transfer.
     BuyLicence: 2_048,
     PayModel: 2_048,
+    # A record stands in the state until it is closed.
+    RequestInference: 512,
+    AnswerInference: 144,
+    ChallengeAnswer: 144,
+    # One place is checked; what a block may have of them is a rule of consensus, and an assembled block keeps it.
+    OpenAnswer: OPENING_WEIGHT,
+    # What a payment to the model takes.
+    CloseInference: 2_048,
 }
 """Weight beyond the bytes of a transaction; a transfer of 144 bytes takes about 0.2 ms, so a unit stands for 1.4 µs."""
 

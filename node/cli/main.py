@@ -28,6 +28,7 @@ COMMANDS = {
     "light": ("node.cli.light:light", "Verify a node's answers without trusting it."),
     "train": ("node.cli.train:train", "Train SPEC (a name or a JSON file) on this machine."),
     "model": ("node.cli.model:model", "Specs, checkpoints, text from a model, receipts for it, export and import."),
+    "inference": ("node.cli.inference:inference", "Paid answers of models: ask, answer, challenge, open, close."),
     "dataset": ("node.cli.dataset:dataset", "List, show and get the data that tasks train on."),
     "db": ("node.cli.db:db", "Verify, export and import what a node keeps."),
     "lab": ("node.cli.lab:lab", "Compare integer training with float32, find out what breaks, and attack the proof."),

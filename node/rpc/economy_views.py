@@ -4,6 +4,8 @@ Who trusts nobody verifies `entry.value` by `entry.proof` under a header's state
 reading, and null where the state holds nothing. It knows no method.
 """
 
+from typing import TypeVar
+
 import msgspec
 
 from chain.codec import encode
@@ -15,6 +17,8 @@ from chain.transaction import RegisterModel
 from node.addresses import format_address
 from node.rpc.api import StateEntry
 from node.rpc.views import Address, Amount, HashText, HexText, Natural, Record, to_hex
+
+T = TypeVar("T")
 
 
 class EntryView(msgspec.Struct, frozen=True):
@@ -99,7 +103,7 @@ def view_dataset(name: Hash, entry: StateEntry[Dataset]) -> DatasetView:
     """Return a data set as JSON shows it."""
     found = entry.record
     if found is None:
-        return DatasetView(to_hex(name), None, _view_entry(entry))
+        return DatasetView(to_hex(name), None, view_entry(entry))
     terms = DatasetTermsView(
         owner=_format_owner(found.owner),
         content_root=to_hex(found.terms.content_root),
@@ -107,7 +111,7 @@ def view_dataset(name: Hash, entry: StateEntry[Dataset]) -> DatasetView:
         royalty_bp=found.terms.royalty_bp,
         registered_height=found.registered_height,
     )
-    return DatasetView(to_hex(name), terms, _view_entry(entry))
+    return DatasetView(to_hex(name), terms, view_entry(entry))
 
 
 def view_model(name: Hash, entry: StateEntry[Model]) -> ModelView:
@@ -119,7 +123,7 @@ def view_model(name: Hash, entry: StateEntry[Model]) -> ModelView:
         units=str(found.units if found else 0),
         held=str(found.held if found else 0),
         waiting=str(found.waiting if found else 0),
-        entry=_view_entry(entry),
+        entry=view_entry(entry),
     )
 
 
@@ -132,7 +136,7 @@ def view_shares(name: Hash, account: PublicKey, model: Model | None, entry: Stat
         units=str(shares.units),
         units_total=str(model.units if model else 0),
         claimable=str(shares.earned),
-        entry=_view_entry(entry),
+        entry=view_entry(entry),
     )
 
 
@@ -144,7 +148,7 @@ def view_licence(name: Hash, account: PublicKey, entry: StateEntry[Licence]) -> 
         account=format_address(account),
         bought_height=None if found is None else found.height,
         price=None if found is None else str(found.price),
-        entry=_view_entry(entry),
+        entry=view_entry(entry),
     )
 
 
@@ -165,7 +169,8 @@ def _view_terms(model: Model, terms: RegisterModel) -> ModelTermsView:
     )
 
 
-def _view_entry(entry: StateEntry[Dataset] | StateEntry[Model] | StateEntry[Shares] | StateEntry[Licence]) -> EntryView:
+def view_entry(entry: StateEntry[T]) -> EntryView:
+    """Return a key of the state with its proof as JSON shows it."""
     return EntryView(
         header_hash=to_hex(entry.header_hash),
         height=entry.height,

@@ -32,6 +32,7 @@ from node.rpc.api import (
 from node.rpc.arguments import parse_account
 from node.rpc.economy_methods import ECONOMY_METHODS
 from node.rpc.errors import ErrorCode, ErrorData, RpcError, not_found
+from node.rpc.inference_methods import INFERENCE_METHODS
 from node.rpc.registry import Method, Params, Registry, make_openrpc
 from node.rpc.views import Address, HashText, Natural, Record, from_hex, to_hex
 
@@ -363,6 +364,7 @@ def make_registry() -> Registry:
             GET_ACCOUNT,
             GET_MINER,
             *ECONOMY_METHODS,
+            *INFERENCE_METHODS,
             SEND_TRANSACTION,
             SEND_TRANSACTIONS,
             GET_TRANSACTION,
