@@ -24,6 +24,7 @@ from chain.codec import (
 from chain.dispute import AnswerDispute, DisputeContribution
 from chain.hashing import tagged_hash
 from chain.header import Header
+from chain.inference import InferenceAction
 from chain.primitives import Hash
 
 TRANSACTION_BYTES_MAX = 640 * 1024
@@ -221,6 +222,7 @@ Action = (
     | DisputeAction
     | GovernanceAction
     | PostBounty
+    | InferenceAction
 )
 
 

@@ -22,15 +22,19 @@ from ml.checks import CheckContext
 from ml.forward import NO_DATA, Forward, build_forward
 from ml.provable import validate_provable
 from ml.sampling import SamplingRule, fill_window, validate_prompt, validate_rule
-from ml.spec import Decoder, Spec, compute_spec_hash
+from ml.spec import Decoder, Positions, Spec, compute_spec_hash
 from ml.tensor_tree import DIGEST_BYTES
 
 PROMPT_BYTES_MAX = 16 * 1024
 OUTPUT_BYTES_MAX = 4096
 STOPS_MAX = 4
 STOP_BYTES_MAX = 32
-PASS_ROOTS_BYTES_MAX = 64 * 1024
-"""2,048 outputs of ops: 58 layers, of 35 each."""
+PASS_ROOTS_BYTES_MAX = 40 * 1024
+"""1,280 outputs of ops: those of 32 layers of a decoder, 35 each, and a head."""
+LAYERS_MAX = 32
+"""Of a decoder or a classifier that answers."""
+ANGLES_MAX = 1 << 16
+"""Of a table of rotary positions, context times pairs of columns: 0.3 s of exact series."""
 CLASSES_MAX = 256
 """A draw is written down as one byte."""
 
@@ -164,12 +168,22 @@ def validate_model(spec: Spec, spec_hash: Hash) -> None:
         raise InvalidProof("spec-hash", f"found {found.hex()}, expected {spec_hash.hex()}")
 
 
+def validate_size(spec: Spec) -> None:
+    """Check, before a program is written down, that it stays small; raises DecodeError."""
+    layers = spec.model.layers if isinstance(spec.model, Decoder) else len(spec.model.widths)
+    if layers > LAYERS_MAX:
+        raise DecodeError(f"model: found {layers} layers, expected at most {LAYERS_MAX} of one that answers")
+    if isinstance(spec.model, Decoder) and spec.model.positions == Positions.ROTARY:
+        angles = spec.model.context * spec.model.head_width // 2
+        if angles > ANGLES_MAX:
+            raise DecodeError(f"model: found {angles} rotary angles, expected at most {ANGLES_MAX}")
+
+
 def validate_answerable(spec: Spec) -> None:
     """Check that every place of a longest pass fits into an opening; raises DecodeError."""
+    validate_size(spec)
     forward = build_forward(spec, spec.model.context if isinstance(spec.model, Decoder) else 1)
-    size_bytes = compute_pass_roots_size(forward)
-    if size_bytes > PASS_ROOTS_BYTES_MAX:
-        raise DecodeError(f"model: found {size_bytes} bytes of roots a pass, expected at most {PASS_ROOTS_BYTES_MAX}")
+    assert compute_pass_roots_size(forward) <= PASS_ROOTS_BYTES_MAX
     validate_provable(make_context(forward))
 
 

@@ -7,7 +7,7 @@ length, so that they open under the checkpoint's root. It knows no token, no tra
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from ml.program import Matmul, Op, Program, Tensor, TensorId
 from ml.segment import Runner, StepTensors, as_i32, run_op
 from ml.spec import Decoder, Spec
 
+FORWARDS_KEPT = 64
+"""Forward programs in memory, one for each length of a window: nine of a model at most."""
 NO_DATA = Text(np.zeros(0, np.uint8), np.zeros(0, np.uint8), ZERO_HASH)
 """A forward pass reads no data set."""
 
@@ -60,10 +62,11 @@ def build_forward(spec: Spec, length: int) -> Forward:
     return _build_forward(spec, length if isinstance(spec.model, Decoder) else 1)
 
 
-@cache
+@lru_cache(FORWARDS_KEPT)
 def _build_forward(spec: Spec, length: int) -> Forward:
-    whole = build_program(spec)
-    training = build_program(shorten(spec, length))
+    # Specs of answers come from strangers: their programs must not stay for ever, as `build_program` keeps them.
+    whole = build_program.__wrapped__(spec)
+    training = build_program.__wrapped__(shorten(spec, length))
     loss = training.get_producer(training.loss)
     assert loss is not None
     given, logits = training.ops[0].outputs[0], loss.inputs[0]

@@ -4,7 +4,7 @@ No library computes them, so every machine has the same table. Source: Su et al.
 i of a head of width w by t * 10000**(-2 i / w).
 """
 
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -12,11 +12,13 @@ from ml.arithmetic import I32
 
 ROTATION_BITS = 30
 _BITS = 128
+TABLES_KEPT = 64
+"""Tables in memory; programs of strangers must not add to them for ever."""
 _ONE = 1 << _BITS
 _BASE = 10_000
 
 
-@cache
+@lru_cache(TABLES_KEPT)
 def get_rotation_table(context: int, head_width: int) -> tuple[I32, I32]:
     """Return cosines and sines (context, head_width // 2) int32 F30 of each position and pair."""
     cosines = np.empty((context, head_width // 2), np.int32)

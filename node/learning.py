@@ -13,7 +13,8 @@ from typing import TypeVar
 from chain.dispute import Demand
 from chain.errors import DecodeError, InvalidProof, InvalidTransaction, StorageError
 from chain.genesis import TaskSpec
-from chain.ledger.learning import Leaf, SegmentContext, Settlement
+from chain.inference import ChallengeAnswer, OpenAnswer
+from chain.ledger.learning import AnswerClaim, Leaf, SegmentContext, Settlement
 from chain.primitives import Hash
 from chain.storage.blob_store import BlobStore
 from chain.transaction import SIDECAR_BYTES_MAX, CommitContribution, Sidecar, compute_sidecar_hash
@@ -53,6 +54,7 @@ from ml.trace import (
 from node.datasets.errors import DatasetError
 from node.datasets.registry import load_dataset_by_root
 from node.demands import validate_demand, verify_answer
+from node.inference.claims import verify_claimed_opening
 
 REMEMBERED_MAX = 256
 
@@ -200,6 +202,10 @@ class Learning:
         """Return the roots of both operands of a matmul; raises InvalidProof."""
         del task, checkpoint_root
         return compute_operand_roots(self._task.program, sidecar.output_roots, step, op)
+
+    def verify_answer_opening(self, claim: AnswerClaim, place: ChallengeAnswer, shown: OpenAnswer) -> None:
+        """Check that `shown` is the claimed answer and that `place` of it holds, or is none; raises InvalidProof."""
+        verify_claimed_opening(claim, place, shown)
 
     def compute_segment_macs(self, task: TaskSpec) -> int:
         """Return the MACs of a segment."""

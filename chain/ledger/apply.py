@@ -14,6 +14,7 @@ from chain.ledger.bounds import get_context_in_force
 from chain.ledger.context import BlockDraft, BlockEffects, BlockScope, Event, LedgerContext, get_task_state
 from chain.ledger.contributions import apply_deadlines, find_segment_problem
 from chain.ledger.disputes import apply_due_disputes
+from chain.ledger.inference import validate_opening_count
 from chain.ledger.keys import account_key, beacon_key
 from chain.ledger.learning import ContentSource, LearningEngine
 from chain.ledger.proposals import apply_agenda
@@ -105,6 +106,7 @@ def execute_block(
     assert view.get_existing(beacon_key(draft.height - 1)).height == draft.height - 1, "this is not the parent's state"
     _validate_ticket(scope, view)
     _validate_commit_count(scope.context, transactions)
+    validate_opening_count(scope.context.parameters, transactions)
     view.read_ahead(_list_accounts(transactions))
     events: list[Event] = []
     for position, transaction in enumerate(transactions):

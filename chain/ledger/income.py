@@ -49,7 +49,7 @@ def compute_part(amount: int, basis_points: int) -> int:
 
 
 def apply_payment(view: StateView, model: Hash, amount: int) -> None:
-    """Split `amount` atoms, taken elsewhere, that are paid for a model which stands."""
+    """Split `amount` atoms, taken elsewhere, among treasury, lineage and shareholders of a registered model."""
     tax, supply = compute_part(amount, TREASURY_BP), view.get_existing(SUPPLY_KEY)
     view.put(SUPPLY_KEY, replace(supply, treasury=supply.treasury + tax))
     _apply_income(view, model, amount, amount - tax)

@@ -5,6 +5,7 @@ Fixed widths make every key unambiguous. It knows nothing of what the records me
 
 from chain.ledger.economy_records import Bounty, Dataset, Licence, Model, OpenBounties, RegisteredContent, Shares
 from chain.ledger.governance_records import Agenda, InForce, Proposal, Stake, Vote
+from chain.ledger.inference_records import Inference
 from chain.ledger.records import (
     Account,
     BeaconRecord,
@@ -28,6 +29,7 @@ CHECKPOINT_PREFIX = b"checkpoint/"
 CONTRIBUTION_PREFIX = b"contribution/"
 DATASET_PREFIX = b"dataset/"
 DISPUTE_PREFIX = b"dispute/"
+INFERENCE_PREFIX = b"inference/"
 LOCKED_REWARD_PREFIX = b"locked-reward/"
 MINER_PREFIX = b"miner/"
 MODEL_PREFIX = b"model/"
@@ -138,3 +140,8 @@ def proposal_key(proposal: Hash) -> StateKey[Proposal]:
 def vote_key(proposal: Hash, account: PublicKey) -> StateKey[Vote]:
     """Return where an account's vote on a proposal stands."""
     return StateKey(b"vote/" + proposal + account, Vote)
+
+
+def inference_key(inference: Hash) -> StateKey[Inference]:
+    """Return where an inference stands until it is closed."""
+    return StateKey(INFERENCE_PREFIX + inference, Inference)

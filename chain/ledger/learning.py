@@ -9,6 +9,7 @@ from typing import Protocol
 
 from chain.dispute import Demand
 from chain.genesis import TaskSpec
+from chain.inference import ChallengeAnswer, OpenAnswer
 from chain.primitives import Hash
 from chain.transaction import CommitContribution, Sidecar
 
@@ -37,6 +38,18 @@ class Settlement:
     heldout_loss: int
     heldout_correct: int
     heldout_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerClaim:
+    """What stands on the chain of an answer: the model's names, what was asked, and what the provider is bound to."""
+
+    spec_hash: Hash
+    checkpoint_root: Hash
+    request_hash: Hash
+    answer_hash: Hash
+    trace_root: Hash
+    tokens: int
 
 
 class LearningEngine(Protocol):
@@ -70,6 +83,9 @@ class LearningEngine(Protocol):
         self, task: TaskSpec, checkpoint_root: Hash, sidecar: Sidecar, step: int, op: int
     ) -> tuple[Hash, Hash]:
         """Return the tensor roots of A and of B transposed of one matmul; raises InvalidProof where none is."""
+
+    def verify_answer_opening(self, claim: AnswerClaim, place: ChallengeAnswer, shown: OpenAnswer) -> None:
+        """Check that `shown` is the claimed answer and that `place` of it holds, or is none; raises InvalidProof."""
 
     def compute_segment_macs(self, task: TaskSpec) -> int:
         """Return the multiply-accumulates that a segment of the task is paid for."""

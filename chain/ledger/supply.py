@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from chain.ledger.economy_records import Bounty, Model
 from chain.ledger.governance_records import Proposal, Stake
+from chain.ledger.inference_records import Inference
 from chain.ledger.keys import (
     ACCOUNT_PREFIX,
     BOUNTY_PREFIX,
     CONTRIBUTION_PREFIX,
     DISPUTE_PREFIX,
+    INFERENCE_PREFIX,
     LOCKED_REWARD_PREFIX,
     MINER_PREFIX,
     MODEL_PREFIX,
@@ -30,6 +32,7 @@ class Holdings:
 
     balances: int
     deposits: int
+    """Those of commits, disputes and proposals, bounties, and what inferences hold: escrows and deposits."""
     bonds: int
     stakes: int
     locked: int
@@ -57,6 +60,7 @@ def compute_holdings(view: StateView) -> Holdings:
     deposits = sum(entry.deposit for _, entry in view.iter_records(CONTRIBUTION_PREFIX, Contribution))
     deposits += sum(dispute.deposit for _, dispute in view.iter_records(DISPUTE_PREFIX, Dispute))
     deposits += sum(bounty.terms.amount for _, bounty in view.iter_records(BOUNTY_PREFIX, Bounty))
+    deposits += sum(inference.held for _, inference in view.iter_records(INFERENCE_PREFIX, Inference))
     deposits += sum(proposal.deposit for _, proposal in view.iter_records(PROPOSAL_PREFIX, Proposal))
     return Holdings(
         balances=sum(account.balance for _, account in view.iter_records(ACCOUNT_PREFIX, Account)),

@@ -10,6 +10,7 @@ from typing import assert_never
 from chain.dispute import AnswerDispute, DisputeContribution
 from chain.errors import InvalidTransaction
 from chain.genesis import Parameters
+from chain.inference import AnswerInference, ChallengeAnswer, CloseInference, OpenAnswer, RequestInference
 from chain.ledger.accounts import apply_credit, get_account, validate_balance
 from chain.ledger.bonds import apply_post_bond, apply_report, apply_withdraw_bond
 from chain.ledger.bounties import apply_post_bounty, validate_bounty_terms
@@ -22,6 +23,7 @@ from chain.ledger.governance import (
     compute_governance_cost,
     validate_governance_action,
 )
+from chain.ledger.inference import apply_inference_action, compute_inference_cost, validate_inference_action
 from chain.ledger.keys import account_key
 from chain.ledger.records import Account
 from chain.packed import PackedTransaction
@@ -101,6 +103,8 @@ def compute_cost(body: TransactionBody, parameters: Parameters) -> int:
             return body.fee
         case LockStake() | UnlockStake() | ProposeChange() | CastVote() as action:
             return body.fee + compute_governance_cost(action, parameters)
+        case (RequestInference() | AnswerInference() | ChallengeAnswer() | OpenAnswer() | CloseInference()) as action:
+            return body.fee + compute_inference_cost(action, parameters)
         case _ as action:
             return body.fee + compute_economy_cost(action)
 
@@ -131,6 +135,8 @@ def apply_transaction(scope: BlockScope, view: StateView, transaction: Transacti
             apply_withdraw_bond(scope, view, body.sender, withdraw)
         case LockStake() | UnlockStake() | ProposeChange() | CastVote() as action:
             return apply_governance_action(scope, view, body.sender, action)
+        case (RequestInference() | AnswerInference() | ChallengeAnswer() | OpenAnswer() | CloseInference()) as action:
+            apply_inference_action(scope, view, body.sender, action)
         case _ as action:
             apply_economy_action(scope, view, body.sender, action)
     return ()
@@ -172,6 +178,8 @@ def _validate_action(action: Action) -> None:
             validate_bounty_terms(action)
         case LockStake() | UnlockStake() | ProposeChange() | CastVote():
             validate_governance_action(action)
+        case RequestInference() | AnswerInference() | ChallengeAnswer() | OpenAnswer() | CloseInference():
+            validate_inference_action(action)
         case _:
             validate_economy_action(action)
 

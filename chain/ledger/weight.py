@@ -5,6 +5,8 @@ transfer weighs its bytes. What others cost beyond theirs stands in one table. I
 """
 
 from chain.dispute import AnswerDispute, DisputeContribution
+from chain.inference import AnswerInference, ChallengeAnswer, CloseInference, OpenAnswer, RequestInference
+from chain.ledger.inference import OPENING_WEIGHT
 from chain.transaction import (
     Action,
     BuyLicence,
@@ -61,6 +63,14 @@ EXTRA_WEIGHTS: dict[type[Action], int] = {
     # transfers; a proposal is looked at again by the blocks that count and enact it.
     ProposeChange: 1_024,
     CastVote: 512,
+    # A record stands in the state until it is closed.
+    RequestInference: 512,
+    AnswerInference: 144,
+    ChallengeAnswer: 144,
+    # One place is checked; what a block may have of them is a rule of consensus, and an assembled block keeps it.
+    OpenAnswer: OPENING_WEIGHT,
+    # What a payment to the model takes.
+    CloseInference: 2_048,
 }
 """Weight beyond the bytes of a transaction; a transfer of 144 bytes takes about 0.2 ms, so a unit stands for 1.4 µs."""
 

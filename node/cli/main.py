@@ -29,6 +29,7 @@ COMMANDS = {
     "light": ("node.cli.light:light", "Verify a node's answers without trusting it."),
     "train": ("node.cli.train:train", "Train SPEC (a name or a JSON file) on this machine."),
     "model": ("node.cli.model:model", "Specs, checkpoints, text and receipts; models of the network."),
+    "inference": ("node.cli.inference:inference", "Paid answers of models: ask, answer, challenge, open, close."),
     "shares": ("node.cli.shares:shares", "Shares of a model: who holds them; transfer them, claim income."),
     "dataset": ("node.cli.dataset:dataset", "List, show, get and register the data that models train on."),
     "db": ("node.cli.db:db", "Verify, export and import what a node keeps."),

@@ -34,6 +34,7 @@ from node.rpc.dispute_methods import DISPUTE_METHODS
 from node.rpc.economy_methods import ECONOMY_METHODS
 from node.rpc.errors import ErrorCode, ErrorData, RpcError, not_found
 from node.rpc.governance_methods import GOVERNANCE_METHODS
+from node.rpc.inference_methods import INFERENCE_METHODS
 from node.rpc.list_methods import LIST_METHODS
 from node.rpc.registry import Method, Params, Registry, make_openrpc
 from node.rpc.supply_methods import SUPPLY_METHODS
@@ -370,6 +371,7 @@ def make_registry() -> Registry:
             *GOVERNANCE_METHODS,
             *LIST_METHODS,
             *SUPPLY_METHODS,
+            *INFERENCE_METHODS,
             SEND_TRANSACTION,
             SEND_TRANSACTIONS,
             GET_TRANSACTION,

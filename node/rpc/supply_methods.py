@@ -66,7 +66,7 @@ class SubsidyView(msgspec.Struct, frozen=True):
 
 
 class ParametersView(msgspec.Struct, frozen=True):
-    """The rules' numbers in force: those of the genesis `record`, but for what `in_force` proves that votes have set."""
+    """The rules' numbers in force: those of the genesis `record`, but for what votes have set, as `in_force` proves."""
 
     chain_id: HashText
     parameters: dict[str, Amount]

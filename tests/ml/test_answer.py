@@ -329,7 +329,15 @@ def test_tiny_models_can_be_proven(name: str) -> None:
 def test_a_model_too_deep_or_wide_is_refused() -> None:
     spec = TINY_SPECS["decoder"]
     assert isinstance(spec.model, Decoder)
-    with pytest.raises(DecodeError, match="roots a pass"):
-        validate_answerable(replace(spec, model=replace(spec.model, layers=64)))
+    validate_answerable(replace(spec, model=replace(spec.model, layers=32)))
+    with pytest.raises(DecodeError, match="33 layers"):
+        validate_answerable(replace(spec, model=replace(spec.model, layers=33)))
     with pytest.raises(DecodeError, match="openings of"):
         validate_answerable(replace(TINY_SPECS["mlp"], model=Mlp((60_000, 10))))
+
+
+def test_tables_of_a_stranger_are_bounded() -> None:
+    spec = TINY_SPECS["decoder-rotary"]
+    assert isinstance(spec.model, Decoder)
+    with pytest.raises(DecodeError, match="66048 rotary angles"):
+        validate_answerable(replace(spec, model=replace(spec.model, context=516, width=256, heads=1)))

@@ -14,13 +14,14 @@ from chain.genesis import Allocation, Genesis, Parameters, TaskSpec, compute_seg
 from chain.hashing import tagged_hash
 from chain.header import Foliage, Header, Trunk, compute_beacon, compute_trunk_hash
 from chain.header import compute_signing_hash as compute_header_signing_hash
+from chain.inference import ChallengeAnswer, OpenAnswer
 from chain.ledger.accounts import get_account
 from chain.ledger.apply import apply_block, assemble_block, execute_block
 from chain.ledger.bonds import make_report
 from chain.ledger.context import BlockDraft, BlockEffects, get_task_state, make_context
 from chain.ledger.genesis_state import compute_genesis_beacon, make_genesis_state
 from chain.ledger.keys import beacon_key, contribution_key, dispute_key
-from chain.ledger.learning import Leaf, SegmentContext, Settlement
+from chain.ledger.learning import AnswerClaim, Leaf, SegmentContext, Settlement
 from chain.ledger.records import Account, Contribution, ContributionKey, Dispute, DisputeKey, TaskState
 from chain.ledger.supply import compute_holdings
 from chain.ledger.transactions import verify_signatures
@@ -41,6 +42,7 @@ from chain.transaction import (
     compute_sidecar_hash,
     compute_signing_hash,
 )
+from node.inference.claims import verify_claimed_opening
 
 ALICE, BOB, CAROL, DAVE = (SigningKey(bytes([number]) * 32) for number in range(1, 5))
 """Alice, Bob and Carol mine; Dave only has money."""
@@ -134,6 +136,9 @@ class HashTraining:
             tagged_hash("test.a", checkpoint_root, sidecar.output_roots, place),
             tagged_hash("test.b", checkpoint_root, sidecar.output_roots, place),
         )
+
+    def verify_answer_opening(self, claim: AnswerClaim, place: ChallengeAnswer, shown: OpenAnswer) -> None:
+        verify_claimed_opening(claim, place, shown)
 
     def compute_segment_macs(self, task: TaskSpec) -> int:
         return SEGMENT_MACS

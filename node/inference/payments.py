@@ -1,0 +1,68 @@
+"""What the parties to a paid answer do beside computing: sign, send, and turn a receipt into an opening.
+
+It trusts the node that it asks for nonce and height, as a wallet does. It prints nothing.
+"""
+
+from dataclasses import dataclass
+
+from chain.codec import decode
+from chain.errors import DecodeError
+from chain.genesis import GENESIS_BYTES_MAX, Genesis, compute_chain_id
+from chain.inference import ChallengeAnswer, InferenceAction, OpenAnswer, RequestInference
+from chain.ledger.inference import compute_inference_id
+from chain.primitives import Hash
+from chain.signature import SigningKey
+from ml.answer_checks import validate_answer_place
+from ml.answering import open_answer, verify_answer
+from ml.openings import Place
+from ml.spec import encode_spec
+from node.addresses import format_address
+from node.inference.claims import make_place, make_shown
+from node.inference.receipt import Receipt
+from node.inference.serving import ReceiptMaker
+from node.rpc.client import RpcClient
+from node.rpc.inference_methods import PlaceView
+from node.rpc.methods import GET_ACCOUNT, GET_GENESIS, GET_STATUS, AccountParams
+from node.rpc.registry import Params
+from node.wallet import send_action
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """A key that sends through a node, for so many atoms of fee each."""
+
+    url: str
+    key: SigningKey
+    fee: int
+
+    def get_height(self) -> int:
+        """Return the node's height."""
+        return RpcClient(self.url).call(GET_STATUS, Params()).head.height
+
+    def send(self, action: InferenceAction) -> str:
+        """Sign and send an action; return the transaction's hash."""
+        return send_action(self.url, self.key, action, self.fee)
+
+    def request(self, terms: RequestInference) -> tuple[Hash, str]:
+        """Send a request; return the inference's name, which the key's nonce decides, and the transaction's hash."""
+        client = RpcClient(self.url)
+        genesis = decode(Genesis, client.call(GET_GENESIS, Params()).record, GENESIS_BYTES_MAX)
+        account = client.call(GET_ACCOUNT, AccountParams(format_address(self.key.public_key)))
+        name = compute_inference_id(compute_chain_id(genesis), self.key.public_key, account.next_nonce)
+        return name, self.send(terms)
+
+
+def make_opening(maker: ReceiptMaker, receipt: Receipt, inference: Hash, place: PlaceView) -> OpenAnswer:
+    """Return the opening of a challenged place; the answer is run again first. Raises InvalidProof.
+
+    A place that the answer does not have is answered by the opening of another.
+    """
+    traced = verify_answer(maker.served, receipt.answer)
+    challenged = ChallengeAnswer(inference, place.number, place.op, place.row, place.column, place.depth)
+    wanted = make_place(challenged)
+    try:
+        validate_answer_place(receipt.spec, receipt.answer, wanted)
+    except DecodeError:
+        wanted = Place(0, 0, 0, 0, 0)
+    opening = open_answer(maker.served, traced, (wanted,))[0]
+    return make_shown(inference, encode_spec(receipt.spec), receipt.answer, receipt.checkpoint_roots, opening)
