@@ -7,6 +7,7 @@ from functools import cache
 
 from benchmarks.lab.fuzz.decoder import Decoder
 from benchmarks.lab.fuzz.disk_decoders import make_disk_decoders
+from benchmarks.lab.fuzz.inference_decoders import make_inference_decoders
 from benchmarks.lab.fuzz.model_decoders import make_model_decoders
 from benchmarks.lab.fuzz.record_decoders import make_record_decoders
 from benchmarks.lab.fuzz.row_decoders import make_row_decoders
@@ -18,7 +19,8 @@ from benchmarks.lab.records import LabError
 @cache
 def get_decoders() -> dict[str, Decoder]:
     """Return every decoder by its name."""
-    others = (make_wire_decoders, make_text_decoders, make_row_decoders, make_disk_decoders, make_model_decoders)
+    others = (make_wire_decoders, make_text_decoders, make_row_decoders, make_disk_decoders, make_model_decoders,
+              make_inference_decoders)  # fmt: skip
     decoders = (*make_record_decoders(), *(decoder for make in others for decoder in make()))
     by_name = {decoder.name: decoder for decoder in decoders}
     assert len(by_name) == len(decoders), "two decoders share a name"
