@@ -96,7 +96,7 @@ def test_an_example_does_what_it_says(setting: Setting, name: str, said: list[st
 
 def test_everybody_has_what_the_blocks_give(setting: Setting) -> None:
     macs = build_program(DIGITS).segment_macs
-    accounts = count_blocks(setting.network.genesis, macs, frozenset(), setting.network.read_blocks())
+    accounts = count_blocks(setting.network.genesis, macs, setting.network.read_blocks())
     people = {path.stem: load_key(path, "").public_key for path in (setting.root / "people").glob("*.json")}
     assert {name: accounts.balances[key] for name, key in people.items()} == BALANCES
     parties = people | {"miner": setting.network.get_key(0).public_key}

@@ -30,6 +30,7 @@ from node.rpc.api import (
     SegmentSubmission,
 )
 from node.rpc.arguments import parse_account
+from node.rpc.bounty_methods import BOUNTY_METHODS
 from node.rpc.dispute_methods import DISPUTE_METHODS
 from node.rpc.economy_methods import ECONOMY_METHODS
 from node.rpc.errors import ErrorCode, ErrorData, RpcError, not_found
@@ -369,6 +370,7 @@ def make_registry() -> Registry:
             GET_MINER,
             *ECONOMY_METHODS,
             *GOVERNANCE_METHODS,
+            *BOUNTY_METHODS,
             *LIST_METHODS,
             *SUPPLY_METHODS,
             *INFERENCE_METHODS,

@@ -9,11 +9,11 @@ from benchmarks.lab.parties import accounts as rules
 from benchmarks.lab.parties.accounts import Accounts, compute_subsidy, count_blocks
 from benchmarks.lab.parties.report import render_page
 from benchmarks.lab.parties.story import AUTHOR, BUYER, DATA_OWNER, FEE, Line, Outcome, play
+from chain.dispute import DemandOpening
 from chain.genesis import Allocation, Parameters
 from chain.ledger import subsidy
 from chain.ledger.keys import SUPPLY_KEY
 from chain.ledger.supply import compute_holdings
-from chain.primitives import PublicKey
 from chain.signature import SigningKey
 from chain.transaction import BuyLicence, ClaimIncome, PayModel, Transfer, TransferShares
 from tests.support.economy import get_model, get_shares, make_dataset, make_model, register_dataset, register_model
@@ -50,8 +50,8 @@ async def test_everybody_ends_with_what_the_blocks_give(tmp_path: Path) -> None:
     assert f"{found['burned']:,}" in page
 
 
-def make_history() -> tuple[LedgerChain, frozenset[PublicKey]]:
-    """Return a ledger on which everything has happened that accounts tell of, and its forger: Carol."""
+def make_history() -> LedgerChain:
+    """Return a ledger on which everything has happened that accounts tell of; Carol forges."""
     genesis = make_genesis()
     chain = LedgerChain(replace(genesis, allocations=(*genesis.allocations, Allocation(ERIN.public_key, FUNDS))))
     task = chain.context.task_id
@@ -76,12 +76,21 @@ def make_history() -> tuple[LedgerChain, frozenset[PublicKey]]:
     commits = [chain.sign(ALICE, chain.commit(ALICE)), chain.sign(CAROL, chain.commit(CAROL, sidecar=flawed))]
     chain.mine(*commits, chain.sign(BOB, chain.commit(BOB)))
     chain.mine_to(start + 3)
-    chain.mine(chain.sign(ALICE, chain.prove(ALICE)), chain.sign(CAROL, chain.prove(CAROL)))
+    chain.mine(
+        chain.sign(ALICE, chain.prove(ALICE)),
+        chain.sign(CAROL, chain.prove(CAROL)),
+        *(chain.sign(key, chain.demand(CAROL)) for key in (DAVE, BOB)),
+        chain.sign(ERIN, chain.demand(ALICE, DemandOpening(0, 0, 0))),
+    )
+    chain.mine(chain.sign(ALICE, chain.answer(ALICE, ERIN)))
     chain.mine(chain.sign(ALICE, TransferShares(task, ERIN.public_key, SEGMENT_MACS // 3)))
-    chain.mine_to(start + 9)
+    chain.mine_to(start + 8)
+    chain.mine(chain.sign(ERIN, chain.demand(ALICE, DemandOpening(0, 0, 0))))
+    held = chain.task.round - 1
+    chain.mine(chain.sign(ALICE, chain.answer(ALICE, ERIN, held)))
     chain.mine(chain.sign(DAVE, PayModel(task, 1_000_003)))
     chain.mine(*(chain.sign(key, ClaimIncome(task)) for key in (ALICE, BOB, ERIN)))
-    return chain, frozenset({CAROL.public_key})
+    return chain
 
 
 def list_differences(chain: LedgerChain, accounts: Accounts) -> list[str]:
@@ -102,13 +111,14 @@ def list_differences(chain: LedgerChain, accounts: Accounts) -> list[str]:
 
 
 def test_accounts_from_blocks_are_the_ledgers() -> None:
-    chain, forgers = make_history()
-    accounts = count_blocks(chain.genesis, SEGMENT_MACS, forgers, chain.blocks)
+    chain = make_history()
+    accounts = count_blocks(chain.genesis, SEGMENT_MACS, chain.blocks)
     assert list_differences(chain, accounts) == []
     assert {
         "segments settled",
         "segments slashed",
         "segments expired",
+        "disputes refused",
         "block rewards paid",
         "block rewards burned",
     } <= set(accounts.counts)
@@ -120,14 +130,15 @@ def test_accounts_from_blocks_are_the_ledgers() -> None:
     [("TREASURY", 101), ("NETWORK_ROYALTY", 999), ("PERCENT", 44), ("GRAIN", 2**10), ("WHOLE", 9_999)],
 )
 def test_a_wrong_rule_of_theirs_shows(name: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    chain, forgers = make_history()
+    chain = make_history()
     monkeypatch.setattr(rules, name, value)
-    assert list_differences(chain, count_blocks(chain.genesis, SEGMENT_MACS, forgers, chain.blocks))
+    assert list_differences(chain, count_blocks(chain.genesis, SEGMENT_MACS, chain.blocks))
 
 
-def test_a_forger_that_is_taken_for_honest_shows() -> None:
-    chain, _ = make_history()
-    assert list_differences(chain, count_blocks(chain.genesis, SEGMENT_MACS, frozenset(), chain.blocks))
+def test_a_dispute_that_is_left_out_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = make_history()
+    monkeypatch.setattr(Accounts, "_decide", lambda *_: None)
+    assert list_differences(chain, count_blocks(chain.genesis, SEGMENT_MACS, chain.blocks))
 
 
 @pytest.mark.parametrize("half_life", [1, 7, 1_000, 100_000])
@@ -139,8 +150,8 @@ def test_subsidies_are_the_ledgers(half_life: int) -> None:
 
 @pytest.mark.parametrize("flaw", ["a line", "honest", "unpunished", "rich", "unpaid"])
 def test_an_outcome_is_good_only_if_all_of_it_is(flaw: str) -> None:
-    chain, forgers = make_history()
-    accounts = count_blocks(chain.genesis, SEGMENT_MACS, forgers, chain.blocks)
+    chain = make_history()
+    accounts = count_blocks(chain.genesis, SEGMENT_MACS, chain.blocks)
     forger = CAROL.public_key
     good = Outcome(9, (Line("pot", 1, 1),), ("slashed",), forger, accounts)
     assert good.is_good

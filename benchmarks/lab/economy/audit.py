@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from chain.codec import decode
 from chain.ledger.economy_records import Model, Shares
-from chain.ledger.records import Account, Contribution, LockedReward, Miner, Supply, TaskState
+from chain.ledger.records import Account, Contribution, Dispute, LockedReward, Miner, Supply, TaskState
 from chain.primitives import ZERO_HASH, Hash, PublicKey
 from chain.state.view import VALUE_BYTES_MAX, StateView
 
@@ -40,6 +40,8 @@ class Audit:
                 self.balances[PublicKey(name)] = decode(Account, value, VALUE_BYTES_MAX).balance
             case b"contribution":
                 self.deposits += decode(Contribution, value, VALUE_BYTES_MAX).deposit
+            case b"dispute":
+                self.deposits += decode(Dispute, value, VALUE_BYTES_MAX).deposit
             case b"miner":
                 self.bonds += decode(Miner, value, VALUE_BYTES_MAX).bond
             case b"locked-reward":

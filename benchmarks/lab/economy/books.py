@@ -36,6 +36,8 @@ class Books:
     treasury: int = 0
     """Of subsidies alone; what payments are taxed stands in the oracle."""
     deposits: dict[PublicKey, int] = field(default_factory=dict)
+    challenges: dict[PublicKey, tuple[PublicKey, int]] = field(default_factory=dict)
+    """Who disputes a miner's segment, and what it has locked."""
     rewards: list[Reward] = field(default_factory=list)
 
     def pay_fee(self, account: PublicKey, fee: int) -> None:
@@ -48,8 +50,25 @@ class Books:
         self.deposits[miner] = amount
 
     def burn_deposit(self, miner: PublicKey) -> None:
-        """Lose a deposit, of a contribution that expired or was slashed."""
+        """Lose a deposit, of a contribution that expired."""
         self.burned += self.deposits.pop(miner)
+
+    def lock_challenge(self, miner: PublicKey, challenger: PublicKey, amount: int) -> None:
+        """Take the deposit of whoever disputes a miner's segment."""
+        self.oracle.credit(challenger, -amount)
+        self.challenges[miner] = (challenger, amount)
+
+    def end_challenge(self, miner: PublicKey) -> bool:
+        """Give a challenger its deposit back, with half of the miner's if that stands still; say whether it did."""
+        challenger, amount = self.challenges.pop(miner)
+        lost = self.deposits.pop(miner, 0)
+        self.oracle.credit(challenger, amount + lost // 2)
+        self.burned += lost - lost // 2
+        return lost > 0
+
+    def compute_locked(self) -> int:
+        """Return all deposits together, of contributions and challengers."""
+        return sum(self.deposits.values()) + sum(amount for _, amount in self.challenges.values())
 
     def add_block(self, subsidy: int, reward: Reward) -> None:
         """Issue a subsidy; `reward` holds the fees so far."""

@@ -132,6 +132,8 @@ class History:
         place = self.world.place
         if place == 0:
             self._commit()
+        if place == 1:
+            self._dispute()
         if place == 2:
             self._prove()
 
@@ -175,7 +177,7 @@ class History:
         _expect("treasury", supply.treasury, books.treasury + books.oracle.taxed)
         _expect("burned", supply.burned, books.burned)
         _expect("pot", audit.pot, books.pot)
-        _expect("deposits", audit.deposits, sum(books.deposits.values()))
+        _expect("deposits", audit.deposits, books.compute_locked())
         _expect("locked", audit.locked, sum(reward.amount for reward in books.rewards))
         for key in self.keys:
             name, found = key.public_key.hex()[:8], audit.balances[key.public_key]
@@ -201,6 +203,19 @@ class History:
             self.books.lock_deposit(miner, PARAMETERS.deposit)
             self.counts["segments committed"] += 1
 
+    def _dispute(self) -> None:
+        for miner in sorted(self.round.forged):
+            able = [key for key in self.keys if key.public_key != miner and self.has_deposit(key.public_key)]
+            if not able:
+                continue
+            challenger = self.random.choice(able)
+            self.enter(challenger, self.world.dispute(miner))
+            self.books.lock_challenge(miner, challenger.public_key, PARAMETERS.deposit)
+
+    def has_deposit(self, account: PublicKey) -> bool:
+        """Say whether an account can spare a deposit beside what else it may do in a block."""
+        return not self.has_claimed(account) and self.balance_of(account) >= 2 * PARAMETERS.deposit
+
     def _prove(self) -> None:
         for miner, segment in self.round.segments.items():
             proof = self.world.prove(miner, segment)
@@ -211,12 +226,11 @@ class History:
                 self.enter(self.find_key(miner), proof)
 
     def _settle(self) -> None:
-        proven = sorted(miner for miner in self.round.segments if miner not in self.round.lost)
-        for miner in proven:
-            if miner in self.round.forged:
-                self.books.burn_deposit(miner)
-                self.counts["segments slashed"] += 1
-        settled = tuple(miner for miner in proven if miner not in self.round.forged)
+        disputed = tuple(self.books.challenges)
+        for miner in disputed:
+            self.counts["segments slashed"] += self.books.end_challenge(miner)
+        # A forgery that nobody could afford to dispute settles like any other segment.
+        settled = tuple(sorted(set(self.round.segments) - self.round.lost - set(disputed)))
         self.books.settle(self.world.context.task_id, settled, self.world.task.program.segment_macs)
         self.oracle.contents.add(self.world.round.checkpoint_root)
         self.counts["segments settled"] += len(settled)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.lab.simulator.setting import make_setting
 from chain.block import Block, compute_transactions_root
+from chain.dispute import DemandDigests, DisputeContribution
 from chain.errors import InvalidProof, MissingData
 from chain.genesis import Genesis, Parameters, compute_segment_seed
 from chain.hashing import tagged_hash
@@ -142,6 +143,12 @@ class World:
         except InvalidProof:
             return None
         return ProveContribution(self.context.task_id, number, 0, openings)
+
+    def dispute(self, miner: PublicKey) -> DisputeContribution:
+        """Return the first demand of a challenger who knows that a segment's delta is forged."""
+        leaf = self.task.program.steps - 1, self.task.program.delta_ops[0].index
+        task, number = self.context.task_id, self.round.round
+        return DisputeContribution(task, number, miner, 0, *leaf, DemandDigests(0), PARAMETERS.deposit)
 
     def make_ticket(self, segment: TrainedSegment | None) -> Ticket:
         """Return a ticket that came from a segment's first matmul, or from operands that nobody trained."""

@@ -2,7 +2,7 @@
 holder.
 
 Nothing of the ledger is used but its records: subsidy, price, splits, units and income are computed here as
-docs/protocol.md says. A block does not say which segments were honest, so whoever counts names the forgers.
+docs/protocol.md says. Blocks do not say which segments were honest; they say what was disputed and who fell silent.
 """
 
 from collections.abc import Iterable
@@ -12,6 +12,7 @@ from typing import assert_never
 
 from chain.block import Block
 from chain.codec import encode
+from chain.dispute import AnswerDispute, DemandOpening, DisputeContribution
 from chain.genesis import Genesis, Parameters, compute_chain_id, compute_task_id
 from chain.hashing import tagged_hash
 from chain.primitives import ZERO_HASH, Hash, PublicKey
@@ -88,6 +89,17 @@ class Held:
         return atoms
 
 
+@dataclass(frozen=True, slots=True)
+class Quarrel:
+    """An open dispute: what its challenger has locked, until when somebody must move, and who."""
+
+    deposit: int
+    deadline: int
+    is_last: bool = False
+    """Whether an answer ends it."""
+    is_answered: bool = False
+
+
 @dataclass(slots=True)
 class Accounts:
     """Everything that money is in after the blocks so far."""
@@ -95,7 +107,6 @@ class Accounts:
     genesis: Genesis
     macs: int
     """Multiply-accumulates of a segment of the task."""
-    forgers: frozenset[PublicKey]
     balances: dict[PublicKey, int] = field(default_factory=dict)
     bonds: int = 0
     issued: int = 0
@@ -110,6 +121,10 @@ class Accounts:
     proven: set[Segment] = field(default_factory=set)
     rewards: list[tuple[Segment, int, int]] = field(default_factory=list)
     """Of the running round's blocks: the segment that the ticket names, its anchor, and the atoms that wait."""
+    quarrels: dict[tuple[int, Segment, PublicKey], Quarrel] = field(default_factory=dict)
+    """Open disputes by round, segment and challenger, in the order of their deadlines."""
+    held: dict[tuple[int, Segment], list[tuple[int, int]]] = field(default_factory=dict)
+    """Segments that were disputed when their round ended, and their blocks' (anchor, atoms); first their own anchor."""
     models: dict[Hash, Held] = field(default_factory=dict)
     datasets: dict[Hash, tuple[PublicKey, int]] = field(default_factory=dict)
     lost: dict[PublicKey, int] = field(default_factory=dict)
@@ -138,8 +153,9 @@ class Accounts:
 
     @property
     def deposits(self) -> int:
-        """Atoms locked by contributions."""
-        return len(self.commits) * self.genesis.parameters.deposit
+        """Atoms locked by contributions and by their challengers."""
+        locked = (len(self.commits) + len(self.held)) * self.genesis.parameters.deposit
+        return locked + sum(quarrel.deposit for quarrel in self.quarrels.values())
 
     def credit(self, account: PublicKey, amount: int) -> None:
         """Add to a balance; less than nothing takes away."""
@@ -159,6 +175,7 @@ class Accounts:
         self.treasury += subsidy - 2 * part
         self.rewards.append(((foliage.miner, ticket.index), ticket.anchor_height, part + fees))
         self._expire(foliage.height)
+        self._decide(foliage.height)
         if foliage.height == self.round_start + self.genesis.parameters.round_blocks:
             self._settle(foliage.height)
 
@@ -174,10 +191,82 @@ class Accounts:
                 self.commits[sender, index] = (height, anchor)
             case ProveContribution(index=index):
                 self.proven.add((sender, index))
+            case DisputeContribution() | AnswerDispute():
+                self._quarrel(height, sender, action)
             case RegisterDataset() | RegisterModel() | TransferShares() | BuyLicence() | PayModel() | ClaimIncome():
                 self._trade(sender, action)
             case _:
                 raise AssertionError(f"found {type(action).__name__}, expected no party to send one")
+
+    def _quarrel(self, height: int, sender: PublicKey, action: DisputeContribution | AnswerDispute) -> None:
+        deadline = height + self.genesis.parameters.dispute_window
+        if isinstance(action, DisputeContribution):
+            key = (action.round, (action.miner, action.index), sender)
+            before = self.quarrels.pop(key, None)
+            self.credit(sender, -action.deposit)
+            deposit = before.deposit if before else action.deposit
+            self.quarrels[key] = Quarrel(deposit, deadline, isinstance(action.demand, DemandOpening))
+            return
+        key = (action.round, (sender, action.index), action.challenger)
+        asked = self.quarrels.pop(key)
+        if asked.is_last:
+            self._refuse(key, asked)
+        else:
+            self.quarrels[key] = Quarrel(asked.deposit, deadline, is_answered=True)
+
+    def _decide(self, height: int) -> None:
+        """End the disputes in which somebody has fallen silent."""
+        for key, quarrel in [each for each in self.quarrels.items() if each[1].deadline == height]:
+            del self.quarrels[key]
+            number, segment, challenger = key
+            is_running = number == self.round and segment in self.commits
+            if not is_running and (number, segment) not in self.held:
+                self.credit(challenger, quarrel.deposit)
+            elif quarrel.is_answered:
+                self._refuse(key, quarrel)
+            else:
+                self._slash(key, quarrel)
+
+    def _refuse(self, key: tuple[int, Segment, PublicKey], quarrel: Quarrel) -> None:
+        """Take a challenger's deposit: half is the miner's."""
+        number, segment, _ = key
+        self.credit(segment[0], quarrel.deposit // 2)
+        self._burn("disputes refused", quarrel.deposit - quarrel.deposit // 2)
+        if (number, segment) in self.held and not any(each[:2] == (number, segment) for each in self.quarrels):
+            self._settle_late(segment, self.held.pop((number, segment)))
+
+    def _slash(self, key: tuple[int, Segment, PublicKey], quarrel: Quarrel) -> None:
+        """Take a miner's deposit: half is the challenger's."""
+        number, segment, challenger = key
+        deposit = self.genesis.parameters.deposit
+        self.credit(challenger, quarrel.deposit + deposit // 2)
+        self._burn("segments slashed", deposit - deposit // 2)
+        self.lost[segment[0]] = self.lost.get(segment[0], 0) + 1
+        for _, amount in self.held.pop((number, segment), [(0, 0)])[1:]:
+            self._burn("block rewards burned", amount)
+        if number == self.round:
+            self.commits.pop(segment, None)
+
+    def _settle_late(self, segment: Segment, held: list[tuple[int, int]]) -> None:
+        paid = min(int(Fraction(self.price * self.macs, PRICE_MACS)), self.pot)
+        self.credit(segment[0], self.genesis.parameters.deposit + paid)
+        self.pot -= paid
+        self._mint(segment[0])
+        self.models[self.task].give(0)
+        for anchor, amount in held[1:]:
+            self._reward(segment[0], amount, is_paid=anchor == held[0][0])
+
+    def _mint(self, miner: PublicKey) -> None:
+        units = self.models[self.task].units
+        units[miner] = units.get(miner, 0) + self.macs
+        self._count("segments settled")
+
+    def _reward(self, miner: PublicKey, amount: int, *, is_paid: bool) -> None:
+        if is_paid:
+            self.credit(miner, amount)
+            self._count("block rewards paid")
+        else:
+            self._burn("block rewards burned", amount)
 
     def _trade(self, sender: PublicKey, action: EconomyAction) -> None:
         match action:
@@ -223,27 +312,24 @@ class Accounts:
 
     def _settle(self, height: int) -> None:
         parameters = self.genesis.parameters
-        for segment in [each for each in self.commits if each[0] in self.forgers]:
-            self._lose("slashed", segment)
+        for segment in {each[1] for each in self.quarrels if each[0] == self.round} & set(self.commits):
+            rewards = [(anchor, amount) for named, anchor, amount in self.rewards if named == segment]
+            self.held[self.round, segment] = [(self.commits.pop(segment)[1], 0), *rewards]
+            self.rewards = [each for each in self.rewards if each[0] != segment]
         settled, total, pot = sorted(self.commits), len(self.commits) * self.macs, self.pot
         is_enough = Fraction(self.price * total, PRICE_MACS) < pot + 1
         for miner, _ in settled:
             paid = int(Fraction(self.price * self.macs, PRICE_MACS) if is_enough else Fraction(pot * self.macs, total))
             self.credit(miner, parameters.deposit + paid)
             self.pot -= paid
-            self._count("segments settled")
-            units = self.models[self.task].units
-            units[miner] = units.get(miner, 0) + self.macs
+            self._mint(miner)
         self.models[self.task].give(0)
         if settled:
             step, fitting = max(1, self.price // 8), int(Fraction(pot * PRICE_MACS, total))
             self.price = min(max(fitting, self.price - step, 1), self.price + step, 2**64 - 1)
         for segment, anchor, amount in self.rewards:
-            if segment in self.commits and self.commits[segment][1] == anchor:
-                self.credit(segment[0], amount)
-                self._count("block rewards paid")
-            else:
-                self._burn("block rewards burned", amount)
+            is_paid = segment in self.commits and self.commits[segment][1] == anchor
+            self._reward(segment[0], amount, is_paid=is_paid)
         self.round, self.round_start = self.round + 1, height
         self.commits, self.proven, self.rewards = {}, set(), []
 
@@ -261,9 +347,9 @@ class Accounts:
         self.counts[what] = self.counts.get(what, 0) + 1
 
 
-def count_blocks(genesis: Genesis, macs: int, forgers: frozenset[PublicKey], blocks: Iterable[Block]) -> Accounts:
+def count_blocks(genesis: Genesis, macs: int, blocks: Iterable[Block]) -> Accounts:
     """Return what everybody must have after all blocks from height 1 on."""
-    accounts = Accounts(genesis, macs, forgers)
+    accounts = Accounts(genesis, macs)
     for block in blocks:
         accounts.add(block)
     return accounts
