@@ -15,7 +15,10 @@ GENESIS_BYTES_MAX = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """The rules' numbers. Defaults are the development network's: 40 blocks on two cores in under two minutes."""
+    """The rules' numbers. Defaults are the development network's: 40 blocks on two cores in under two minutes.
+
+    Votes may move those that `chain/ledger/bounds.py` names, from here; all others hold for ever.
+    """
 
     interval_ms: U32 = 2_000
     """Aim for the time between blocks; several times what a segment takes, so that rounds hold whole segments."""

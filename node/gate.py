@@ -55,7 +55,14 @@ GOVERNANCE_RULES = frozenset({"proposal-title", "change-parameter", "change-boun
 LASTING_RULES = frozenset({"signature", "amount", "recipient", "sidecar-hash"}) | EVIDENCE_RULES | GOVERNANCE_RULES
 """Faults that no later head can mend."""
 
-UNKEPT_RULES = LASTING_RULES | {"pool-full", "pool-balance", "report-waiting", "evidence-spent", "proposal-closed"}
+UNKEPT_RULES = LASTING_RULES | {
+    "pool-full",
+    "pool-balance",
+    "report-waiting",
+    "evidence-spent",
+    "proposal-closed",
+    "vote-stake",
+}
 """Refusals after which a transaction is not tried again."""
 
 

@@ -228,3 +228,17 @@ def test_the_machine_reaches_every_end_of_a_proposal() -> None:
     assert [each.status for each in machine.oracle.proposals.values()] == [status for _, _, status in cases]
     machine.proposals_and_votes_are_counted_right()
     machine.values_are_those_that_were_enacted()
+
+
+def test_the_machine_sees_votes_that_are_cast_again_after_their_stake_has_changed() -> None:
+    machine = GovernanceMachine()
+    for key in KEYS[:2]:
+        machine.lock(key, 600)
+    machine.propose(KEYS[2], ChangeParameter("bond", 60 * COIN))
+    (name,) = machine.oracle.proposals
+    machine.cast(KEYS[0], name, Choice.YES)
+    machine.lock(KEYS[0], 300)
+    machine.cast(KEYS[0], name, Choice.NO)
+    machine.proposals_and_votes_are_counted_right()
+    machine.nobody_has_lost_or_gained_anything_else()
+    assert get_proposal(machine.chain, name).no == 600 * COIN
