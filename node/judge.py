@@ -8,6 +8,7 @@ chain and tells the relay; a failure of the chain is ours and ends it. It holds 
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from chain.primitives import PublicKey
 from node.ports import ChainPort, Outcome, SubmitResult
@@ -19,6 +20,9 @@ TRANSACTIONS_QUEUED_MAX = 2_048
 
 BATCH_MAX = 256
 """Transactions judged together: a block that comes meanwhile waits for no more."""
+
+CONTENT_WAIT_S = 0.5
+"""How long transactions wait for content that is judged: more than a block takes, less than makes their peers stall."""
 
 LEFT_MAX = 64
 """Headers and blocks of peers that have left; beyond, the oldest is let go."""
@@ -42,6 +46,8 @@ class Judge:
         self._left: deque[Content] = deque()
         self._transactions: deque[DeliverTransaction] = deque()
         self._has_work = asyncio.Event()
+        self._is_content_judged = asyncio.Event()
+        self._is_content_judged.set()
 
     @property
     def waiting(self) -> int:
@@ -64,6 +70,17 @@ class Judge:
         self._left += self._content.pop(peer, ())
         while len(self._left) > LEFT_MAX:
             self._tell(self._left.popleft(), SubmitResult(Outcome.REFUSED, "gone"))
+
+    async def wait_content(self) -> None:
+        """Return when the piece of content under way is judged, at once when none is, and after half a second anyway.
+
+        Reading transactions meanwhile takes its time from it.
+        """
+        if self._is_content_judged.is_set():
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CONTENT_WAIT_S):
+                await self._is_content_judged.wait()
 
     async def run(self) -> None:
         """Judge until cancelled; raises what the chain raises."""
@@ -89,10 +106,14 @@ class Judge:
         return self._left.popleft() if self._left else None
 
     async def _submit(self, delivery: Content) -> SubmitResult:
-        if isinstance(delivery, DeliverHeaders):
-            result = await self._chain.submit_headers(delivery.headers, delivery.openings)
-        else:
-            result = await self._chain.submit_block(delivery.block, delivery.sidecars)
+        self._is_content_judged.clear()
+        try:
+            if isinstance(delivery, DeliverHeaders):
+                result = await self._chain.submit_headers(delivery.headers, delivery.openings)
+            else:
+                result = await self._chain.submit_block(delivery.block, delivery.sidecars)
+        finally:
+            self._is_content_judged.set()
         self._tell(delivery, result)
         return result
 

@@ -27,7 +27,7 @@ from p2p.dialling import Connected, Dial, Endpoint
 from p2p.errors import HandshakeRefused, RemoteProtocolError
 from p2p.handshake import NetworkId, Role, make_session
 from p2p.limits import Limits
-from p2p.messages import Addresses, GetAddresses, Message, Observed, Status
+from p2p.messages import Addresses, GetAddresses, Message, Observed, Status, TransactionMessage
 from p2p.relay import Relay
 from p2p.score import Fault, Standing
 from p2p.serve import Server
@@ -269,6 +269,8 @@ class Network:
         writer = asyncio.create_task(self._run_writer(link))
         try:
             async for message in link.receive():
+                if isinstance(message, TransactionMessage):
+                    await self._judge.wait_content()
                 if self._links.get(key) is not link:
                     break
                 self._on_message(key, link, message)

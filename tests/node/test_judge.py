@@ -25,16 +25,18 @@ LEDGER = LedgerChain()
 
 
 class WatchedChain(ScriptedChain):
-    """A scripted chain that notes what it is asked, and takes its time over transactions when told."""
+    """A scripted chain that notes what it is asked, and takes its time when told."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[object] = []
-        self.is_open = asyncio.Event()
+        self.is_open, self.is_block_judged = asyncio.Event(), asyncio.Event()
         self.is_open.set()
+        self.is_block_judged.set()
 
     async def submit_block(self, block: bytes, sidecars: tuple[bytes, ...]) -> SubmitResult:
         self.asked.append("block")
+        await self.is_block_judged.wait()
         return SubmitResult(Outcome.ALREADY_KNOWN)
 
     async def submit_transactions(self, offers: Sequence[tuple[bytes, bytes | None]]) -> list[SubmitResult]:
@@ -96,6 +98,33 @@ async def test_a_block_waits_for_one_batch_at_most() -> None:
     while len(court.judged) < 10:
         await asyncio.sleep(0)
     assert court.chain.asked == [1, "block", 8]
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_transactions_wait_for_the_block_under_way_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    court = Court()
+    async with asyncio.timeout(1):
+        await court.judge.wait_content()
+    court.chain.is_block_judged.clear()
+    court.judge.put(make_block(0))
+    task = asyncio.create_task(court.judge.run())
+    while "block" not in court.chain.asked:
+        await asyncio.sleep(0)
+    waiter = asyncio.create_task(court.judge.wait_content())
+    await asyncio.sleep(0.01)
+    assert not waiter.done()
+    court.chain.is_block_judged.set()
+    async with asyncio.timeout(1):
+        await waiter
+    court.chain.is_block_judged.clear()
+    court.judge.put(make_block(1))
+    while court.chain.asked != ["block", "block"]:
+        await asyncio.sleep(0)
+    monkeypatch.setattr(module, "CONTENT_WAIT_S", 0.01)
+    async with asyncio.timeout(1):
+        await court.judge.wait_content()
+    assert len(court.judged) == 1
     task.cancel()
     await asyncio.wait([task])
 
