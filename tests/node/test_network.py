@@ -140,14 +140,14 @@ async def test_a_transaction_is_read_when_the_block_under_way_is_judged(
         on_message(key, link, message)
 
     monkeypatch.setattr(network, "_on_message", note)
-    monkeypatch.setattr(judge, "CONTENT_WAIT_S", 60.0)
-    network._judge._is_content_judged.clear()
+    monkeypatch.setattr(judge, "BLOCK_WAIT_S", 60.0)
+    network._judge._is_block_judged.clear()
     await send_raw(link, Ping(1))
     await send_raw(link, TransactionMessage(encode(make_transfer(0))))
     await wait_until(lambda: "Ping" in heard)
     await asyncio.sleep(0.1)
     assert "TransactionMessage" not in heard
-    network._judge._is_content_judged.set()
+    network._judge._is_block_judged.set()
     await wait_until(lambda: "TransactionMessage" in heard)
     await dialler.stop()
 
