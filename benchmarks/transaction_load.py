@@ -21,9 +21,9 @@ from chain.primitives import Hash, PublicKey, Signature
 from chain.transaction import Transaction
 from node.chain_port import NodeChainPort
 from node.gate import BATCH_MAX, Offer
-from node.judge import Judge
+from node.judge import Judge, Judged
 from node.mempool import AddResult, PoolBounds
-from p2p.actions import DeliverBlock, DeliverTransaction, Delivery
+from p2p.actions import DeliverBlock, DeliverTransaction
 from p2p.limits import Limits
 from p2p.relay import Relay
 
@@ -124,11 +124,11 @@ async def _time_beside(node: LoadNode, maker: BlockMaker, flood: Sequence[Delive
         blocks.append(maker.make_block([maker.transfer(n, (n * 7 + 3) % 4_000) for n in senders]))
     port, arrived, judged = _make_port(node), asyncio.Event(), 0
 
-    def on_judged(delivery: Delivery, _is_new: bool) -> None:
+    def on_judged(found: Judged) -> None:
         nonlocal judged
-        judged += isinstance(delivery, DeliverTransaction)
+        judged += sum(isinstance(delivery, DeliverTransaction) for delivery, _ in found)
         relay.poll(0)
-        if isinstance(delivery, DeliverBlock):
+        if any(isinstance(delivery, DeliverBlock) for delivery, _ in found):
             arrived.set()
 
     relay = make_relay(node)

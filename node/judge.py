@@ -7,7 +7,8 @@ chain and tells the relay; a failure of the chain is ours and ends it. It holds 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from chain.primitives import PublicKey
 from node.ports import ChainPort, Outcome, SubmitResult
@@ -20,19 +21,25 @@ TRANSACTIONS_QUEUED_MAX = 2_048
 BATCH_MAX = 256
 """Transactions judged together: a block that comes meanwhile waits for no more."""
 
+BLOCK_WAIT_S = 0.5
+"""How long transactions wait for a block under way: more than one takes, far less than makes their peers stall."""
+
 LEFT_MAX = 64
 """Headers and blocks of peers that have left; beyond, the oldest is let go."""
 
 Content = DeliverHeaders | DeliverBlock
+
+Judged = Sequence[tuple[Delivery, bool]]
+"""What was judged together, each with whether it was taken as new."""
 
 
 class Judge:
     """The queues before the chain: one a peer, one for those that have left, one for transactions."""
 
     def __init__(
-        self, chain: ChainPort, relay: Relay, get_now_ms: Callable[[], int], on_judged: Callable[[Delivery, bool], None]
+        self, chain: ChainPort, relay: Relay, get_now_ms: Callable[[], int], on_judged: Callable[[Judged], None]
     ) -> None:
-        """Call `on_judged` after each piece with whether it was taken as new."""
+        """Call `on_judged` after each piece of content and each batch of transactions."""
         self._chain = chain
         self._relay = relay
         self._get_now_ms = get_now_ms
@@ -42,6 +49,8 @@ class Judge:
         self._left: deque[Content] = deque()
         self._transactions: deque[DeliverTransaction] = deque()
         self._has_work = asyncio.Event()
+        self._is_block_judged = asyncio.Event()
+        self._is_block_judged.set()
 
     @property
     def waiting(self) -> int:
@@ -65,6 +74,17 @@ class Judge:
         while len(self._left) > LEFT_MAX:
             self._tell(self._left.popleft(), SubmitResult(Outcome.REFUSED, "gone"))
 
+    async def wait_block(self) -> None:
+        """Return when the block under way is judged, at once when none is, and after half a second anyway.
+
+        Reading transactions meanwhile takes its time from it.
+        """
+        if self._is_block_judged.is_set():
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BLOCK_WAIT_S):
+                await self._is_block_judged.wait()
+
     async def run(self) -> None:
         """Judge until cancelled; raises what the chain raises."""
         while True:
@@ -72,7 +92,7 @@ class Judge:
             delivery = self._take()
             if delivery is not None:
                 result = await self._submit(delivery)
-                self._on_judged(delivery, result.outcome is Outcome.ACCEPTED)
+                self._on_judged([(delivery, result.outcome is Outcome.ACCEPTED)])
             elif self._transactions:
                 await self._submit_transactions()
             else:
@@ -92,7 +112,11 @@ class Judge:
         if isinstance(delivery, DeliverHeaders):
             result = await self._chain.submit_headers(delivery.headers, delivery.openings)
         else:
-            result = await self._chain.submit_block(delivery.block, delivery.sidecars)
+            self._is_block_judged.clear()
+            try:
+                result = await self._chain.submit_block(delivery.block, delivery.sidecars)
+            finally:
+                self._is_block_judged.set()
         self._tell(delivery, result)
         return result
 
@@ -107,4 +131,5 @@ class Judge:
         results = await self._chain.submit_transactions([(each.transaction, each.sidecar) for each in batch])
         for delivery, result in zip(batch, results, strict=True):
             self._relay.on_transaction_outcome(delivery.peer, delivery.hash, result)
-            self._on_judged(delivery, result.outcome is Outcome.ACCEPTED)
+        accepted = (result.outcome is Outcome.ACCEPTED for result in results)
+        self._on_judged(list(zip(batch, accepted, strict=True)))

@@ -12,7 +12,7 @@ from chain.errors import MathesisError
 from chain.primitives import Hash, PublicKey
 from chain.signature import SigningKey
 from node.doorman import Doorman, Visit
-from node.judge import Judge
+from node.judge import Judge, Judged
 from node.link import Link, get_now_ms
 from node.observability.journal import get_log
 from node.observability.tally import Tally
@@ -20,14 +20,14 @@ from node.peer_info import PeerInfo, describe_peer, make_guest
 from node.peering import Peering, PeeringOptions
 from node.ports import ChainPort
 from node.surroundings import Surroundings, WirePort, make_surroundings
-from p2p.actions import Action, Charge, DeliverBlock, DeliverHeaders, DeliverTransaction, Delivery, Send
+from p2p.actions import Action, Charge, DeliverBlock, DeliverHeaders, DeliverTransaction, Send
 from p2p.address_relay import Contact
 from p2p.addresses import make_address, pack_ip
 from p2p.dialling import Connected, Dial, Endpoint
 from p2p.errors import HandshakeRefused, RemoteProtocolError
 from p2p.handshake import NetworkId, Role, make_session
 from p2p.limits import Limits
-from p2p.messages import Addresses, GetAddresses, Message, Observed, Status
+from p2p.messages import Addresses, GetAddresses, Message, Observed, Status, TransactionMessage
 from p2p.relay import Relay
 from p2p.score import Fault, Standing
 from p2p.serve import Server
@@ -269,6 +269,8 @@ class Network:
         writer = asyncio.create_task(self._run_writer(link))
         try:
             async for message in link.receive():
+                if isinstance(message, TransactionMessage):
+                    await self._judge.wait_block()
                 if self._links.get(key) is not link:
                     break
                 self._on_message(key, link, message)
@@ -291,12 +293,13 @@ class Network:
             self._relay.on_message(key, message, get_now_ms())
         self._act()
 
-    def _on_judged(self, delivery: Delivery, is_new: bool) -> None:
-        link = self._links.get(delivery.peer)
-        if link is not None and is_new and isinstance(delivery, DeliverBlock):
-            link.block_ms = get_now_ms()
-        elif link is not None and is_new and isinstance(delivery, DeliverTransaction):
-            link.transaction_ms = get_now_ms()
+    def _on_judged(self, judged: Judged) -> None:
+        for delivery, is_new in judged:
+            link = self._links.get(delivery.peer)
+            if link is not None and is_new and isinstance(delivery, DeliverBlock):
+                link.block_ms = get_now_ms()
+            elif link is not None and is_new and isinstance(delivery, DeliverTransaction):
+                link.transaction_ms = get_now_ms()
         self._act()
 
     def _act(self) -> None:

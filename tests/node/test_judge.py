@@ -25,16 +25,18 @@ LEDGER = LedgerChain()
 
 
 class WatchedChain(ScriptedChain):
-    """A scripted chain that notes what it is asked, and takes its time over transactions when told."""
+    """A scripted chain that notes what it is asked, and takes its time when told."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[object] = []
-        self.is_open = asyncio.Event()
+        self.is_open, self.is_block_judged = asyncio.Event(), asyncio.Event()
         self.is_open.set()
+        self.is_block_judged.set()
 
     async def submit_block(self, block: bytes, sidecars: tuple[bytes, ...]) -> SubmitResult:
         self.asked.append("block")
+        await self.is_block_judged.wait()
         return SubmitResult(Outcome.ALREADY_KNOWN)
 
     async def submit_transactions(self, offers: Sequence[tuple[bytes, bytes | None]]) -> list[SubmitResult]:
@@ -50,7 +52,7 @@ class Court:
         self.chain = WatchedChain()
         self.relay = Relay(self.chain, Limits(), Hash(bytes(32)))
         self.judged: list[tuple[Delivery, bool]] = []
-        self.judge = Judge(self.chain, self.relay, lambda: 0, lambda *told: self.judged.append(told))
+        self.judge = Judge(self.chain, self.relay, lambda: 0, self.judged.extend)
 
     async def run_until(self, count: int) -> None:
         task = asyncio.create_task(self.judge.run())
@@ -100,6 +102,33 @@ async def test_a_block_waits_for_one_batch_at_most() -> None:
     await asyncio.wait([task])
 
 
+async def test_transactions_wait_for_the_block_under_way_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    court = Court()
+    async with asyncio.timeout(1):
+        await court.judge.wait_block()
+    court.chain.is_block_judged.clear()
+    court.judge.put(make_block(0))
+    task = asyncio.create_task(court.judge.run())
+    while "block" not in court.chain.asked:
+        await asyncio.sleep(0)
+    waiter = asyncio.create_task(court.judge.wait_block())
+    await asyncio.sleep(0.01)
+    assert not waiter.done()
+    court.chain.is_block_judged.set()
+    async with asyncio.timeout(1):
+        await waiter
+    court.chain.is_block_judged.clear()
+    court.judge.put(make_block(1))
+    while court.chain.asked != ["block", "block"]:
+        await asyncio.sleep(0)
+    monkeypatch.setattr(module, "BLOCK_WAIT_S", 0.01)
+    async with asyncio.timeout(1):
+        await court.judge.wait_block()
+    assert len(court.judged) == 1
+    task.cancel()
+    await asyncio.wait([task])
+
+
 async def test_each_is_told_its_own_result() -> None:
     court = Court()
     deliveries = [make_delivery(number) for number in range(3)]
@@ -108,6 +137,19 @@ async def test_each_is_told_its_own_result() -> None:
         court.judge.put(delivery)
     await court.run_until(3)
     assert court.judged == [(deliveries[0], True), (deliveries[1], False), (deliveries[2], True)]
+
+
+async def test_a_batch_is_acted_on_once() -> None:
+    court, batches = Court(), list[int]()
+    court.judge = Judge(court.chain, court.relay, lambda: 0, lambda judged: batches.append(len(judged)))
+    for number in range(5):
+        court.judge.put(make_delivery(number))
+    task = asyncio.create_task(court.judge.run())
+    while not batches:
+        await asyncio.sleep(0)
+    assert batches == [5]
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def test_a_flood_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,10 @@ import pytest
 from chain.codec import encode
 from chain.hashing import tagged_hash
 from chain.header import compute_header_hash
-from chain.primitives import Hash
+from chain.primitives import Hash, PublicKey
 from chain.signature import SigningKey
 from chain.transaction import Sidecar
+from node import judge
 from node.link import Link
 from node.network import Endpoint, Network
 from node.observability.tally import Tally
@@ -22,7 +23,7 @@ from node.transport import Dialler
 from p2p.errors import RemoteProtocolError
 from p2p.handshake import NetworkId, Role, make_session
 from p2p.limits import Limits
-from p2p.messages import BlockMessage, GetData, Inventory, Item, ItemKind, Message, TransactionMessage
+from p2p.messages import BlockMessage, GetData, Inventory, Item, ItemKind, Message, Ping, Status, TransactionMessage
 from p2p.score import Standing
 from tests.support.scripted_chain import GENESIS, ScriptedChain, make_block, make_commit, make_transfer
 
@@ -104,6 +105,51 @@ async def test_syncs_300_blocks_then_gossips(nodes: Nodes) -> None:
     assert third.sidecars == new.sidecars
     assert len(first.get_peers()) == 2
     assert {peer.points for peer in first.get_peers()} == {0}
+
+
+async def test_others_have_a_turn_between_two_messages_of_a_peer(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, port = await nodes.start(ScriptedChain(), 1)
+    dialler, link = await open_link(port, 2)
+    turn, heard, on_message = 0, list[int](), network._on_message
+
+    def note(key: PublicKey, link: Link, message: Message) -> None:
+        if isinstance(message, Status):
+            heard.append(turn)
+        on_message(key, link, message)
+
+    monkeypatch.setattr(network, "_on_message", note)
+    for number in range(200):
+        await send_raw(link, Status(number, 0))
+    async with asyncio.timeout(15):
+        while len(heard) < 200:
+            turn += 1
+            await asyncio.sleep(0)
+    assert len(set(heard)) == 200
+    await dialler.stop()
+
+
+async def test_a_transaction_is_read_when_the_block_under_way_is_judged(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, port = await nodes.start(ScriptedChain(), 1)
+    dialler, link = await open_link(port, 2)
+    heard, on_message = list[str](), network._on_message
+
+    def note(key: PublicKey, link: Link, message: Message) -> None:
+        heard.append(type(message).__name__)
+        on_message(key, link, message)
+
+    monkeypatch.setattr(network, "_on_message", note)
+    monkeypatch.setattr(judge, "BLOCK_WAIT_S", 60.0)
+    network._judge._is_block_judged.clear()
+    await send_raw(link, Ping(1))
+    await send_raw(link, TransactionMessage(encode(make_transfer(0))))
+    await wait_until(lambda: "Ping" in heard)
+    await asyncio.sleep(0.1)
+    assert "TransactionMessage" not in heard
+    network._judge._is_block_judged.set()
+    await wait_until(lambda: "TransactionMessage" in heard)
+    await dialler.stop()
 
 
 async def test_switches_to_the_heavier_branch(nodes: Nodes) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, cycle
 from multiprocessing.connection import Connection
 
 from benchmarks.lab.reliability.chains import make_past_setting
@@ -74,7 +74,7 @@ def run_flood(flood: Flood, rates: list[float]) -> Iterator[None]:
 def _run(flood: Flood, pipe: Connection) -> None:
     setting = make_past_setting()
     if flood.block is None:
-        source = _iter_transfers(setting)
+        source = _sign_transfers(setting)
     else:
         source = _iter_blocks(decode(Block, flood.block, BLOCK_BYTES_MAX))
     pipe.send("ready")
@@ -123,12 +123,11 @@ def _iter_blocks(block: Block) -> Iterator[tuple[Hash, bytes]]:
         yield compute_header_hash(header), encode(replace(block, header=header))
 
 
-def _iter_transfers(setting: Setting) -> Iterator[tuple[Hash, bytes]]:
-    """Yield transfers of accounts that have nothing, well signed, the same ones again and again."""
+def _sign_transfers(setting: Setting) -> Iterator[tuple[Hash, bytes]]:
+    """Sign transfers of accounts that have nothing, and return them as they come again and again."""
     key, pairs = SigningKey(os.urandom(32)), list[tuple[Hash, bytes]]()
     for nonce in range(TRANSFERS_SIGNED):
         body = TransactionBody(key.public_key, nonce, 10**6, Transfer(setting.accounts[0].public_key, 1))
         transfer = Transaction(body, key.sign(compute_signing_hash(setting.context.chain_id, body)))
         pairs.append((compute_transaction_hash(transfer), encode(transfer)))
-    while True:
-        yield from pairs
+    return cycle(pairs)
