@@ -26,11 +26,9 @@ from consensus.header_proof import HeaderProof, prove_headers
 from node.disputes import get_contribution, iter_disputes
 from node.parts import Parts
 from node.rpc.api import (
-    AccountProof,
     CheckpointInfo,
     ContributionInfo,
     DemandInfo,
-    MinerProof,
     MinerRates,
     PeerInfo,
     StateEntry,
@@ -40,6 +38,7 @@ from node.rpc.api import (
     TaskInfo,
     TransactionInfo,
 )
+from node.rpc.proofs import AccountProof, MinerProof
 from node.state_pages import read_page
 
 T = TypeVar("T")

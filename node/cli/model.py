@@ -34,7 +34,7 @@ def _backend_options(command: F) -> F:
 
 @click.group()
 def model() -> None:
-    """Specs, checkpoints, text from a model, receipts for it, export and import; models of the network."""
+    """Specs, checkpoints, text and receipts; models of the network."""
 
 
 for _command in (

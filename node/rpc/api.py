@@ -13,13 +13,14 @@ from chain.block import Block
 from chain.errors import MathesisError
 from chain.genesis import Genesis
 from chain.header import Header
-from chain.ledger.records import Dispute, DisputeKey, Miner
+from chain.ledger.records import Dispute, DisputeKey
 from chain.primitives import Hash, PublicKey
 from chain.state.view import StateKey, StateKind
 from chain.ticket import Ticket, TicketOpening
 from chain.transaction import Transaction
 from consensus.flyclient import Demand
 from consensus.header_proof import HeaderProof
+from node.rpc.proofs import AccountProof, MinerProof
 
 HEADERS_MAX = 2_000
 """Headers one call may ask for."""
@@ -58,37 +59,6 @@ class StatePage(Generic[T]):
     state_root: Hash
     records: tuple[tuple[bytes, T], ...]
     next_path: Hash | None
-
-
-@dataclass(frozen=True, slots=True)
-class MinerProof:
-    """A miner's record under the head's state root; `miner` is None when the key is absent, as `proof` then shows."""
-
-    account: PublicKey
-    header_hash: Hash
-    height: int
-    state_root: Hash
-    key: bytes
-    miner: Miner | None
-    proof: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class AccountProof:
-    """One key of the state under the head's state root; `proof` is a canonical `chain.state` proof record.
-
-    `value` is None when the key is absent, and `proof` then shows the absence.
-    """
-
-    account: PublicKey
-    header_hash: Hash
-    height: int
-    state_root: Hash
-    key: bytes
-    value: bytes | None
-    proof: bytes
-    nonce: int
-    balance: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import msgspec
 from chain.codec import encode
 from chain.ledger.records import Miner
 from node.addresses import format_address
-from node.rpc.api import AccountProof, MinerProof
+from node.rpc.proofs import AccountProof, MinerProof
 from node.rpc.views import Address, Amount, HashText, HexText, Natural, Record, to_hex
 
 NO_MINER = Miner(registered_height=0, settled_segments=0, bond=0, release_height=0)

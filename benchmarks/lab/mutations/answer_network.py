@@ -33,7 +33,6 @@ from ml.lottery import get_lottery
 from ml.models import build_program
 from ml.spec import DIGITS, encode_spec
 from node.addresses import parse_address
-from node.rpc.api import AccountProof
 from node.rpc.client import RpcClient
 from node.rpc.methods import (
     GET_ACCOUNT,
@@ -44,6 +43,7 @@ from node.rpc.methods import (
     PROVE_CHAIN,
     PROVE_HEADERS,
 )
+from node.rpc.proofs import AccountProof
 from node.rpc.state_views import AccountView, view_account
 from node.rpc.views import GenesisView, HeaderView, ProofView, TicketView, from_hex, to_hex, view_header
 
