@@ -46,12 +46,13 @@ def _read_opening_request(data: bytes) -> None:
 def _list_receipts() -> tuple[bytes, ...]:
     rng, root = Random("receipts"), Hash(bytes(range(32)))
     requests = (Request(b"to be", 3, 52_428, 40, 7, (b"\n",)), Request(bytes(16), 1, 0, 0, 2**64 - 1, ()))
-    openings = (draw_record(AnswerOpening, rng, Scale(40, 2)),)
+    opening = draw_record(AnswerOpening, rng, Scale(40, 2))
+    assert isinstance(opening, AnswerOpening)
     receipts = [
         Receipt(TINY, Answer(compute_spec_hash(TINY), root, request, b"abc", ZERO_HASH), (root, ZERO_HASH))
         for request in requests
     ]
-    receipts.append(Receipt(TINY, receipts[0].answer, (root,), bytes(root), openings))
+    receipts.append(Receipt(TINY, receipts[0].answer, (root,), bytes(root), (opening,)))
     return tuple(map(encode_receipt, receipts))
 
 
