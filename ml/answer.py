@@ -29,8 +29,8 @@ PROMPT_BYTES_MAX = 16 * 1024
 OUTPUT_BYTES_MAX = 4096
 STOPS_MAX = 4
 STOP_BYTES_MAX = 32
-PASS_ROOTS_BYTES_MAX = 40 * 1024
-"""1,280 outputs of ops: those of 32 layers of a decoder, 35 each, and a head."""
+PASS_ROOTS_BYTES_MAX = 44 * 1024
+"""1,408 outputs of ops: those of 32 layers of a decoder, 42 each with rotary positions, and a head."""
 LAYERS_MAX = 32
 """Of a decoder or a classifier that answers."""
 ANGLES_MAX = 1 << 16

@@ -329,7 +329,10 @@ def test_tiny_models_can_be_proven(name: str) -> None:
 def test_a_model_too_deep_or_wide_is_refused() -> None:
     spec = TINY_SPECS["decoder"]
     assert isinstance(spec.model, Decoder)
-    validate_answerable(replace(spec, model=replace(spec.model, layers=32)))
+    for name in ("decoder", "decoder-rotary"):
+        deep = TINY_SPECS[name].model
+        assert isinstance(deep, Decoder)
+        validate_answerable(replace(spec, model=replace(deep, layers=32)))
     with pytest.raises(DecodeError, match="33 layers"):
         validate_answerable(replace(spec, model=replace(spec.model, layers=33)))
     with pytest.raises(DecodeError, match="openings of"):
