@@ -16,7 +16,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompiledKernel
 
-from ml.arithmetic import DELTA_BITS, DELTA_MAX, MANTISSA_BITS, MANTISSA_MAX
+from ml.arithmetic import MANTISSA_BITS, MANTISSA_MAX, get_delta_max
 from ml.backends.cuda import (
     blake3,
     elementwise,
@@ -31,6 +31,7 @@ from ml.backends.cuda import (
 )
 from ml.backends.cuda.device import Kernel, divide_up
 from ml.noise import ROLE_A, ROLE_B
+from ml.spec import DELTA_BITS
 
 HOPPER = GPUTarget("cuda", 90, 32)
 _I8_POINTERS = ("a", "b", "mantissas", "left", "right", "operand", "laid", "wins")
@@ -107,7 +108,7 @@ def list_variants() -> Iterator[Variant]:
     for bits, limit, before, stochastic in (
         (MANTISSA_BITS, MANTISSA_MAX, False, False),
         (MANTISSA_BITS, MANTISSA_MAX, False, True),
-        (DELTA_BITS, DELTA_MAX, True, False),
+        *((bits - 1, get_delta_max(bits), True, False) for bits in DELTA_BITS),
     ):
         flags = {"bits": bits, "mantissa_max": limit, "is_stochastic": stochastic, "has_before": before}
         yield Variant("quantise-rows", quantise._quantise_rows, flags | tile)

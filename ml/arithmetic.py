@@ -21,8 +21,6 @@ IntArray: TypeAlias = I8 | I32 | I64
 INT32_MAX = 2**31 - 1
 MANTISSA_MAX = 63
 MANTISSA_BITS = 6
-DELTA_MAX = 127
-DELTA_BITS = 7
 
 WEIGHT_BITS = 24
 ACTIVATION_BITS = 16
@@ -52,6 +50,11 @@ DECAY_INTERVAL = 16
 """Weight decay is taken every so many steps: at small rates the decay of one step would round to nothing."""
 STRONG_DECAY = 1 << 23
 """From a decay of 2**-9 a step on it is taken at every step: all at once it would tear at the weights."""
+
+
+def get_delta_max(bits: int) -> int:
+    """Return the largest mantissa of a delta of so many bits, sign included: 127 of 8, 7 of 4."""
+    return (1 << (bits - 1)) - 1
 
 
 def round_shift(x: I64, shift: int | I64) -> I64:

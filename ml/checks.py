@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chain.errors import InvalidProof
-from ml.arithmetic import DELTA_BITS, I8, I32, I64, INT32_MAX, MANTISSA_BITS, PROBABILITY_BITS
+from ml.arithmetic import I8, I32, I64, INT32_MAX, MANTISSA_BITS, PROBABILITY_BITS
 from ml.backends import Heads
 from ml.backends import batched_checks as batches
 from ml.backends.batched_checks import EXPONENT_MAX, VARIANCE_MAX, Batch
@@ -114,7 +114,7 @@ def _find_token(context: CheckContext, step: int, row: int) -> tuple[npt.NDArray
 def _claim_quantised(rule: str, context: CheckContext, op: Op, place: Place, parts: tuple[IntArray, ...]) -> Claim:
     """Claim mantissas and exponent of a row; a single mantissa stands at the place's column."""
     x, mantissas, exponent = parts
-    bits = DELTA_BITS if op.kind is OpKind.DELTA else MANTISSA_BITS
+    bits = context.program.spec.delta_bits - 1 if op.kind is OpKind.DELTA else MANTISSA_BITS
     column = place.column if op.kind is OpKind.QUANTISE_TRANSPOSED else 0
     key = compute_key(context.segment_seed, place.step, op.index) if op.is_stochastic else 0
     padded = np.zeros(len(x), np.int8)

@@ -59,7 +59,7 @@ class OpKind(IntEnum):
     ADAM = 8
     """w int32 F24, m int32 F20, v int64 F32, g int32 F16 -> w, m, v after the step."""
     DELTA = 9
-    """w after, w before -> their difference quantised by rows to 8 bits: int8 in [-127, 127], exponents int32."""
+    """w after, w before -> their difference quantised by rows: int8 in +-127, or in +-7 of 4 bits, exponents int32."""
     WINDOWS = 10
     """() -> tokens (rows, 1) int32, targets (rows, 1) int32: stretches of the training text drawn by the PRF."""
     EMBED = 11

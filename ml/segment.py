@@ -244,7 +244,7 @@ def _run_adam(runner: Runner, step: int, _op: Op, inputs: Inputs) -> tuple[IntAr
 
 
 def _run_delta(runner: Runner, _step: int, _op: Op, inputs: Inputs) -> tuple[IntArray, ...]:
-    return runner.backend.quantise_delta(as_i32(inputs[0]), as_i32(inputs[1]))
+    return runner.backend.quantise_delta(as_i32(inputs[0]), as_i32(inputs[1]), runner.program.spec.delta_bits)
 
 
 def _run_plain(runner: Runner, _step: int, op: Op, inputs: Inputs) -> tuple[IntArray, ...]:

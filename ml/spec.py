@@ -14,7 +14,7 @@ from chain.errors import DecodeError
 from chain.hashing import tagged_hash
 from chain.primitives import Hash
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SPEC_BYTES_MAX = 4096
 RATE_BITS = 32
 MATMUL_DEPTH_MAX = 131_072
@@ -27,6 +27,8 @@ NORMALISED_WIDTH_MAX = 8_192
 """The root of the width in F20, times 2**36, still fits 63 bits; squares of 2**24 over such a row add up to 2**61."""
 LAYERS_MAX = 256
 HEAD_WIDTH_MAX = 256
+DELTA_BITS = (4, 8)
+"""What a delta's mantissas may take, sign included: half a byte or a byte."""
 WEIGHTS_MAX = 1 << 31
 """Weights of a model: their first values and moments take 16 bytes each."""
 
@@ -93,6 +95,8 @@ class Spec:
     """Units of 2**-4; used when a round has two contributors or more."""
     outer_rate: U8
     """Units of 2**-4."""
+    delta_bits: U8
+    """Bits of a delta's mantissas, one of `DELTA_BITS`."""
     heldout: U32
     """Records of the data set (examples, or blocks of text) kept out of training."""
     init_seed: U64
@@ -109,6 +113,7 @@ DIGITS = Spec(
     decay_steps=32,
     outer_momentum=8,
     outer_rate=16,
+    delta_bits=8,
     heldout=360,
     init_seed=1,
 )
@@ -163,6 +168,7 @@ def validate_spec(spec: Spec) -> None:
         (spec.learning_rate < 1 << (RATE_BITS - 3), "a learning rate below 1/8", f"{spec.learning_rate} / 2^32"),
         (spec.outer_momentum < 16, "an outer momentum below 1", spec.outer_momentum),
         (1 <= spec.outer_rate <= 16, "an outer rate in (0, 1]", spec.outer_rate),
+        (spec.delta_bits in DELTA_BITS, "a delta of 4 or 8 bits", spec.delta_bits),
     )
     model = spec.model
     rules += _get_mlp_rules(spec, model) if isinstance(model, Mlp) else _get_decoder_rules(spec, model)

@@ -15,17 +15,13 @@ from chain.errors import InvalidProof
 from chain.hashing import tagged_hash
 from chain.merkle import blake3_node, compute_root
 from chain.primitives import Hash
-from ml.arithmetic import DELTA_BITS, DELTA_MAX, I8, I32
 from ml.models import build_program
 from ml.program import Dtype, Program, Tensor, TensorId, TensorKind
 from ml.spec import Spec
-from ml.tensor_tree import DIGEST_BYTES, IntArray, TensorShape, compute_tensor_root, get_array
+from ml.tensor_tree import DIGEST_BYTES, IntArray, TensorShape, compute_tensor_root
 
 RootHasher = Callable[[Sequence[IntArray]], tuple[Hash, ...]]
 """Returns the tensor root of each array; every implementation gives the same."""
-
-DELTA_EXPONENT_MAX = 32 - DELTA_BITS
-"""Two int32 differ by less than 2**32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,45 +126,6 @@ def compute_delta_root(program: Program, output_roots: bytes) -> Hash:
     last = program.steps - 1
     outputs = (output for op in program.delta_ops for output in op.outputs)
     return tagged_hash("delta", *(get_output_root(program, output_roots, last, output) for output in outputs))
-
-
-def encode_delta(program: Program, tensors: Mapping[TensorId, IntArray]) -> bytes:
-    """Return the delta ops' outputs as bytes: mantissas and exponents of each parameter, little-endian."""
-    shapes = {Dtype.INT8: "<i1", Dtype.INT32: "<i4", Dtype.INT64: "<i8"}
-    outputs = [output for op in program.delta_ops for output in op.outputs]
-    return b"".join(
-        np.ascontiguousarray(tensors[output], shapes[program.tensors[output].dtype]).tobytes() for output in outputs
-    )
-
-
-def decode_delta(program: Program, output_roots: bytes, delta: bytes) -> tuple[tuple[I8, I32], ...]:
-    """Return mantissas (rows, columns) int8 and exponents (rows, 1) int32 of each parameter; raises InvalidProof.
-
-    The bytes must be those that `output_roots` commits to, mantissas in [-127, 127] and exponents in [0, 25].
-    """
-    validate_output_roots(program, output_roots)
-    outputs = [program.tensors[output] for op in program.delta_ops for output in op.outputs]
-    expected = sum(output.size_bytes for output in outputs)
-    if len(delta) != expected:
-        raise InvalidProof("delta-size", f"found {len(delta)} bytes, expected {expected}")
-    arrays, start = [], 0
-    for output in outputs:
-        array = get_array(delta[start : start + output.size_bytes], output.dtype).reshape(output.rows, output.columns)
-        root = get_output_root(program, output_roots, program.steps - 1, output.id)
-        if compute_tensor_root(array) != root:
-            raise InvalidProof("delta-root", f"{output.name}: found other bytes than root {root.hex()} names")
-        arrays.append(array)
-        start += output.size_bytes
-    pairs = zip(arrays[0::2], arrays[1::2], strict=True)
-    return tuple(_validate_delta(np.asarray(m, np.int8), np.asarray(e, np.int32)) for m, e in pairs)
-
-
-def _validate_delta(mantissas: I8, exponents: I32) -> tuple[I8, I32]:
-    if int(mantissas.min()) < -DELTA_MAX:
-        raise InvalidProof("delta-range", f"found mantissa {mantissas.min()}, expected at least {-DELTA_MAX}")
-    if int(exponents.min()) < 0 or int(exponents.max()) > DELTA_EXPONENT_MAX:
-        raise InvalidProof("delta-range", f"found an exponent outside [0, {DELTA_EXPONENT_MAX}]")
-    return mantissas, exponents
 
 
 @cache

@@ -29,6 +29,7 @@ from ml.checkpoint import (
 )
 from ml.checks import CheckContext
 from ml.dataset import Dataset
+from ml.deltas import compute_delta_size, decode_delta, encode_delta
 from ml.disputing import Difference, find_difference
 from ml.evaluation import compute_evaluation
 from ml.fit import validate_fit
@@ -47,8 +48,6 @@ from ml.trace import (
     compute_output_roots_size,
     compute_step_roots,
     compute_trace_root,
-    decode_delta,
-    encode_delta,
     validate_output_roots,
 )
 from node.datasets.errors import DatasetError
@@ -86,8 +85,7 @@ def load_task(spec: TaskSpec) -> Task:
 
 def _validate_sidecar_size(program: Program) -> None:
     """Check that an honest segment's block data can be encoded; raises DecodeError."""
-    delta_bytes = sum(program.tensors[output].size_bytes for op in program.delta_ops for output in op.outputs)
-    for what, size_bytes in (("roots", compute_output_roots_size(program)), ("delta", delta_bytes)):
+    for what, size_bytes in (("roots", compute_output_roots_size(program)), ("delta", compute_delta_size(program))):
         if size_bytes > SIDECAR_BYTES_MAX:
             raise DecodeError(
                 f"task: found {what} of {size_bytes} bytes a segment, expected at most {SIDECAR_BYTES_MAX};"

@@ -36,6 +36,7 @@ SPEC = Spec(
     decay_steps=0,
     outer_momentum=8,
     outer_rate=16,
+    delta_bits=8,
     heldout=32,
     init_seed=1,
 )

@@ -117,6 +117,7 @@ def make_spec(case: QualityCase, steps: int, rate_ppm: int, seed: int) -> Spec:
         decay_steps=steps - warmup,
         outer_momentum=8,
         outer_rate=16,
+        delta_bits=8,
         heldout=case.heldout,
         init_seed=seed,
     )

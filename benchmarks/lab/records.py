@@ -53,14 +53,21 @@ class RunRecord:
 
 def read_records(path: Path) -> list[RunRecord]:
     """Return the records of a results file, none when there is no file; raises LabError on a damaged line."""
-    if not path.exists():
-        return []
-    lines = path.read_text().split("\n")
-    # Whatever follows the last line feed is the line of a run that was cut while it was written.
-    return [_parse(path, number, line) for number, line in enumerate(lines[:-1], start=1)]
+    return [_parse(path, number, line) for number, line in enumerate(read_whole_lines(path), start=1)]
 
 
 def append_record(path: Path, record: RunRecord) -> None:
+    """Append the line of a run that has finished."""
+    append_line(path, json.dumps(asdict(record)).encode())
+
+
+def read_whole_lines(path: Path) -> list[str]:
+    """Return the lines of a results file, none when there is no file."""
+    # Whatever follows the last line feed is the line of a run that was cut while it was written.
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def append_line(path: Path, line: bytes) -> None:
     """Append one line, whole and on disk, after whatever whole lines are there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
@@ -69,7 +76,7 @@ def append_record(path: Path, record: RunRecord) -> None:
         whole = file.read().rfind(b"\n") + 1
         if whole < size:
             file.truncate(whole)
-        file.write(json.dumps(asdict(record)).encode() + b"\n")
+        file.write(line + b"\n")
         file.flush()
         os.fsync(file.fileno())
 

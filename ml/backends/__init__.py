@@ -78,8 +78,8 @@ class Backend(Protocol):
     def compute_column_exponents(self, x: I32) -> I32:
         """Return the exponents that `quantise_transposed` of one group gives: (columns, 1) int32."""
 
-    def quantise_delta(self, after: I32, before: I32) -> Quantised:
-        """Return after - before by rows as 8-bit mantissas in [-127, 127] and an exponent a row."""
+    def quantise_delta(self, after: I32, before: I32, bits: int) -> Quantised:
+        """Return after - before by rows as mantissas of 8 or 4 bits, in +-127 or +-7, and an exponent a row."""
 
     def multiply(self, a: I8, b: I8) -> I32:
         """Return a (M, K) int8 times b (N, K) int8 transposed, exact: (M, N) int32, K < 2**17."""

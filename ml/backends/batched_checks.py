@@ -53,7 +53,8 @@ class QuantiseBatch:
     mantissas: I8
     starts: I64
     settings: I64
-    """(n, 6): bits of a mantissa (6 or 7), elements and exponent claimed, 1 if stochastic, first row and column."""
+    """(n, 6): bits of a mantissa without its sign (6; of a delta 7 or 3), elements and exponent claimed, 1 if
+    stochastic, first row and column."""
     keys: U64
     """(n,): of the op, where it is stochastic."""
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ml import arithmetic
-from ml.arithmetic import DELTA_BITS, DELTA_MAX, I8, I32, I64, MANTISSA_BITS, MANTISSA_MAX, round_shift, saturate
+from ml.arithmetic import I8, I32, I64, MANTISSA_BITS, MANTISSA_MAX, get_delta_max, round_shift, saturate
 from ml.backends import U8, AdamState, Groups, Heads, Quantised, Rounding
 from ml.prf import compute_rounding_words, draw_array_below
 from ml.rotary import ROTATION_BITS
@@ -65,10 +65,10 @@ class ReferenceBackend:
         """Return max(0, bits - 6) of each column."""
         return _compute_exponents(x.T.astype(np.int64), MANTISSA_BITS)
 
-    def quantise_delta(self, after: I32, before: I32) -> Quantised:
-        """Return mantissas in [-127, 127] and exponents max(0, bits - 7)."""
+    def quantise_delta(self, after: I32, before: I32, bits: int) -> Quantised:
+        """Return mantissas of `bits` with their sign and exponents max(0, bit length - bits + 1)."""
         difference = after.astype(np.int64) - before
-        return _quantise(difference, _compute_exponents(difference, DELTA_BITS), None, DELTA_MAX)
+        return _quantise(difference, _compute_exponents(difference, bits - 1), None, get_delta_max(bits))
 
     def multiply(self, a: I8, b: I8) -> I32:
         """Return the exact product; |sum| <= K * 127**2 < 2**31."""

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ml.arithmetic import DELTA_BITS, I32, INT32_MAX, PROBABILITY_BITS, IntArray
+from ml.arithmetic import I32, INT32_MAX, MANTISSA_BITS, PROBABILITY_BITS, IntArray
 from ml.backends import Rounding
 from ml.backends import batched_checks as batches
 from ml.backends.batched_checks import DIFFERENCE_MAX, EXPONENT_MAX, VARIANCE_MAX, Batch, Verdicts
@@ -62,13 +62,15 @@ def _compare_linear(batch: batches.LinearBatch, place: _Place) -> Sides | None:
 def _compare_quantised(batch: batches.QuantiseBatch, place: _Place) -> Sides | None:
     bits, compared, exponent, is_stochastic, row, column = batch.settings[place.index].tolist()
     x = batch.x[None, place.part]
-    bounds = (-DIFFERENCE_MAX, DIFFERENCE_MAX) if bits == DELTA_BITS else (-(1 << 31), INT32_MAX)
+    is_delta = bits != MANTISSA_BITS
+    bounds = (-DIFFERENCE_MAX, DIFFERENCE_MAX) if is_delta else (-(1 << 31), INT32_MAX)
     if x.min() < bounds[0] or x.max() > bounds[1]:
         return None
-    if bits == DELTA_BITS:
+    if is_delta:
         # A difference is handed in as one; its halves are those of two tensors again.
         half = x >> 1
-        mantissas, exponents = _BACKEND.quantise_delta((x - half).astype(np.int32), (-half).astype(np.int32))
+        halves = (x - half).astype(np.int32), (-half).astype(np.int32)
+        mantissas, exponents = _BACKEND.quantise_delta(*halves, bits + 1)
     else:
         rounding = Rounding(int(batch.keys[place.index]), row, column) if is_stochastic else None
         mantissas, exponents = _BACKEND.quantise_rows(x.astype(np.int32), rounding)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from node.cli.failures import end_in_exit_codes
+from node.cli.lab_aggregation import aggregation
 from node.cli.lab_eclipse import eclipse
 from node.cli.lab_fuzz import fuzz
 from node.cli.lab_mutations import mutations
@@ -42,6 +43,7 @@ def lab() -> None:
     """Compare integer training with float32, find out what breaks, and attack the proof."""
 
 
+lab.add_command(aggregation)
 lab.add_command(eclipse)
 lab.add_command(fuzz)
 lab.add_command(mutations)

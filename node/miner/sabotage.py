@@ -10,9 +10,10 @@ import numpy as np
 
 from chain.primitives import Hash
 from chain.transaction import Sidecar
+from ml.deltas import decode_delta, encode_delta
 from ml.program import Program
 from ml.tensor_tree import compute_tensor_root
-from ml.trace import Trace, compute_delta_root, compute_trace_root, decode_delta
+from ml.trace import Trace, compute_delta_root, compute_trace_root
 from node.miner.segment import TrainedSegment
 
 
@@ -22,7 +23,8 @@ def forge_delta(program: Program, segment: TrainedSegment) -> TrainedSegment:
     arrays = [array for mantissas, exponents in layers for array in (np.negative(mantissas), exponents)]
     forged_roots = b"".join(compute_tensor_root(array) for array in arrays)
     output_roots = segment.sidecar.output_roots[: -len(forged_roots)] + forged_roots
-    delta = b"".join(array.astype(array.dtype.newbyteorder("<")).tobytes() for array in arrays)
+    outputs = [output for op in program.delta_ops for output in op.outputs]
+    delta = encode_delta(program, dict(zip(outputs, arrays, strict=True)))
     checkpoint_roots = tuple(compute_tensor_root(part) for part in segment.checkpoint.weights)
     trace_root: Hash = compute_trace_root(Trace(program, checkpoint_roots, output_roots))
     return replace(

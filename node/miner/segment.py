@@ -14,6 +14,7 @@ from consensus.ticket import Operands
 from ml.backends import Backend
 from ml.backends.cpu.tensor_hash import compute_tensor_roots
 from ml.checkpoint import Checkpoint
+from ml.deltas import encode_delta
 from ml.noise import I8, I32, MatmulShape
 from ml.program import Matmul, TensorId
 from ml.proving import Snapshots, compute_snapshot_interval, prove_segment
@@ -22,7 +23,6 @@ from ml.trace import (
     Trace,
     compute_delta_root,
     compute_trace_root,
-    encode_delta,
 )
 from node.learning import Task
 from node.miner.plan import SegmentPlan

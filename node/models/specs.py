@@ -29,6 +29,7 @@ _PLAYS = Spec(
     decay_steps=1_900,
     outer_momentum=8,
     outer_rate=16,
+    delta_bits=8,
     heldout=32,
     init_seed=1,
 )
@@ -117,6 +118,7 @@ class SpecForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     decay_steps: int
     outer_momentum: int
     outer_rate: int
+    delta_bits: int
     heldout: int
     init_seed: int
 

@@ -20,7 +20,7 @@ from ml.checkpoint import compute_initial_checkpoint
 from ml.models import build_program
 from ml.rotary import get_rotation_table
 from ml.segment import Runner, compute_initial_state, run_step, run_steps
-from ml.spec import Decoder, Mlp, Positions, Spec
+from ml.spec import DELTA_BITS, Decoder, Mlp, Positions, Spec
 from ml.training import run_training_step
 from tests.support.models import TINY_MLP, TINY_SPECS, make_case
 
@@ -87,13 +87,14 @@ def test_quantise_transposed_by_groups_with_offsets_and_given_exponents(groups: 
     assert_same([CUDA.compute_column_exponents(x)], [REFERENCE.compute_column_exponents(x)])
 
 
+@pytest.mark.parametrize("delta_bits", DELTA_BITS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_quantise_delta(shape: tuple[int, int]) -> None:
+def test_quantise_delta(shape: tuple[int, int], delta_bits: int) -> None:
     for bits in (7, 31):
         pair = make_i32(shape, bits, 1), make_i32(shape, bits, 2)
-        assert_same(CUDA.quantise_delta(*pair), REFERENCE.quantise_delta(*pair))
+        assert_same(CUDA.quantise_delta(*pair, delta_bits), REFERENCE.quantise_delta(*pair, delta_bits))
     widest = np.full(shape, INT32_MAX, np.int32), np.full(shape, -INT32_MAX, np.int32)
-    assert_same(CUDA.quantise_delta(*widest), REFERENCE.quantise_delta(*widest))
+    assert_same(CUDA.quantise_delta(*widest, delta_bits), REFERENCE.quantise_delta(*widest, delta_bits))
 
 
 @pytest.mark.parametrize(

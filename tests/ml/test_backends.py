@@ -124,18 +124,6 @@ def test_stochastic_rounding_keeps_the_mean() -> None:
     assert abs(total - 1000 * 19_999) < 19_999 * 10
 
 
-@given(pairs())
-def test_quantise_delta(both: tuple[I32, I32]) -> None:
-    assert_same(CPU.quantise_delta(*both), REFERENCE.quantise_delta(*both))
-
-
-def test_the_widest_delta_fits() -> None:
-    after, before = np.full((1, 2), INT32_MAX, np.int32), np.full((1, 2), -INT32_MAX, np.int32)
-    for backend in BACKENDS:
-        mantissas, own = backend.quantise_delta(after, before)
-        assert (mantissas.tolist(), own.tolist()) == ([[127, 127]], [[25]])
-
-
 @given(st.data(), st.integers(1, 300))
 def test_multiply(data: st.DataObject, depth: int) -> None:
     a, b = data.draw(int8s(depth)), data.draw(int8s(depth))

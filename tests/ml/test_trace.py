@@ -13,7 +13,7 @@ from ml.backends import get_backend
 from ml.checkpoint import compute_initial_checkpoint
 from ml.dataset import load_digits
 from ml.models import build_program
-from ml.program import Dtype, OpKind, Program, TensorId
+from ml.program import Dtype, OpKind, Program
 from ml.segment import Runner, StepTensors, run_steps
 from ml.spec import DIGITS, Mlp
 from ml.tensor_tree import IntArray, compute_tensor_root
@@ -24,29 +24,16 @@ from ml.trace import (
     compute_output_roots_size,
     compute_step_roots,
     compute_trace_root,
-    decode_delta,
-    encode_delta,
 )
 
 PROGRAM = build_program(replace(DIGITS, model=Mlp((8, 6, 3)), batch=5, segment_steps=3, warmup_steps=1, decay_steps=1))
 NUMPY = {Dtype.INT8: "int8", Dtype.INT32: "int32", Dtype.INT64: "int64"}
-DELTA_OUTPUTS = [output for op in PROGRAM.delta_ops for output in op.outputs]
 
 
 def make_trace(program: Program = PROGRAM) -> Trace:
     roots = b"".join(tagged_hash("test", bytes([i // 32])) for i in range(0, compute_output_roots_size(program), 32))
     checkpoint = tuple(tagged_hash("test", b"w", bytes([layer])) for layer in range(len(program.parameters)))
     return Trace(program, checkpoint, roots)
-
-
-def make_delta() -> dict[TensorId, IntArray]:
-    tensors = [PROGRAM.tensors[output] for output in DELTA_OUTPUTS]
-    return {t.id: np.full((t.rows, t.columns), t.id % 7, NUMPY[t.dtype]) for t in tensors}
-
-
-def with_delta_roots(delta: dict[TensorId, IntArray]) -> bytes:
-    roots = b"".join(compute_tensor_root(delta[output]) for output in DELTA_OUTPUTS)
-    return make_trace().output_roots[: -len(roots)] + roots
 
 
 def test_every_root_reaches_the_trace_root() -> None:
@@ -103,28 +90,6 @@ def test_a_root_too_few_or_too_many_is_refused(size: int) -> None:
         compute_trace_root(replace(trace, output_roots=roots))
     with pytest.raises(InvalidProof, match="sidecar-size"):
         compute_delta_root(PROGRAM, roots)
-
-
-def test_delta_decodes_to_what_was_encoded_and_is_bound() -> None:
-    delta = make_delta()
-    data, roots = encode_delta(PROGRAM, delta), with_delta_roots(delta)
-    decoded = [array for layer in decode_delta(PROGRAM, roots, data) for array in layer]
-    assert all(np.array_equal(array, delta[output]) for array, output in zip(decoded, DELTA_OUTPUTS, strict=True))
-    for place in range(len(data)):
-        changed = bytearray(data)
-        changed[place] ^= 1
-        with pytest.raises(InvalidProof, match="delta-root"):
-            decode_delta(PROGRAM, roots, bytes(changed))
-    with pytest.raises(InvalidProof, match="delta-size"):
-        decode_delta(PROGRAM, roots, data[:-1])
-
-
-@pytest.mark.parametrize(("output", "value"), [(0, -128), (1, -1), (1, 26)])
-def test_committed_values_out_of_range_are_refused(output: int, value: int) -> None:
-    delta = make_delta()
-    delta[DELTA_OUTPUTS[output]][0, 0] = value
-    with pytest.raises(InvalidProof, match="delta-range"):
-        decode_delta(PROGRAM, with_delta_roots(delta), encode_delta(PROGRAM, delta))
 
 
 def test_delta_root_follows_the_delta_outputs_alone() -> None:

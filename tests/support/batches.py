@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ml.arithmetic import I8, I32, I64, INT32_MAX, IntArray
+from ml.arithmetic import I8, I32, I64, INT32_MAX, MANTISSA_BITS, IntArray
 from ml.backends import Rounding, get_backend, reference_checks
 from ml.backends import batched_checks as batches
 from ml.backends.batched_checks import Batch
@@ -76,8 +76,8 @@ def make_quantise(bits: int, is_stochastic: bool, is_pair: bool) -> Case:
     x, mantissas, settings = [], [], []
     for place, (left, right) in enumerate(zip(lefts, rights, strict=True)):
         rounding = Rounding(int(keys[place]), 100 + place, 9 * place) if is_stochastic else None
-        if bits == 7:
-            found = REFERENCE.quantise_delta(left[None, :], right[None, :])
+        if bits != MANTISSA_BITS:
+            found = REFERENCE.quantise_delta(left[None, :], right[None, :], bits + 1)
             x.append(left.astype(np.int64) - right)
         else:
             found = REFERENCE.quantise_rows(left[None, :], rounding)
@@ -211,6 +211,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "quantise-stochastic": lambda: make_quantise(6, True, False),
     "quantise-element": lambda: make_quantise(6, True, True),
     "delta": lambda: make_quantise(7, False, False),
+    "delta-half-bytes": lambda: make_quantise(3, False, False),
     "elementwise": make_elementwise,
     "normalise": lambda: make_normalise(20),
     "normalise-tall": lambda: make_normalise(31),

@@ -44,7 +44,7 @@ def run_quantisers(backend: Backend, rng: np.random.Generator) -> tuple[IntArray
     rounding = Rounding(int(rng.integers(1 << 62)), int(rng.integers(1 << 31)), int(rng.integers(1 << 31)))
     return (
         *backend.quantise_rows(x), *backend.quantise_rows(x, rounding), *backend.quantise_transposed(x),
-        *backend.quantise_transposed(x, rounding), *backend.quantise_delta(x, y),
+        *backend.quantise_transposed(x, rounding), *backend.quantise_delta(x, y, 8), *backend.quantise_delta(x, y, 4),
     )  # fmt: skip
 
 

@@ -24,12 +24,13 @@ from ml.backends import get_backend
 from ml.backends.cpu.tensor_hash import compute_tensor_roots
 from ml.checkpoint import Checkpoint, compute_checkpoint_root, compute_initial_checkpoint
 from ml.dataset import load_digits
+from ml.deltas import encode_delta
 from ml.models import build_program
 from ml.program import Op, OpKind, TensorId
 from ml.segment import Runner, StepTensors, compute_initial_state, run_op
 from ml.spec import DIGITS, encode_spec
 from ml.tensor_tree import IntArray
-from ml.trace import Trace, encode_delta
+from ml.trace import Trace
 from node.learning import Learning, Task
 
 PLACES_DRAWN = 8

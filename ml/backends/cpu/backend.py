@@ -94,10 +94,10 @@ class CpuBackend:
         quantise.compute_column_exponents(x, exponents)
         return exponents
 
-    def quantise_delta(self, after: I32, before: I32) -> Quantised:
-        """Return mantissas in [-127, 127] and exponents of the rows of after - before."""
+    def quantise_delta(self, after: I32, before: I32, bits: int) -> Quantised:
+        """Return mantissas of so many bits and exponents of the rows of after - before."""
         result = np.empty(after.shape, np.int8), np.empty((len(after), 1), np.int32)
-        self._run(lambda i, j: quantise.quantise_delta(after, before, result, i, j), len(after), after.size)
+        self._run(lambda i, j: quantise.quantise_delta((after, before), bits, result, i, j), len(after), after.size)
         return result
 
     def multiply(self, a: I8, b: I8) -> I32:

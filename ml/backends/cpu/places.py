@@ -7,7 +7,7 @@ lists them, and says whether the place holds. Twins of `ml.backends.reference_ch
 import numpy as np
 
 from ml import arithmetic
-from ml.arithmetic import DELTA_BITS, INT32_MAX
+from ml.arithmetic import INT32_MAX, MANTISSA_BITS
 from ml.backends.batched_checks import DIFFERENCE_MAX, EXPONENT_MAX, VARIANCE_MAX, Arrays
 from ml.backends.cpu.kernel import kernel
 from ml.backends.cpu.portable import (
@@ -61,7 +61,7 @@ def is_quantised(place: int, arrays: Arrays) -> bool:
     """Say whether a row of mantissas, or the start of one, and its exponent hold."""
     x, mantissas, starts, settings, keys = arrays
     start, bits = starts[place], settings[place, 0]
-    low_x, high_x = (-DIFFERENCE_MAX, DIFFERENCE_MAX) if bits == DELTA_BITS else (-(1 << 31), INT32_MAX)
+    low_x, high_x = (-DIFFERENCE_MAX, DIFFERENCE_MAX) if bits != MANTISSA_BITS else (-(1 << 31), INT32_MAX)
     tallest = 0
     for i in range(start, starts[place + 1]):
         if x[i] < low_x or x[i] > high_x:

@@ -8,7 +8,7 @@ cache between the search for the tallest and the rounding, and is turned by bloc
 import numpy as np
 import numpy.typing as npt
 
-from ml.arithmetic import DELTA_BITS, DELTA_MAX, I8, I32, MANTISSA_BITS, MANTISSA_MAX
+from ml.arithmetic import I8, I32, MANTISSA_BITS, MANTISSA_MAX
 from ml.backends.cpu.emit import LANES
 from ml.backends.cpu.kernel import kernel
 from ml.backends.cpu.scalar import (
@@ -166,17 +166,19 @@ def quantise_transposed(
 
 
 @kernel
-def quantise_delta(after: I32, before: I32, outputs: tuple[I8, I32], start: int, stop: int) -> None:
-    """Quantise rows [start, stop) of after - before, rounded to nearest, in 8 bits."""
+def quantise_delta(pair: tuple[I32, I32], bits: int, outputs: tuple[I8, I32], start: int, stop: int) -> None:
+    """Quantise rows [start, stop) of the pair's difference, rounded to nearest; bits counts the sign."""
+    after, before = pair
     mantissas, exponents = outputs
+    highest = (1 << (bits - 1)) - 1
     columns = after.shape[1]
     for i in range(start, stop):
         tallest = 0
         for j in range(columns):
             tallest |= abs(widen(after[i, j]) - widen(before[i, j]))
-        exponent = max(0, compute_bit_length_scalar(tallest) - DELTA_BITS)
+        exponent = max(0, compute_bit_length_scalar(tallest) - (bits - 1))
         half = (1 << exponent) >> 1
         exponents[i, 0] = exponent
         for j in range(columns):
             value = (widen(after[i, j]) - widen(before[i, j]) + half) >> exponent
-            mantissas[i, j] = min(max(value, -DELTA_MAX), DELTA_MAX)
+            mantissas[i, j] = min(max(value, -highest), highest)

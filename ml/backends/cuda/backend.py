@@ -70,9 +70,9 @@ class CudaBackend:
         """Return max(0, bits - 6) of each column."""
         return self._give(quantise.compute_column_exponents(_take(x)))
 
-    def quantise_delta(self, after: I32, before: I32) -> Quantised:
-        """Return mantissas in [-127, 127] and exponents of the rows of after - before."""
-        return self._give_pair(quantise.quantise_delta(_take(after), _take(before)))
+    def quantise_delta(self, after: I32, before: I32, bits: int) -> Quantised:
+        """Return mantissas of so many bits and exponents of the rows of after - before."""
+        return self._give_pair(quantise.quantise_delta(_take(after), _take(before), bits))
 
     def multiply(self, a: I8, b: I8) -> I32:
         """Return a (M, K) times b (N, K) transposed, exact."""

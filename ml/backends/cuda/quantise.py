@@ -8,7 +8,7 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from ml.arithmetic import DELTA_BITS, DELTA_MAX, MANTISSA_BITS, MANTISSA_MAX
+from ml.arithmetic import MANTISSA_BITS, MANTISSA_MAX, get_delta_max
 from ml.backends import Rounding
 from ml.backends.cuda.device import Block, divide_up, function, get_tile, kernel, new, round_up_power, split_word
 from ml.backends.cuda.rules import compute_bit_length, compute_rounding_bits, compute_row_words, get_power, round_shift
@@ -148,9 +148,9 @@ def quantise_rows(x: Tensor, rounding: Rounding | None) -> TensorPair:
     return _run_rows(x, None, (MANTISSA_BITS, MANTISSA_MAX), rounding)
 
 
-def quantise_delta(after: Tensor, before: Tensor) -> TensorPair:
-    """Return mantissas in [-127, 127] and exponents of the rows of after - before, both int32."""
-    return _run_rows(after, before, (DELTA_BITS, DELTA_MAX), None)
+def quantise_delta(after: Tensor, before: Tensor, bits: int) -> TensorPair:
+    """Return mantissas of so many bits and exponents of the rows of after - before, both int32."""
+    return _run_rows(after, before, (bits - 1, get_delta_max(bits)), None)
 
 
 def compute_column_exponents(x: Tensor, groups: int = 1) -> Tensor:

@@ -1,0 +1,69 @@
+"""`mathesis lab aggregation`: one model trained in rounds by several contributors, beside synchronous training.
+
+The experiment is `benchmarks.lab.aggregation`; here are its options. Runs that have finished are kept, so that the
+command can be cut and started again.
+"""
+
+from pathlib import Path
+
+import click
+
+from node.cli.failures import end_in_exit_codes
+
+STEPS = 2_000
+"""Of each contributor, and of synchronous training: the least that the comparison is asked for."""
+SEEDS = (1, 2, 3)
+
+
+@click.command()
+@click.option("--steps", type=click.IntRange(50, 65_535), default=STEPS, show_default=True, help="Of each contributor.")
+@click.option("--seed", "seeds", type=click.IntRange(1, 2**62), multiple=True, default=SEEDS, show_default=True)
+@click.option("--arm", "names", multiple=True, help="One way to train; all by default.")
+@click.option("--render", "is_rendering", is_flag=True, help="Run nothing; make page and plot of what has finished.")
+@click.option("--quick", "is_quick", is_flag=True, help="A tiny model and eight steps, to see that everything runs.")
+@click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("benchmarks/results"),
+    show_default=True,
+    help="Folder of the results.",
+)
+def aggregation(
+    steps: int,
+    seeds: tuple[int, ...],
+    names: tuple[str, ...],
+    threads: int,
+    out: Path,
+    *,
+    is_rendering: bool,
+    is_quick: bool,
+) -> None:
+    """Train one model in rounds, by four contributors and by one, and synchronously on as many samples."""
+    with end_in_exit_codes():
+        from dataclasses import replace
+
+        from benchmarks.lab.aggregation_campaign import make_plan, read_arm_records, run_campaign
+        from benchmarks.lab.aggregation_page import draw_curves, render_page
+        from node.datasets import load_dataset
+        from node.exit_codes import CommandError, ExitCode
+        from node.training.backends import make_backend
+
+        plan, results = make_plan(steps, is_quick=is_quick), out / f"aggregation{'-quick' * is_quick}.jsonl"
+        known = [arm.name for arm in plan.arms]
+        if odd := [name for name in names if name not in known]:
+            raise CommandError(ExitCode.USAGE, f"found no arm {odd[0]!r}, expected one of {', '.join(known)}")
+        if not is_rendering:
+            wanted = replace(plan, arms=tuple(arm for arm in plan.arms if not names or arm.name in names))
+            dataset, backend = load_dataset(plan.dataset, plan.heldout), make_backend("cpu", threads)
+            run_campaign(wanted, seeds, results, dataset, backend, lambda text: click.echo(text, err=True))
+        records = read_arm_records(results)
+        if not records:
+            raise CommandError(ExitCode.USAGE, f"found no runs in {results}, expected some; leave out --render")
+        page = render_page(plan, records)
+        results.with_suffix(".md").write_text(page)
+        click.echo(page)
+        try:
+            draw_curves(plan, records, results.with_suffix(".png"))
+        except ImportError:
+            click.echo("no plot: matplotlib is missing; install mathesis[lab]", err=True)
