@@ -90,9 +90,7 @@ def judge_by_execution(cheat: Cheat, effort: Effort) -> Outcome:
     detected = sum(not is_execution_agreed(_forge(cheat, effort.seed + i)) for i in range(count))
     cost_ratio = measure_cost_ratio(cheat, effort)
     gain = compute_gain(compute_devnet_stakes(), 0.0, cost_ratio)
-    return Outcome(
-        count, detected, None, cost_ratio, "disputed by whoever runs it again, deposit lost, nothing paid", gain
-    )
+    return Outcome(count, detected, None, cost_ratio, "disputed by an auditor, deposit lost, nothing paid", gain)
 
 
 def judge_by_audits(cheat: Cheat, effort: Effort) -> Outcome:
