@@ -39,8 +39,8 @@ DISPUTE_BLOCKS = 32
 OPEN_BLOCKS = 8
 """Blocks in which a challenged place must be opened; longer than any run of blocks that one miner is likely to win."""
 OPENING_WEIGHT = 80 * 1024
-"""Bytes of a block that an opening counts for at least: 18 fill one of 1.5 MB. One takes 6 ms, and up to 0.3 s where a
-stranger's spec makes programs and tables be computed first."""
+"""Bytes of a block that an opening counts for at least: 18 fill one of 1.5 MB. One takes 6 ms, and on an old core 0.3 s
+more where a stranger's spec makes a program of 32 layers and its rotary table be computed first."""
 CHALLENGE_PARTS = 100
 """An answer's deposit over a challenge's. A lie is found by going back from the output, op by op, a challenge each; the
 half deposit that ends such a walk pays for fifty of them."""
