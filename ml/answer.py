@@ -34,8 +34,8 @@ PASS_ROOTS_BYTES_MAX = 44 * 1024
 LAYERS_MAX = 32
 """Of a decoder or a classifier that answers."""
 ANGLES_MAX = 1 << 12
-"""Of a table of rotary positions, context times pairs of columns: those of every named spec. Each takes an exact series,
-54 us on an old core, all of them 0.2 s."""
+"""Of a table of rotary positions, context times pairs of columns: those of every named spec. Each takes an exact
+series, 54 us on an old core, all of them 0.2 s."""
 CLASSES_MAX = 256
 """A draw is written down as one byte."""
 
