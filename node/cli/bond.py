@@ -4,20 +4,13 @@ A key is the node's own unless another is named: whoever runs a miner has its bo
 `chain/ledger/bonds.py`; what they refuse is told in one line.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from node.cli.keys import find_keystore, get_node_key, open_key, parse_fee, passphrase_option, resolve_address
+from node.cli.keys import get_node_key, resolve_address
 from node.cli.output import Fields, directory_option, format_coins, json_option, parse_coins, print_record, rpc_option
-from node.cli.sending import fee_option, report_sent, wait_options
-
-
-def key_options(command: Callable[..., object]) -> Callable[..., object]:
-    """Add `--key`, `--fee`, what opens a key, and whether to wait for the block."""
-    key = click.option("--key", help="A wallet key's name or a keystore file.  [default: the node's own key]")
-    return key(fee_option(passphrase_option(wait_options(command))))
+from node.cli.sending import Sender, node_sending_options
 
 
 @click.group()
@@ -54,58 +47,24 @@ def show(account: str | None, directory: Path, url: str, is_json: bool) -> None:
 
 @bond.command()
 @click.argument("amount")
-@directory_option
-@rpc_option
-@key_options
-@json_option
-def post(
-    amount: str,
-    directory: Path,
-    url: str,
-    key: str | None,
-    fee: str,
-    passphrase: str | None,
-    timeout_s: float,
-    *,
-    is_waiting: bool,
-    is_json: bool,
-) -> None:
+@node_sending_options
+def post(sender: Sender, amount: str) -> None:
     """Lock AMOUNT coins as the bond of a miner that holds none."""
     from chain.transaction import PostBond
-    from node.wallet import send_action
 
-    action, fee_atoms = PostBond(parse_coins(amount)), parse_fee(fee)
-    signer = open_key(find_keystore(key or get_node_key(directory), directory), passphrase)
-    transaction_hash = send_action(url, signer, action, fee_atoms)
-    report_sent(transaction_hash, url, timeout_s if is_waiting else None, ({}, ""), is_json)
+    sender.send(sender.open_key(), PostBond(parse_coins(amount)), {}, "")
 
 
 @bond.command()
-@directory_option
-@rpc_option
-@key_options
-@json_option
-def withdraw(
-    directory: Path,
-    url: str,
-    key: str | None,
-    fee: str,
-    passphrase: str | None,
-    timeout_s: float,
-    *,
-    is_waiting: bool,
-    is_json: bool,
-) -> None:
+@node_sending_options
+def withdraw(sender: Sender) -> None:
     """Give notice and stop mining; once the bond is free (`bond show` says where), take it back by the same command."""
     from chain.transaction import WithdrawBond
     from node.addresses import format_address
     from node.rpc.client import RpcClient
     from node.rpc.methods import GET_MINER, AccountParams
-    from node.wallet import send_action
 
-    fee_atoms = parse_fee(fee)
-    signer = open_key(find_keystore(key or get_node_key(directory), directory), passphrase)
-    found = RpcClient(url).call(GET_MINER, AccountParams(format_address(signer.public_key)))
-    transaction_hash = send_action(url, signer, WithdrawBond(int(found.bond)), fee_atoms)
+    signer = sender.open_key()
+    found = RpcClient(sender.url).call(GET_MINER, AccountParams(format_address(signer.public_key)))
     step = "notice" if found.release_height is None else "withdrawal"
-    report_sent(transaction_hash, url, timeout_s if is_waiting else None, ({"step": step}, step), is_json)
+    sender.send(signer, WithdrawBond(int(found.bond)), {"step": step}, step)

@@ -5,7 +5,6 @@ and `bounds.py`; what they refuse is told in one line.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -17,11 +16,9 @@ from node.cli.gov_text import (
     parse_change,
     summarise_proposal,
 )
-from node.cli.keys import find_keystore, get_node_key, key_options, open_key, parse_fee, resolve_address
+from node.cli.keys import get_node_key, resolve_address
 from node.cli.output import Fields, directory_option, format_coins, json_option, parse_coins, print_record, rpc_option
-
-if TYPE_CHECKING:
-    from chain.signature import SigningKey
+from node.cli.sending import Sender, node_sending_options, report_sent
 
 
 @click.group()
@@ -31,45 +28,31 @@ def gov() -> None:
 
 @gov.command()
 @click.argument("amount")
-@directory_option
-@rpc_option
-@key_options
-@json_option
-def lock(
-    amount: str, directory: Path, url: str, key: str | None, fee: str, passphrase: str | None, is_json: bool
-) -> None:
+@node_sending_options
+def lock(sender: Sender, amount: str) -> None:
     """Lock AMOUNT coins; all that the key has locked votes on what is proposed in later blocks."""
     from chain.transaction import LockStake
-    from node.wallet import send_action
 
-    action, fee_atoms = LockStake(parse_coins(amount)), parse_fee(fee)
-    transaction_hash = send_action(url, _open(key, directory, passphrase), action, fee_atoms)
-    print_record({"transaction": transaction_hash}, is_json, f"sent: {transaction_hash}")
+    action = LockStake(parse_coins(amount))
+    sender.send(sender.open_key(), action, {}, "")
 
 
 @gov.command()
 @click.argument("amount", required=False)
-@directory_option
-@rpc_option
-@key_options
-@json_option
-def unlock(
-    amount: str | None, directory: Path, url: str, key: str | None, fee: str, passphrase: str | None, is_json: bool
-) -> None:
+@node_sending_options
+def unlock(sender: Sender, amount: str | None) -> None:
     """Give notice for AMOUNT coins of stake, all by default; once they are free (`gov stake`), take them back by it."""
     from chain.transaction import UnlockStake
     from node.addresses import format_address
     from node.rpc.client import RpcClient
     from node.rpc.governance_methods import GET_STAKE, StakeParams
-    from node.wallet import send_action
 
-    fee_atoms, signer = parse_fee(fee), _open(key, directory, passphrase)
-    found = RpcClient(url).call(GET_STAKE, StakeParams(format_address(signer.public_key)))
+    signer = sender.open_key()
+    found = RpcClient(sender.url).call(GET_STAKE, StakeParams(format_address(signer.public_key)))
     is_leaving = found.release_height is not None
     atoms = parse_coins(amount) if amount else int(found.leaving if is_leaving else found.amount)
-    transaction_hash = send_action(url, signer, UnlockStake(atoms), fee_atoms)
     step = "withdrawal" if is_leaving else "notice"
-    print_record({"transaction": transaction_hash, "step": step}, is_json, f"{step} sent: {transaction_hash}")
+    sender.send(signer, UnlockStake(atoms), {"step": step}, step)
 
 
 @gov.command()
@@ -103,21 +86,8 @@ def stake(account: str | None, directory: Path, url: str, is_json: bool) -> None
 @click.argument("title")
 @click.option("--set", "setting", nargs=2, metavar="NAME VALUE", help="Set a parameter (`gov parameters`).")
 @click.option("--pay", "payment", nargs=2, metavar="ACCOUNT COINS", help="Pay an account from the treasury.")
-@directory_option
-@rpc_option
-@key_options
-@json_option
-def propose(
-    title: str,
-    setting: tuple[str, str] | None,
-    payment: tuple[str, str] | None,
-    directory: Path,
-    url: str,
-    key: str | None,
-    fee: str,
-    passphrase: str | None,
-    is_json: bool,
-) -> None:
+@node_sending_options
+def propose(sender: Sender, title: str, setting: tuple[str, str] | None, payment: tuple[str, str] | None) -> None:
     """Propose one change under TITLE, for a deposit that burns when too few vote. VALUE is coins where it is atoms."""
     from chain.codec import encode
     from chain.ledger.proposals import compute_proposal_id
@@ -127,43 +97,30 @@ def propose(
     from node.rpc.views import to_hex
     from node.wallet import get_chain_id, sign_next
 
-    terms, fee_atoms = ProposeChange(title, parse_change(setting, payment, directory)), parse_fee(fee)
-    client, signer = RpcClient(url), _open(key, directory, passphrase)
+    terms = ProposeChange(title, parse_change(setting, payment, sender.directory))
+    client, signer = RpcClient(sender.url), sender.open_key()
     chain_id = get_chain_id(client)
-    transaction = sign_next(client, chain_id, signer, terms, fee_atoms)
-    transaction_hash = client.call(SEND_TRANSACTION, SendParams(encode(transaction)))
+    # The name follows from the nonce, so that it is known only once it is signed.
+    transaction = sign_next(client, chain_id, signer, terms, sender.fee)
+    sent = client.call(SEND_TRANSACTION, SendParams(encode(transaction)))
     name = to_hex(compute_proposal_id(chain_id, signer.public_key, transaction.body.nonce, terms))
-    print_record({"transaction": transaction_hash, "proposal": name}, is_json, f"sent: proposal {name}")
+    report_sent(sent, sender.url, sender.wait_s, ({"proposal": name}, f"proposal {name}"), sender.is_json)
 
 
 @gov.command()
 @click.argument("proposal")
 @click.argument("choice", type=click.Choice(["yes", "no", "abstain"]))
-@directory_option
-@rpc_option
-@key_options
-@json_option
-def vote(
-    proposal: str,
-    choice: str,
-    directory: Path,
-    url: str,
-    key: str | None,
-    fee: str,
-    passphrase: str | None,
-    is_json: bool,
-) -> None:
+@node_sending_options
+def vote(sender: Sender, proposal: str, choice: str) -> None:
     """Vote on PROPOSAL (its name or how it starts) with all stake that was locked before it; again, to change it."""
     from chain.ledger.governance_records import Choice
     from chain.transaction import CastVote
     from node.rpc.client import RpcClient
     from node.rpc.views import from_hex
-    from node.wallet import send_action
 
-    fee_atoms, name = parse_fee(fee), find_proposal(RpcClient(url), proposal)
+    name = find_proposal(RpcClient(sender.url), proposal)
     action = CastVote(from_hex(name), int(Choice[choice.upper()]))
-    transaction_hash = send_action(url, _open(key, directory, passphrase), action, fee_atoms)
-    print_record({"transaction": transaction_hash, "proposal": name}, is_json, f"sent: {transaction_hash}")
+    sender.send(sender.open_key(), action, {"proposal": name}, "")
 
 
 @gov.command(name="list")
@@ -221,7 +178,3 @@ def parameters(url: str, is_json: bool) -> None:
         lowest, highest, step = (format_number(each.unit, int(n)) for n in (each.lowest, each.highest, each.step))
         bounds = f"from {lowest} to {highest}, by {step} a vote"
         print_record(msgspec.to_builtins(each), is_json, f"{each.name}: {value}, {bounds}; {each.reason}")
-
-
-def _open(key: str | None, directory: Path, passphrase: str | None) -> "SigningKey":
-    return open_key(find_keystore(key or get_node_key(directory), directory), passphrase)

@@ -3,9 +3,8 @@
 Shared by the commands that sign or ask about accounts. It reads keystores and knows no node.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,18 +13,9 @@ from node.cli.output import parse_coins
 if TYPE_CHECKING:
     from chain.signature import SigningKey
 
-F = TypeVar("F", bound=Callable[..., object])
-
 passphrase_option = click.option(
     "--passphrase", envvar="MATHESIS_PASSPHRASE", help="Of the key (or MATHESIS_PASSPHRASE); asked for otherwise."
 )
-
-
-def key_options(command: F) -> F:
-    """Add `--key`, `--fee` and what opens a key."""
-    key = click.option("--key", help="A wallet key's name or a keystore file.  [default: the node's own key]")
-    fee = click.option("--fee", default="0.001", show_default=True, help="Coins.")
-    return key(fee(passphrase_option(command)))
 
 
 def parse_fee(fee: str) -> int:

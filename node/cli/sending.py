@@ -36,7 +36,7 @@ class Sender:
 
     directory: Path
     url: str
-    key: str | None
+    key: str
     fee: int
     passphrase: str | None
     wait_s: float | None
@@ -44,11 +44,11 @@ class Sender:
 
     def open_key(self) -> "SigningKey":
         """Return the key that signs; raises KeystoreError."""
-        return open_key(find_keystore(self.key or find_default_key(self.directory), self.directory), self.passphrase)
+        return open_key(find_keystore(self.key, self.directory), self.passphrase)
 
     def get_address(self) -> str:
         """Return the address of the key that signs, unopened; raises KeystoreError."""
-        return resolve_address(self.key or find_default_key(self.directory), self.directory)
+        return resolve_address(self.key, self.directory)
 
     def send(self, signer: "SigningKey", action: "Action", record: Fields, text: str) -> None:
         """Send an action and print its hash beside `record`, with its height once a block holds it.
@@ -86,8 +86,18 @@ def find_default_key(directory: Path) -> str:
 
 
 def sending_options(command: Callable[..., object]) -> Callable[..., object]:
-    """Add all that signing and sending takes and hand it over as `sender`."""
+    """Add all that signing and sending takes and hand it over as `sender`, by default with a person's key."""
+    return _add_options(command, find_default_key, "the wallet key `default`, else the node's own")
 
+
+def node_sending_options(command: Callable[..., object]) -> Callable[..., object]:
+    """Add all that signing and sending takes and hand it over as `sender`, by default with the node's own key."""
+    return _add_options(command, get_node_key, "the node's own key")
+
+
+def _add_options(
+    command: Callable[..., object], find_key: Callable[[Path], str], default: str
+) -> Callable[..., object]:
     @wraps(command)
     def run(
         directory: Path,
@@ -102,12 +112,11 @@ def sending_options(command: Callable[..., object]) -> Callable[..., object]:
         **own: object,
     ) -> object:
         wait_s = timeout_s if is_waiting else None
-        return command(sender=Sender(directory, url, key, parse_fee(fee), passphrase, wait_s, is_json), **own)
+        name = key or find_key(directory)
+        return command(sender=Sender(directory, url, name, parse_fee(fee), passphrase, wait_s, is_json), **own)
 
-    help_text = "A wallet key's name or a keystore file.  [default: the wallet key `default`, else the node's own]"
-    return directory_option(
-        rpc_option(click.option("--key", help=help_text)(fee_option(passphrase_option(wait_options(json_option(run))))))
-    )
+    key_option = click.option("--key", help=f"A wallet key's name or a keystore file.  [default: {default}]")
+    return directory_option(rpc_option(key_option(fee_option(passphrase_option(wait_options(json_option(run)))))))
 
 
 def fee_option(command: Callable[..., object]) -> Callable[..., object]:
