@@ -112,7 +112,7 @@ class Auditor:
 
     async def _press_on(self) -> None:
         """Make the next demand in every dispute of this node's in which it has the turn."""
-        disputes = list(iter_disputes(self._chain, self._chain.view()))
+        disputes = list(iter_disputes(self._chain.ledger_context, self._chain.view()))
         self._sent = {key: sent for key, sent in self._sent.items() if self._sender.is_waiting(sent)}
         for key, dispute in disputes:
             if key.challenger == self._key and dispute.is_answered and not self._is_waiting(key):
@@ -124,7 +124,7 @@ class Auditor:
 
     async def _press(self, key: DisputeKey, dispute: Dispute) -> None:
         view = self._chain.view()
-        contribution, answer = get_contribution(self._chain, view, key), find_answer(self._chain, key)
+        contribution, answer = get_contribution(self._chain.ledger_context, view, key), find_answer(self._chain, key)
         if answer is None:
             return
         root = get_round_start(self._chain.ledger_context, view, key.round).checkpoint_root

@@ -1,4 +1,4 @@
-"""Open disputes of the head's state, and the answers that were given in them: reads that auditor and queries share.
+"""Open disputes of a state, and the answers that were given in them: reads that auditor, queries and exports share.
 
 Every open dispute stands among those due at its deadline, so the few heights ahead name them all. It decides nothing.
 """
@@ -6,16 +6,18 @@ Every open dispute stands among those due at its deadline, so the few heights ah
 from collections.abc import Iterator
 
 from chain.dispute import AnswerDispute
+from chain.ledger.context import LedgerContext, get_task_state
 from chain.ledger.keys import contribution_key, dispute_key, due_disputes_key
 from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey
 from chain.state.view import StateView
 from node.chain import Chain
 
 
-def iter_disputes(chain: Chain, view: StateView) -> Iterator[tuple[DisputeKey, Dispute]]:
-    """Yield the disputes that the head's state holds, by deadline and then in the order in which it was set."""
-    context, height = chain.ledger_context, chain.head.height
-    for deadline in range(height, height + context.parameters.dispute_window + 1):
+def iter_disputes(context: LedgerContext, view: StateView) -> Iterator[tuple[DisputeKey, Dispute]]:
+    """Yield the disputes that a state holds, by deadline and then in the order in which it was set."""
+    start, parameters = get_task_state(context, view).start_height, context.parameters
+    # Whatever block of the running round the state belongs to, all that is open is due within a window from there.
+    for deadline in range(start, start + parameters.round_blocks + parameters.dispute_window + 1):
         due = view.get(due_disputes_key(deadline))
         for key in () if due is None else due.keys:
             dispute = view.get(dispute_key(context.task_id, key))
@@ -23,10 +25,10 @@ def iter_disputes(chain: Chain, view: StateView) -> Iterator[tuple[DisputeKey, D
                 yield key, dispute
 
 
-def get_contribution(chain: Chain, view: StateView, key: DisputeKey) -> Contribution:
+def get_contribution(context: LedgerContext, view: StateView, key: DisputeKey) -> Contribution:
     """Return the contribution that a dispute is about."""
     named = ContributionKey(key.miner, key.index)
-    return view.get_existing(contribution_key(chain.ledger_context.task_id, key.round, named))
+    return view.get_existing(contribution_key(context.task_id, key.round, named))
 
 
 def find_answer(chain: Chain, key: DisputeKey) -> bytes | None:

@@ -212,14 +212,14 @@ class NodeQueries:
 
     def get_disputes(self) -> tuple[tuple[DisputeKey, Dispute], ...]:
         """Return the open disputes by deadline."""
-        return tuple(iter_disputes(self._chain, self._chain.view()))
+        return tuple(iter_disputes(self._chain.ledger_context, self._chain.view()))
 
     def get_demands(self, miner: PublicKey) -> tuple[DemandInfo, ...]:
         """Return what challengers demand of segments of `miner` and have not been answered."""
-        view = self._chain.view()
+        context, view = self._chain.ledger_context, self._chain.view()
         return tuple(
-            DemandInfo(key, get_contribution(self._chain, view, key).seed, dispute)
-            for key, dispute in iter_disputes(self._chain, view)
+            DemandInfo(key, get_contribution(context, view, key).seed, dispute)
+            for key, dispute in iter_disputes(context, view)
             if key.miner == miner and not dispute.is_answered
         )
 

@@ -12,7 +12,7 @@ from chain.block import BLOCK_BYTES_MAX, Block, get_sidecar_hashes
 from chain.codec import Bytes, Many, encode
 from chain.errors import StorageError
 from chain.header import Header
-from chain.ledger.context import LedgerContext, get_task_state
+from chain.ledger.context import LedgerContext, get_round_start, get_task_state
 from chain.ledger.contributions import iter_contributions
 from chain.primitives import Hash
 from chain.state.snapshot import iter_chunks
@@ -29,6 +29,7 @@ from node.database.export_folder import (
     OnProgress,
     join_records,
 )
+from node.disputes import get_contribution, iter_disputes
 
 SEGMENT_BYTES = 8 * 1024 * 1024
 """Blocks or headers are cut into files of about this size."""
@@ -71,10 +72,17 @@ def export_state(chain: Chain, root: Path, height: int | None, on_progress: OnPr
 
 
 def get_needed_blobs(context: LedgerContext, view: StateView) -> tuple[Hash, ...]:
-    """Return the checkpoint that the running round starts from and the sidecars of its contributions."""
+    """Return the checkpoint that the running round starts from and the sidecars of its contributions.
+
+    Those of contributions that are held from earlier rounds are needed too, for as long as they are disputed.
+    """
     state = get_task_state(context, view)
-    sidecars = (contribution.sidecar_hash for _, contribution in iter_contributions(context, view, state))
-    return (state.checkpoint_root, *dict.fromkeys(sidecars))
+    sidecars = [contribution.sidecar_hash for _, contribution in iter_contributions(context, view, state)]
+    roots = [state.checkpoint_root]
+    for key, _ in iter_disputes(context, view):
+        roots.append(get_round_start(context, view, key.round).checkpoint_root)
+        sidecars.append(get_contribution(context, view, key).sidecar_hash)
+    return (*dict.fromkeys(roots), *dict.fromkeys(sidecars))
 
 
 def _start(chain: Chain, root: Path) -> ExportWriter:

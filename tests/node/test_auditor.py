@@ -33,6 +33,7 @@ from ml.proving import rerun_step
 from ml.segment import Runner
 from ml.tensor_tree import DIGEST_BYTES, compute_tensor_root
 from ml.trace import Trace, compute_delta_root, compute_trace_root
+from node.database.exporting import get_needed_blobs
 from node.learning import Task, execute_segment, load_task
 from node.miner.link import NodeLink
 from node.miner.loop import MinerLoop, Tools
@@ -167,6 +168,7 @@ async def test_a_miner_answers_a_false_dispute_to_its_end(live: LiveNode) -> Non
         async with AsyncRpcClient(live.url) as client:
             (shown,) = await client.call(LIST_DISPUTES, Params())
         assert (shown.demand, shown.is_answered) == (type(demand).__name__, False)
+        assert get_contribution(live, MINER).sidecar_hash in get_needed_blobs(context, parts.chain.view())
         await follow()
         await live.mine(1)
     assert get_dispute(live, MINER, HOLDER) is None

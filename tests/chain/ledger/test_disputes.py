@@ -14,6 +14,7 @@ from chain.ledger.transition import ContributionStatus as S
 from chain.primitives import Hash
 from chain.signature import SigningKey
 from chain.transaction import Action
+from node.database.exporting import get_needed_blobs
 from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, PARAMETERS, LedgerChain, make_genesis, settle_round
 
 DEPOSIT, HALF = PARAMETERS.deposit, PARAMETERS.deposit // 2
@@ -192,6 +193,14 @@ def test_a_round_waits_for_no_dispute_and_holds_what_is_disputed() -> None:
     held = chain.contribution(BOB, round_number=0)
     assert (held.status, held.deposit, held.reward) == (S.HELD, DEPOSIT, 0)
     assert refuse(chain, ALICE, replace(chain.demand(BOB), round=0)) == "dispute-late"
+
+
+def test_whoever_starts_from_a_state_needs_what_a_held_segment_shows() -> None:
+    chain = hold(is_flawed=False)
+    needed = get_needed_blobs(chain.context, chain.view)
+    assert {chain.contribution(BOB, round_number=0).sidecar_hash, chain.genesis.task.checkpoint_root} <= set(needed)
+    chain.mine(chain.sign(BOB, chain.answer(BOB, DAVE, round_number=0)))
+    assert get_needed_blobs(chain.context, chain.view) == (chain.task.checkpoint_root,)
 
 
 def test_a_held_segment_that_is_cleared_is_paid_with_its_locked_rewards() -> None:
