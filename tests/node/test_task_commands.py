@@ -1,0 +1,98 @@
+"""`mathesis task` against a running node: a bounty is put up, shown, proven and sent back; wrong ones are refused."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from chain.codec import decode
+from chain.ledger.accounts import get_account
+from chain.ledger.economy_records import Bounty
+from chain.state.proof import STATE_PROOF_BYTES_MAX, StateProof, verify_exclusion, verify_inclusion
+from node.addresses import format_address
+from node.cli import main
+from node.exit_codes import ExitCode
+from node.keystore import write_key
+from node.rpc.bounty_methods import GET_BOUNTY, LIST_BOUNTIES, BountyParams, BountyView
+from node.rpc.client import AsyncRpcClient
+from node.rpc.registry import Params
+from node.rpc.views import from_hex
+from tests.support.live_node import HOLDER, LiveNode, run_live_node
+
+FEE = 1_000_000
+
+
+@pytest_asyncio.fixture
+async def live(tmp_path: Path) -> AsyncIterator[LiveNode]:
+    async with run_live_node(tmp_path / "node") as node:
+        await node.mine(1)
+        yield node
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Return a data directory with a wallet key of someone who has coins."""
+    root = tmp_path / "own"
+    (root / "wallet").mkdir(parents=True)
+    write_key(root / "wallet" / "default.json", HOLDER, "", is_development=True)
+    return root
+
+
+async def run(live: LiveNode, *arguments: str) -> int:
+    return await asyncio.to_thread(main, ["task", *arguments, "--rpc", live.url, "--json"])
+
+
+async def ask(live: LiveNode, bounty: str) -> BountyView:
+    async with AsyncRpcClient(live.url) as rpc:
+        return await rpc.call(GET_BOUNTY, BountyParams(bounty))
+
+
+def get_balance(live: LiveNode) -> int:
+    return get_account(live.node.parts.chain.view(), HOLDER.public_key).balance
+
+
+async def test_a_bounty_is_put_up_shown_proven_and_sent_back(
+    live: LiveNode, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = get_balance(live)
+    arguments = ("bounty", "5", "--correct", "360", "--blocks", "8", "--dir", str(directory))
+    assert await run(live, *arguments) == ExitCode.OK
+    made = json.loads(capsys.readouterr().out)
+    await live.mine(1)
+    assert get_balance(live) == before - 5 * 10**9 - FEE
+    assert await run(live, "show") == ExitCode.OK
+    task, bounty = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (task["name"], task["bounties"]) == ("digits", 1)
+    assert bounty["bounty"] == made["bounty"]
+    assert (bounty["poster"], bounty["correct_min"]) == (format_address(HOLDER.public_key), 360)
+    shown = await ask(live, made["bounty"])
+    assert shown.entry.value is not None
+    assert decode(Bounty, shown.entry.value, 1024).terms.last_height == made["last_height"] == 9
+    root, key = from_hex(shown.entry.state_root), bytes.fromhex(shown.entry.key[2:])
+    proof = decode(StateProof, shown.entry.proof, STATE_PROOF_BYTES_MAX)
+    verify_inclusion(root, key, shown.entry.value, proof)
+    # The round that ends in its last block reaches nothing; the next one is too late.
+    await live.mine(16)
+    assert get_balance(live) == before - FEE
+    gone = await ask(live, made["bounty"])
+    assert (gone.amount, gone.entry.value) == (None, None)
+    absence = decode(StateProof, gone.entry.proof, STATE_PROOF_BYTES_MAX)
+    verify_exclusion(from_hex(gone.entry.state_root), key, absence)
+    async with AsyncRpcClient(live.url) as rpc:
+        assert (await rpc.call(LIST_BOUNTIES, Params())).bounties == []
+
+
+async def test_what_the_ledger_refuses_is_told_by_its_rule(
+    live: LiveNode, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = ("--dir", str(directory))
+    assert await run(live, "bounty", "0.5", "--correct", "360", *own) == ExitCode.FAILURE
+    assert "bounty-amount" in capsys.readouterr().err
+    assert await run(live, "bounty", "100000", "--correct", "360", *own) == ExitCode.FAILURE
+    assert "balance" in capsys.readouterr().err
+    assert await run(live, "bounty", "5", *own) == ExitCode.USAGE
+    assert await run(live, "bounty", "5", "--correct", "0", *own) == ExitCode.USAGE
+    assert await run(live, "bounty", "5", "--correct", "1", "--blocks", "0", *own) == ExitCode.USAGE
