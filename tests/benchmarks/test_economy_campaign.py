@@ -10,6 +10,7 @@ import pytest
 from benchmarks.lab.economy import actions, books, oracle
 from benchmarks.lab.economy.history import REFUSED, make_history
 from benchmarks.lab.economy.world import Broken
+from benchmarks.lab.reliability import economy
 from benchmarks.lab.reliability.economy import play_history, run_economy
 from benchmarks.lab.reliability.part import Setup
 from chain.errors import InvalidBlock
@@ -40,6 +41,12 @@ def test_a_part_counts_what_it_did(tmp_path: Path) -> None:
     result = run_economy(Setup(60, 5, tmp_path, lambda _line: None))
     assert (result.reached, result.failures) == (60, [])
     assert sum(int(result.figures[name]) for name in actions.ACTIONS) == 60
+
+
+def test_a_part_begins_no_history_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(economy, "ROUND", 20)
+    result = run_economy(Setup(60, 5, tmp_path, lambda _line: None, until_s=0))
+    assert (result.reached, result.figures["histories"]) == (20, "1")
 
 
 Patch = Callable[[pytest.MonkeyPatch], None]

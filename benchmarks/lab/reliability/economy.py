@@ -25,7 +25,7 @@ def run_economy(setup: Setup) -> Result:
     """Play histories until enough actions are done."""
     result, counts = Result(), Counter[str]()
     seed = setup.seed
-    while result.reached < setup.count:
+    while result.reached < setup.count and (seed == setup.seed or not setup.is_over):
         root = setup.root / "history"
         try:
             play_history(root, seed, min(ROUND, setup.count - result.reached), counts)
