@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from chain.dispute import Demand, DemandDigests, DisputeContribution
 from chain.errors import MathesisError
+from chain.ledger.bounds import get_context_in_force
 from chain.ledger.context import get_round_start, get_segment_context, get_task_state
 from chain.ledger.contributions import iter_contributions
 from chain.ledger.keys import dispute_key
@@ -108,7 +109,8 @@ class Auditor:
     async def _begin(self, segment: _Segment, fault: Difference) -> None:
         key = DisputeKey(segment.round, segment.key.miner, segment.key.index, self._key)
         if self._get_dispute(key) is None and not self._is_waiting(key):
-            await self._demand(key, fault, DemandDigests(fault.output), self._chain.parameters.deposit)
+            context = get_context_in_force(self._chain.ledger_context, self._chain.view())
+            await self._demand(key, fault, DemandDigests(fault.output), context.parameters.deposit)
 
     async def _press_on(self) -> None:
         """Make the next demand in every dispute of this node's in which it has the turn."""

@@ -42,7 +42,7 @@ def sign_action(chain_id: Hash, key: SigningKey, nonce: int, fee: int, action: A
 
 def get_chain_id(client: RpcClient) -> Hash:
     """Return the name of the node's network; raises what `RpcClient.call` does."""
-    return compute_chain_id(decode(Genesis, client.call(GET_GENESIS, Params()).record, GENESIS_BYTES_MAX))
+    return compute_chain_id(get_genesis(client))
 
 
 def sign_next(client: RpcClient, chain_id: Hash, key: SigningKey, action: Action, fee: int) -> Transaction:

@@ -75,7 +75,7 @@ BOUNDS = (
         lowest=8,
         highest=256,
         step_percent=50,
-        reason="every validator runs each of them again at the settlement",
+        reason="every node audits each of them, and a settlement adds up all of their deltas",
     ),
 )
 """The parameters that votes may change, in the order of `InForce`."""

@@ -122,19 +122,18 @@ def register(sender: Sender, content: str, licence: str | None, royalty_bp: int)
 
     Prints the name that the ledger gives it.
     """
-    from chain.genesis import compute_chain_id
     from chain.ledger.registry import compute_dataset_id
     from chain.transaction import RegisterDataset
     from node.rpc.client import RpcClient
     from node.rpc.views import from_hex, to_hex
-    from node.wallet import get_genesis
+    from node.wallet import get_chain_id
 
     root, known_licence = _find_content(content)
     if licence is None and known_licence is None:
         raise click.UsageError("found no --licence, expected an SPDX expression; nothing else says one of this content")
     terms = RegisterDataset(from_hex(root), licence or known_licence or "", royalty_bp)
     signer = sender.open_key()
-    name = to_hex(compute_dataset_id(compute_chain_id(get_genesis(RpcClient(sender.url))), signer.public_key, terms))
+    name = to_hex(compute_dataset_id(get_chain_id(RpcClient(sender.url)), signer.public_key, terms))
     sender.send(signer, terms, {"dataset": name, "content_root": root}, f"data set {name}")
 
 

@@ -49,13 +49,12 @@ def register(
 
     Prints the name that the ledger gives it. All of it is fixed: what was entered is never changed.
     """
-    from chain.genesis import compute_chain_id
     from chain.ledger.registry import compute_model_id
     from chain.primitives import Hash
     from chain.transaction import RegisterModel
     from node.rpc.client import RpcClient
     from node.rpc.views import from_hex, to_hex
-    from node.wallet import get_genesis
+    from node.wallet import get_chain_id
 
     parent_name = None if parent is None else parse_model(parent)
     used = sorted(from_hex(parse_name(dataset)) for dataset in datasets)
@@ -66,7 +65,7 @@ def register(
     terms = RegisterModel(
         name, Hash(spec_hash), Hash(root), licence, price_atoms, royalty_bp, author_bp, parents, tuple(used)
     )
-    model = to_hex(compute_model_id(compute_chain_id(get_genesis(client)), signer.public_key, terms))
+    model = to_hex(compute_model_id(get_chain_id(client), signer.public_key, terms))
     sender.send(signer, terms, {"model": model, "checkpoint_root": to_hex(root)}, f"model {model}")
 
 

@@ -5,11 +5,14 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from chain.dispute import AnswerDispute, Demand, DemandDigests, DemandOpening, DemandStrip, DisputeContribution
 from chain.genesis import Parameters, compute_segment_seed
+from chain.ledger import genesis_state
 from chain.ledger.accounts import get_account
+from chain.ledger.bounds import make_values
 from chain.ledger.context import get_task_state
 from chain.ledger.keys import beacon_key, contribution_key, dispute_key
 from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey
@@ -28,10 +31,10 @@ from ml.backends import get_backend
 from ml.checkpoint import compute_initial_checkpoint
 from ml.disputing import open_digests, open_whole_strip
 from ml.lottery import get_lottery
-from ml.program import OpKind
+from ml.program import Op, OpKind
 from ml.proving import rerun_step
 from ml.segment import Runner
-from ml.tensor_tree import DIGEST_BYTES, compute_tensor_root
+from ml.tensor_tree import DIGEST_BYTES, IntArray, compute_tensor_root
 from ml.trace import Trace, compute_delta_root, compute_trace_root
 from node.database.exporting import get_needed_blobs
 from node.learning import Task, execute_segment, load_task
@@ -90,7 +93,8 @@ def make_runner(live: LiveNode, miner: SigningKey, anchor_height: int) -> tuple[
     return task, Runner(task.program, get_backend("cpu"), task.dataset, seed, checkpoint)
 
 
-async def test_a_forged_element_is_disputed_down_to_its_opening_and_slashed(live: LiveNode) -> None:
+async def commit_forged(live: LiveNode) -> tuple[Op, IntArray]:
+    """Put a segment of the second miner's into a block, one element of one product wrong; return op and product."""
     await live.mine(1)
     task, runner = make_runner(live, SECOND_MINER, 0)
     honest = execute_segment(task, runner.backend, runner.checkpoint, runner.segment_seed)  # type: ignore[arg-type]
@@ -114,6 +118,12 @@ async def test_a_forged_element_is_disputed_down_to_its_opening_and_slashed(live
     )
     await send(live, SECOND_MINER, commit, sidecar)
     await live.mine(1)
+    return op, forged
+
+
+async def test_a_forged_element_is_disputed_down_to_its_opening_and_slashed(live: LiveNode) -> None:
+    op, forged = await commit_forged(live)
+    task_id = live.node.parts.chain.ledger_context.task_id
     before = get_account(live.node.parts.chain.view(), MINER.public_key).balance
     demands: list[Demand] = []
     for _ in range(2):
@@ -139,6 +149,21 @@ async def test_a_forged_element_is_disputed_down_to_its_opening_and_slashed(live
     # Three demands with the node's fee each; what its blocks have earned is still locked.
     assert gained == parameters.deposit // 2 - 3 * 1_000
     assert live.node.validator.auditor.audits.counts["mismatch"] == 1
+
+
+async def test_a_challenge_locks_the_deposit_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Votes may have moved it away from the one in genesis."""
+    in_force = 2 * Parameters().deposit
+    monkeypatch.setattr(
+        genesis_state, "make_values", lambda parameters: replace(make_values(parameters), deposit=in_force)
+    )
+    async with run_live_node(tmp_path, genesis=make_genesis((MINER, SECOND_MINER))) as live:
+        await commit_forged(live)
+        await settle_down(live, 1)
+        await live.mine(1)
+        dispute = get_dispute(live, SECOND_MINER, MINER)
+        assert dispute is not None
+        assert dispute.deposit == in_force
 
 
 async def test_a_miner_answers_a_false_dispute_to_its_end(live: LiveNode) -> None:
