@@ -55,8 +55,8 @@ class Auditor:
         self._key = key
         self._task: asyncio.Task[None] | None = None
         self._has_news = False
-        self._audited: set[Hash] = set()
-        """Seeds of this round's segments that were counted."""
+        self._faults: dict[tuple[Hash, Hash], Difference | None] = {}
+        """What was found in this round's segments, by seed and block data."""
         self._sent: dict[DisputeKey, Hash] = {}
         """The transaction with the last demand in each dispute."""
         self.audits = Tally(("honest", "mismatch"))
@@ -89,20 +89,21 @@ class Auditor:
             for key, entry in iter_contributions(context, view, state)
             if entry.status in _OPEN and key.miner != self._key
         ]
-        self._audited &= {segment.context.seed for segment in segments}
+        self._faults = {name: self._faults[name] for name in map(_name, segments) if name in self._faults}
         return tuple(segments)
 
     async def _audit(self, segment: _Segment) -> None:
-        try:
-            sidecar = self._chain.get_sidecar(segment.contribution.sidecar_hash)
-            fault = await asyncio.to_thread(self._learning.find_fault, segment.context, sidecar)
-        except MathesisError as error:
-            names = {"miner": segment.key.miner, "index": segment.key.index}
-            log.warning("segment could not be audited", **names, error=str(error))
-            return
-        if segment.context.seed not in self._audited:
-            self._audited.add(segment.context.seed)
-            self.audits.add("honest" if fault is None else "mismatch")
+        name = _name(segment)
+        if name not in self._faults:
+            try:
+                sidecar = self._chain.get_sidecar(segment.contribution.sidecar_hash)
+                self._faults[name] = await asyncio.to_thread(self._learning.find_fault, segment.context, sidecar)
+            except MathesisError as error:
+                names = {"miner": segment.key.miner, "index": segment.key.index}
+                log.warning("segment could not be audited", **names, error=str(error))
+                return
+            self.audits.add("honest" if self._faults[name] is None else "mismatch")
+        fault = self._faults[name]
         if fault is not None:
             await self._begin(segment, fault)
 
@@ -165,3 +166,8 @@ class Auditor:
 
     def _get_dispute(self, key: DisputeKey) -> Dispute | None:
         return self._chain.view().get(dispute_key(self._chain.ledger_context.task_id, key))
+
+
+def _name(segment: _Segment) -> tuple[Hash, Hash]:
+    """Return what decides whether a segment is honest: another branch may hold other block data for one seed."""
+    return segment.context.seed, segment.contribution.sidecar_hash

@@ -1,7 +1,7 @@
 """Machine learning for the ledger: `LearningEngine` over ml's programs, with checkpoints kept as blobs.
 
-Every answer is a pure function of its arguments, so answers are remembered: what the auditor asks again at every head
-is executed once. It knows no block and no account.
+Every answer is a pure function of its arguments, so answers are remembered: what is asked again on
+another branch, or of a dispute, is executed once. It knows no block and no account.
 """
 
 import threading

@@ -13,7 +13,7 @@ from chain.errors import InvalidTransaction
 from chain.hashing import tagged_hash
 from chain.ledger.accounts import apply_credit, apply_debit
 from chain.ledger.context import BlockScope, BountyDecided, BountyOutcome, Event, get_task_state
-from chain.ledger.economy_records import Bounty, OpenBounties
+from chain.ledger.economy_records import OPEN_BOUNTIES_MAX, Bounty, OpenBounties
 from chain.ledger.income import apply_payment
 from chain.ledger.keys import bounty_key, open_bounties_key
 from chain.ledger.records import TaskState
@@ -23,9 +23,6 @@ from chain.transaction import PostBounty
 
 BOUNTY_MIN = ATOMS_PER_COIN
 """Atoms of the smallest bounty: what room among the open ones costs until its height."""
-
-OPEN_BOUNTIES_MAX = 64
-"""Bounties that a settlement looks at."""
 
 SPAN_MAX = 1_000_000
 """Blocks for which a bounty may stand."""

@@ -11,6 +11,9 @@ from typing import Annotated
 from chain.codec import U8, U64, U256, HashField, Many, PublicKeyField
 from chain.transaction import PostBounty, RegisterDataset, RegisterModel, Units
 
+OPEN_BOUNTIES_MAX = 64
+"""Bounties that a settlement looks at."""
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
@@ -75,7 +78,7 @@ class Bounty:
 class OpenBounties:
     """The bounties of a task that are not decided, oldest first."""
 
-    names: Annotated[tuple[HashField, ...], Many(64)]
+    names: Annotated[tuple[HashField, ...], Many(OPEN_BOUNTIES_MAX)]
 
 
 @dataclass(frozen=True, slots=True)
