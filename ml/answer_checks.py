@@ -127,16 +127,23 @@ def verify_answer_opening(
 
     `checkpoint_roots` must be those of the answer's checkpoint (`ml.answer.validate_checkpoint_roots`).
     """
-    forward = get_forward(spec, answer.request, place.step)
+    reader = make_opening_reader(spec, answer, checkpoint_roots, place.step, opening)
+    check_pass(get_forward(spec, answer.request, place.step), answer, place, reader)
+    reader.validate_end()
+
+
+def make_opening_reader(
+    spec: Spec, answer: Answer, checkpoint_roots: Sequence[Hash], number: int, opening: AnswerOpening
+) -> OpeningReader:
+    """Return what reads an opening of pass `number` under the answer's trace root; raises InvalidProof."""
+    forward = get_forward(spec, answer.request, number)
     size_bytes = compute_pass_roots_size(forward)
     if len(opening.roots) != size_bytes:
         raise InvalidProof("pass-size", f"found {len(opening.roots)} bytes of roots, expected {size_bytes}")
-    verify_path(answer.trace_root, opening.roots, place.step, len(answer.output), opening.path, blake3_node)
-    given = compute_tensor_root(compute_given(spec, answer, place.step))
+    verify_path(answer.trace_root, opening.roots, number, len(answer.output), opening.path, blake3_node)
+    given = compute_tensor_root(compute_given(spec, answer, number))
     roots = PassRoots(forward, given, checkpoint_roots, opening.roots)
-    reader = OpeningReader(roots, place.step, decode_opening(opening.opening))
-    check_pass(forward, answer, place, reader)
-    reader.validate_end()
+    return OpeningReader(roots, number, decode_opening(opening.opening))
 
 
 def validate_answer(spec: Spec, answer: Answer) -> None:

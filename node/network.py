@@ -1,8 +1,8 @@
 """The network of one node: its links, the relay over them, and the door to the chain.
 
-Everything happens on one event loop. What the relay and the peering want done is done right after every event; what
-peers send is judged by one task. It knows no rule of the chain. A failure inside the chain is ours, not a peer's: it
-ends the judging and comes out of `wait_failed`.
+Everything happens on one event loop. What the relay and the peering want done is done soon after every event, at once
+for those that come close together; what peers send is judged by one task. It knows no rule of the chain. A failure
+inside the chain is ours, not a peer's: it ends the judging and comes out of `wait_failed`.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from node.observability.tally import Tally
 from node.peer_info import PeerInfo, describe_peer, make_guest
 from node.peering import Peering, PeeringOptions
 from node.ports import ChainPort
+from node.pulse import Pulse
 from node.surroundings import Surroundings, WirePort, make_surroundings
 from p2p.actions import Action, Charge, DeliverBlock, DeliverHeaders, DeliverTransaction, Send
 from p2p.address_relay import Contact
@@ -38,6 +39,8 @@ __all__ = ["Endpoint", "Network"]
 log = get_log("network")
 
 TICK_S = 0.2
+PAUSE_S = 0.002
+"""Between two looks at what is to be done: a message takes a tenth of that to act on, and a look as long again."""
 LEFT_MAX = 1_024
 """Addresses of peers that left, remembered so that what they sent before can still be charged."""
 
@@ -74,6 +77,7 @@ class Network:
         self._peering = Peering(self._limits, surroundings, options or PeeringOptions())
         self._server = Server(chain, int.from_bytes(self._get_random_bytes(8), "little"))
         self._failed: asyncio.Future[None] | None = None
+        self._pulse = Pulse(self._act, PAUSE_S)
         self._port = 0
         self.charges = Tally(tuple(fault.name.lower() for fault in Fault))
         self.traffic_bytes = Tally(("received", "sent"))
@@ -99,6 +103,7 @@ class Network:
         # Ending links spawns tasks that close them.
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._pulse.stop()
         await self._listener.stop()
         await self._dialler.stop()
         await self._peering.keep(records)
@@ -113,12 +118,12 @@ class Network:
     def announce_block(self, block_hash: Hash) -> None:
         """Tell every peer of a new head that the chain already has."""
         self._relay.announce_block(block_hash)
-        self._act()
+        self._pulse.ask()
 
     def announce_transaction(self, transaction_hash: Hash) -> None:
         """Tell every peer of a transaction that the chain already has."""
         self._relay.announce_transaction(transaction_hash)
-        self._act()
+        self._pulse.ask()
 
     def get_peers(self) -> list[PeerInfo]:
         """Return the connected peers, oldest connection first."""
@@ -144,9 +149,8 @@ class Network:
             log.error("task failed", error=str(error), exc_info=trace)
 
     def _on_vital_done(self, task: asyncio.Task[object]) -> None:
-        assert self._failed is not None
-        if not task.cancelled() and (error := task.exception()) is not None and not self._failed.done():
-            self._failed.set_exception(error)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
 
     async def _on_inbound(self, wire: WirePort) -> None:
         visit = self._doorman.admit(wire.address, self._peering.get_now_ms())
@@ -226,7 +230,7 @@ class Network:
         self._links[key] = link
         self._listen_to(key, link)
         link.ping(int.from_bytes(self._get_random_bytes(8), "little"))
-        self._act()
+        self._pulse.ask()
         return True
 
     def _make_room(self) -> bool:
@@ -256,7 +260,7 @@ class Network:
     def _drop_link(self, key: PublicKey | None, link: Link) -> None:
         if key is not None and self._links.get(key) is link:
             self._take_leave(key, link)
-            self._act()
+            self._pulse.ask()
 
     def _take_leave(self, key: PublicKey, link: Link) -> None:
         del self._links[key]
@@ -291,7 +295,7 @@ class Network:
             self._peering.addresses.on_message(key, message, self._peering.get_now_ms())
         else:
             self._relay.on_message(key, message, get_now_ms())
-        self._act()
+        self._pulse.ask()
 
     def _on_judged(self, judged: Judged) -> None:
         for delivery, is_new in judged:
@@ -300,12 +304,20 @@ class Network:
                 link.block_ms = get_now_ms()
             elif link is not None and is_new and isinstance(delivery, DeliverTransaction):
                 link.transaction_ms = get_now_ms()
-        self._act()
+        self._pulse.ask()
 
     def _act(self) -> None:
-        while actions := self._relay.poll(get_now_ms()) + self._peering.addresses.poll(self._peering.get_now_ms()):
-            for action in actions:
-                self._perform(action)
+        try:
+            while actions := self._relay.poll(get_now_ms()) + self._peering.addresses.poll(self._peering.get_now_ms()):
+                for action in actions:
+                    self._perform(action)
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        assert self._failed is not None
+        if not self._failed.done():
+            self._failed.set_exception(error)
 
     def _perform(self, action: Action) -> None:
         if isinstance(action, DeliverHeaders | DeliverBlock | DeliverTransaction):
@@ -351,7 +363,7 @@ class Network:
                 self._spawn(self._run_dial(dial))
             if records := self._peering.make_due_records(self._doorman):
                 self._spawn(self._peering.keep(records))
-            self._act()
+            self._pulse.ask()
 
     def _check_life(self, key: PublicKey, link: Link) -> None:
         now_ms = get_now_ms()

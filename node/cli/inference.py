@@ -139,6 +139,35 @@ def open_(inference: str, receipt: Path, checkpoint: Path, is_json: bool, **flag
 
 @inference.command()
 @_name_argument
+@click.argument("checkpoint", type=_FILE)
+@click.option("--receipt", type=_FILE, help="The answer's text; without it the provider is first made to show it.")
+@sender_options
+def pursue(inference: str, checkpoint: Path, receipt: Path | None, is_json: bool, **flags: object) -> int:
+    """Run an answer again by the CHECKPOINT of its model, and challenge a lie until the provider cannot open it.
+
+    Exit code 7: the provider has lost its deposit. Each challenge locks a hundredth of that deposit, half of which is
+    the provider's if it opens the place.
+    """
+    from chain.errors import InvalidProof
+    from node.exit_codes import CommandError, ExitCode
+    from node.inference.pursuit import Pursuit, Verdict
+    from node.inference.receipt import read_receipt
+    from node.inference.serving import load_receipt_maker
+    from node.models.state_file import read_state
+
+    with end_in_exit_codes():
+        name, sender = parse_hash(inference), _make_sender(flags)
+        pursuit = Pursuit(sender, name, load_receipt_maker(read_state(checkpoint), "cpu"), _tell)
+        try:
+            verdict = pursuit.run(None if receipt is None else read_receipt(receipt).answer)
+        except InvalidProof as error:
+            raise CommandError(ExitCode.VERIFICATION_REFUSED, str(error)) from None
+    print_record({"verdict": verdict}, is_json)
+    return int(ExitCode.OK if verdict is Verdict.HONEST else ExitCode.VERIFICATION_REFUSED)
+
+
+@inference.command()
+@_name_argument
 @sender_options
 def close(inference: str, is_json: bool, **flags: object) -> None:
     """Pay out an inference on which nobody can act any more; anyone may."""
@@ -172,6 +201,10 @@ def parse_hash(text: str) -> "Hash":
     if len(data) != 32:
         raise click.BadParameter(f"found {text!r:.80}, expected 64 hex digits")
     return Hash(data)
+
+
+def _tell(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def _get(url: str, inference: str) -> "InferenceView":
