@@ -17,6 +17,7 @@ from chain.block import Block, compute_transactions_root
 from chain.codec import encode
 from chain.hashing import tagged_hash
 from chain.header import Foliage, Header, Trunk, compute_header_hash, compute_trunk_hash
+from chain.packed import pack_block
 from chain.primitives import ZERO_HASH, Hash, PublicKey
 from chain.signature import SigningKey
 from chain.ticket import EMPTY_TICKET
@@ -61,8 +62,8 @@ def count_bytes(messages: Iterable[Message]) -> int:
 
 def measure_bytes(block: Block, known_percent: int) -> tuple[int, int]:
     """Return the bytes and the further round trips of a compact block at a receiver that knows so much of it."""
-    compact = make_compact_block(block, 1)
-    hashes = [compute_transaction_hash(transaction) for transaction in block.transactions]
+    packed = pack_block(block)
+    compact, hashes = make_compact_block(packed, 1), [each.hash for each in packed.transactions]
     known = set(random.Random(1).sample(hashes, len(hashes) * known_percent // 100))
     found = find_transactions(compact, known)
     positions = tuple(place for place, name in enumerate(found) if name is None)
@@ -76,11 +77,12 @@ def measure_bytes(block: Block, known_percent: int) -> tuple[int, int]:
 
 def measure_times(block: Block, pool: list[Hash]) -> list[tuple[str, float]]:
     """Return the median milliseconds of each part of the work."""
-    compact, data = make_compact_block(block, 1), encode(block)
+    packed, data = pack_block(block), encode(block)
+    compact = make_compact_block(packed, 1)
     parts: list[tuple[str, Callable[[], object]]] = [
-        ("naming the transactions, once a block, by the sender", lambda: make_compact_block(block, 1)),
+        ("naming the transactions, once a block, by the sender", lambda: make_compact_block(packed, 1)),
         (f"finding them in a pool of {len(pool):,}", lambda: find_transactions(compact, pool)),
-        ("checking and encoding the completed block", lambda: encode(complete(compact, block.transactions))),
+        ("completing the block and checking it", lambda: complete(compact, packed.transactions)),
         ("reading a block that came whole", lambda: read_block(data)),
     ]
     return [(name, measure_us(function) / 1e3) for name, function in parts]

@@ -16,7 +16,7 @@ from benchmarks.lab.tables import format_table
 from benchmarks.transaction_chain import BlockMaker, LoadNode, open_load_node, take_block
 from chain.codec import encode
 from chain.header import compute_header_hash
-from chain.packed import decode_transaction, pack_transaction
+from chain.packed import decode_transaction, pack_block, pack_transaction
 from chain.primitives import Hash, PublicKey, Signature
 from chain.transaction import Transaction
 from node.chain_port import NodeChainPort
@@ -114,7 +114,7 @@ def _forge(transaction: Transaction) -> Transaction:
 
 def _deliver(transaction: Transaction) -> DeliverTransaction:
     packed = pack_transaction(transaction)
-    return DeliverTransaction(PEER, packed.hash, packed.data, None)
+    return DeliverTransaction(PEER, packed.hash, packed, None)
 
 
 async def _time_beside(node: LoadNode, maker: BlockMaker, flood: Sequence[DeliverTransaction]) -> tuple[str, ...]:
@@ -138,7 +138,7 @@ async def _time_beside(node: LoadNode, maker: BlockMaker, flood: Sequence[Delive
     for block in blocks:
         arrived.clear()
         before_s = perf_counter()
-        judge.put(DeliverBlock(PEER, compute_header_hash(block.header), encode(block), ()))
+        judge.put(DeliverBlock(PEER, compute_header_hash(block.header), pack_block(block), ()))
         await arrived.wait()
         samples.append(1_000 * (perf_counter() - before_s))
         # Blocks do not come one right behind the other.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from chain.codec import decode, encode
 from chain.errors import DecodeError, InvalidTransaction, MissingData, StorageError
 from chain.header import HEADER_BYTES_MAX, Header
-from chain.packed import decode_block, decode_transaction
+from chain.packed import PackedBlock, PackedTransaction
 from chain.primitives import Hash
 from chain.state.snapshot import make_chunk
 from chain.state.tree import NodeSource
@@ -93,8 +93,7 @@ class NodeChainPort:
 
     def get_block_bytes(self, block_hash: Hash) -> bytes | None:
         """Return an encoded block."""
-        block = self._chain.store.get_block(block_hash)
-        return None if block is None else encode(block)
+        return self._chain.store.get_block_bytes(block_hash)
 
     def get_opening_bytes(self, block_hash: Hash) -> bytes | None:
         """Return the encoded opening of a block's ticket."""
@@ -121,10 +120,9 @@ class NodeChainPort:
             held = self._served_blob = (name, data)
         return len(held[1]), held[1][offset : offset + length_max]
 
-    def get_transaction_bytes(self, transaction_hash: Hash) -> bytes | None:
-        """Return an encoded transaction of the pool."""
-        packed = self._mempool.get(transaction_hash)
-        return None if packed is None else packed.data
+    def get_transaction(self, transaction_hash: Hash) -> PackedTransaction | None:
+        """Return a transaction of the pool."""
+        return self._mempool.get(transaction_hash)
 
     def get_sidecar_bytes(self, sidecar_hash: Hash) -> bytes | None:
         """Return encoded block data."""
@@ -139,16 +137,15 @@ class NodeChainPort:
             return SubmitResult(Outcome.INVALID, "decode")
         return _to_submit_result(await self._importer.import_headers(decoded, opened))
 
-    async def submit_block(self, block: bytes, sidecars: tuple[bytes, ...]) -> SubmitResult:
+    async def submit_block(self, block: PackedBlock, sidecars: tuple[bytes, ...]) -> SubmitResult:
         """Import a block and the block data beside it."""
         try:
-            decoded = decode_block(block)
             beside = tuple(decode(Sidecar, data, SIDECAR_ENCODED_BYTES_MAX) for data in sidecars)
         except DecodeError:
             return SubmitResult(Outcome.INVALID, "decode")
-        return _to_submit_result(await self._importer.import_block(decoded, beside))
+        return _to_submit_result(await self._importer.import_block(block, beside))
 
-    async def submit_transactions(self, offers: Sequence[tuple[bytes, bytes | None]]) -> list[SubmitResult]:
+    async def submit_transactions(self, offers: Sequence[tuple[PackedTransaction, bytes | None]]) -> list[SubmitResult]:
         """Offer transactions to the pool, in their order."""
         decoded = [_decode_offer(*offer) for offer in offers]
         answers = iter(await self._gate.admit_many([offer for offer in decoded if offer is not None]))
@@ -171,11 +168,11 @@ def _to_submit_result(outcome: ImportOutcome) -> SubmitResult:
     return SubmitResult(_OUTCOMES[outcome.result], outcome.rule, outcome.missing)
 
 
-def _decode_offer(transaction: bytes, sidecar: bytes | None) -> Offer | None:
-    """Return what a peer offers, None when it cannot be decoded."""
+def _decode_offer(transaction: PackedTransaction, sidecar: bytes | None) -> Offer | None:
+    """Return what a peer offers, None when its sidecar cannot be decoded."""
     try:
         beside = None if sidecar is None else decode(Sidecar, sidecar, SIDECAR_ENCODED_BYTES_MAX)
-        return Offer(decode_transaction(transaction), beside)
+        return Offer(transaction, beside)
     except DecodeError:
         return None
 

@@ -1,12 +1,14 @@
 """The door between the network and the chain: all that `node.network` may ask or hand over.
 
-The importer implements it; tests script it. Everything travels as canonical bytes, which the implementer decodes again
-under its own limits. Submissions are awaited one at a time, in the order in which they have to be imported.
+The importer implements it; tests script it. Blocks and transactions travel beside their canonical bytes, headers and
+sidecars as these alone, which the implementer decodes under its own limits. Submissions are awaited one at a time, in
+the order in which they have to be imported.
 """
 
 from collections.abc import Sequence
 from typing import Protocol
 
+from chain.packed import PackedBlock, PackedTransaction
 from p2p.view import ChainView, Outcome, SubmitResult, Tip
 
 __all__ = ["ChainPort", "Outcome", "SubmitResult", "Tip"]
@@ -23,14 +25,14 @@ class ChainPort(ChainView, Protocol):
         """
         ...
 
-    async def submit_block(self, block: bytes, sidecars: tuple[bytes, ...]) -> SubmitResult:
+    async def submit_block(self, block: PackedBlock, sidecars: tuple[bytes, ...]) -> SubmitResult:
         """Import a block; `sidecars` are those that `has_sidecar` denied, their hashes checked, in no special order.
 
         The parent satisfies `has_block`. A block whose header was never submitted is welcome: the tip arrives so.
         """
         ...
 
-    async def submit_transactions(self, offers: Sequence[tuple[bytes, bytes | None]]) -> list[SubmitResult]:
+    async def submit_transactions(self, offers: Sequence[tuple[PackedTransaction, bytes | None]]) -> list[SubmitResult]:
         """Offer transactions to the pool, each with a commit's sidecar unless `has_sidecar` affirmed it.
 
         The results stand in the order of the offers.

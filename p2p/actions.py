@@ -5,6 +5,7 @@ Whoever owns the sockets and the chain carries them out, in order; here nothing 
 
 from dataclasses import dataclass
 
+from chain.packed import PackedBlock, PackedTransaction
 from chain.primitives import Hash, PublicKey
 from p2p.messages import GetBlobPart, GetHeaders, GetStateChunk, GetTransactions, Item, Message
 from p2p.score import Fault
@@ -64,7 +65,7 @@ class DeliverBlock:
 
     peer: Peer
     hash: Hash
-    block: bytes
+    block: PackedBlock
     sidecars: tuple[bytes, ...]
 
 
@@ -74,7 +75,7 @@ class DeliverTransaction:
 
     peer: Peer
     hash: Hash
-    transaction: bytes
+    transaction: PackedTransaction
     sidecar: bytes | None
 
 

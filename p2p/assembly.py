@@ -7,6 +7,7 @@ room runs out, transactions go before blocks, and blocks far from the head befor
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from chain.packed import PackedBlock, PackedTransaction
 from chain.primitives import Hash
 from p2p.actions import DeliverBlock, DeliverTransaction, Peer
 from p2p.limits import Limits
@@ -15,6 +16,9 @@ from p2p.view import ChainView
 
 DATA_ATTEMPTS_MAX = 3
 
+OBJECT_BYTES = 700
+"""What a decoded transaction occupies beside its bytes."""
+
 
 @dataclass(slots=True)
 class Pending:
@@ -22,18 +26,24 @@ class Pending:
 
     item: Item
     peer: Peer
-    data: bytes
+    packed: PackedBlock | PackedTransaction
     parent: Hash | None
     since_ms: int
     missing: frozenset[Hash]
     is_orphan: bool = False
     sidecars: dict[Hash, bytes] = field(default_factory=dict)
     attempts: int = 0
+    packed_bytes: int = field(init=False)
+    """What `packed` occupies."""
+
+    def __post_init__(self) -> None:
+        """Measure once."""
+        self.packed_bytes = _compute_memory_bytes(self.packed)
 
     @property
     def size_bytes(self) -> int:
         """What it occupies."""
-        return len(self.data) + sum(len(sidecar) for sidecar in self.sidecars.values())
+        return self.packed_bytes + sum(len(sidecar) for sidecar in self.sidecars.values())
 
 
 class Assembly:
@@ -124,7 +134,13 @@ class Assembly:
 
 def _make_delivery(pending: Pending) -> DeliverBlock | DeliverTransaction:
     sidecars = tuple(pending.sidecars.values())
-    if pending.item.kind == ItemKind.BLOCK:
-        return DeliverBlock(pending.peer, pending.item.hash, pending.data, sidecars)
+    if isinstance(pending.packed, PackedBlock):
+        return DeliverBlock(pending.peer, pending.item.hash, pending.packed, sidecars)
     assert len(sidecars) <= 1, "a transaction names one sidecar at most"
-    return DeliverTransaction(pending.peer, pending.item.hash, pending.data, sidecars[0] if sidecars else None)
+    return DeliverTransaction(pending.peer, pending.item.hash, pending.packed, sidecars[0] if sidecars else None)
+
+
+def _compute_memory_bytes(packed: PackedBlock | PackedTransaction) -> int:
+    if isinstance(packed, PackedTransaction):
+        return len(packed.data) + OBJECT_BYTES
+    return packed.compute_size_bytes() + OBJECT_BYTES * len(packed.transactions)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Annotated
 
-from chain.block import TRANSACTIONS_PER_BLOCK_MAX, Block, compute_transactions_root
+from chain.block import TRANSACTIONS_PER_BLOCK_MAX, Block
 from chain.codec import U64, Bytes
 from chain.hashing import tagged_hash
 from chain.header import Header, compute_header_hash
+from chain.packed import PackedBlock, PackedTransaction
 from chain.primitives import Hash
 from chain.ticket import TicketOpening
-from chain.transaction import Transaction, compute_transaction_hash
 
 SHORT_ID_BYTES = 6
 """A pool of 10,000 and a block of 2,000 share a name by accident once in 14 million blocks."""
@@ -39,10 +39,11 @@ class CompactBlock:
         return len(self.short_ids) // SHORT_ID_BYTES
 
 
-def make_compact_block(block: Block, salt: int) -> CompactBlock:
-    """Return `block` with its transactions named under `salt`."""
+def make_compact_block(packed: PackedBlock, salt: int) -> CompactBlock:
+    """Return a block with its transactions named under `salt`."""
+    block = packed.block
     key = _make_key(compute_header_hash(block.header), salt)
-    names = (compute_short_id(key, compute_transaction_hash(transaction)) for transaction in block.transactions)
+    names = (compute_short_id(key, each.hash) for each in packed.transactions)
     return CompactBlock(block.header, block.opening, salt, b"".join(names))
 
 
@@ -64,11 +65,12 @@ def find_transactions(compact: CompactBlock, pool: Iterable[Hash]) -> list[Hash 
     return [found.get(name) for name in names]
 
 
-def complete(compact: CompactBlock, transactions: Sequence[Transaction]) -> Block | None:
+def complete(compact: CompactBlock, transactions: Sequence[PackedTransaction]) -> PackedBlock | None:
     """Return the whole block, or None when these are not the transactions that its header names."""
-    block = Block(compact.header, compact.opening, tuple(transactions))
-    is_right = compute_transactions_root(block.transactions) == compact.header.foliage.transactions_root
-    return block if is_right else None
+    block = Block(compact.header, compact.opening, tuple(each.transaction for each in transactions))
+    packed = PackedBlock(block, tuple(transactions))
+    is_right = packed.compute_transactions_root() == compact.header.foliage.transactions_root
+    return packed if is_right else None
 
 
 def _make_key(block_hash: Hash, salt: int) -> bytes:

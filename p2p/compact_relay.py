@@ -8,14 +8,12 @@ compact block turns into is judged like a block that came whole, so nothing here
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from chain.block import Block
-from chain.codec import decode
-from chain.errors import DecodeError
 from chain.header import compute_header_hash
+from chain.packed import PackedBlock, PackedTransaction
 from chain.primitives import Hash
-from chain.transaction import TRANSACTION_BYTES_MAX, Transaction
 from p2p.actions import Action, Peer, Send
 from p2p.compact import SHORT_ID_BYTES, CompactBlock, complete, find_transactions
+from p2p.content import read_transaction
 from p2p.errors import RemoteProtocolError
 from p2p.fetch import Fetcher
 from p2p.limits import Limits
@@ -32,7 +30,7 @@ class _Open:
 
     peer: Peer
     compact: CompactBlock
-    slots: list[Transaction | None]
+    slots: list[PackedTransaction | None]
     positions: tuple[int, ...]
     deadline_ms: int
     others: dict[Peer, None] = field(default_factory=dict)
@@ -88,7 +86,7 @@ class CompactRelay:
             actions.append(Send(oldest, PushBlocks(0)))
         return actions
 
-    def on_compact(self, peer: Peer, compact: CompactBlock, now_ms: int) -> tuple[Block | None, list[Action]]:
+    def on_compact(self, peer: Peer, compact: CompactBlock, now_ms: int) -> tuple[PackedBlock | None, list[Action]]:
         """Return the whole block if the pool completes it, else what to ask; raises RemoteProtocolError."""
         if len(compact.short_ids) % SHORT_ID_BYTES:
             raise RemoteProtocolError("short-ids", f"found {len(compact.short_ids)} bytes, expected whole ids of six")
@@ -96,7 +94,8 @@ class CompactRelay:
         if block_hash in self._open:
             self._open[block_hash].others[peer] = None
             return None, []
-        slots = [self._read_pooled(name) for name in find_transactions(compact, self._chain.iter_pool())]
+        names = find_transactions(compact, self._chain.iter_pool())
+        slots = [None if name is None else self._chain.get_transaction(name) for name in names]
         positions = tuple(place for place, slot in enumerate(slots) if slot is None)
         entry = _Open(peer, compact, slots, positions, now_ms + self._limits.stall_ms_min)
         if not positions:
@@ -107,7 +106,7 @@ class CompactRelay:
         self._open[block_hash] = entry
         return None, [Send(peer, GetTransactions(block_hash, positions))]
 
-    def on_transactions(self, peer: Peer, message: Transactions) -> Block | None:
+    def on_transactions(self, peer: Peer, message: Transactions) -> PackedBlock | None:
         """Return the block that an answer completes, if it does; raises RemoteProtocolError."""
         entry = self._open.get(message.block)
         if entry is None or entry.peer != peer:
@@ -117,7 +116,7 @@ class CompactRelay:
             found, expected = len(message.transactions), len(entry.positions)
             raise RemoteProtocolError("transactions", f"found {found} transactions, expected the {expected} asked for")
         for position, data in zip(entry.positions, message.transactions, strict=True):
-            entry.slots[position] = _read(data)
+            entry.slots[position] = read_transaction(data)
         return self._finish(message.block, entry)
 
     def on_not_found(self, peer: Peer, items: tuple[Item, ...]) -> None:
@@ -132,8 +131,8 @@ class CompactRelay:
         for block_hash in [name for name, entry in self._open.items() if entry.deadline_ms <= now_ms]:
             self._fetch_whole(block_hash, self._open.pop(block_hash))
 
-    def _finish(self, block_hash: Hash, entry: _Open) -> Block | None:
-        transactions: Sequence[Transaction] = [slot for slot in entry.slots if slot is not None]
+    def _finish(self, block_hash: Hash, entry: _Open) -> PackedBlock | None:
+        transactions: Sequence[PackedTransaction] = [slot for slot in entry.slots if slot is not None]
         block = complete(entry.compact, transactions)
         if block is None:
             # A name shared by chance looks the same as a lie: the whole block tells, and costs its sender if it lies.
@@ -144,14 +143,3 @@ class CompactRelay:
         # Whoever was first with a block must not be the only one that is asked for the rest of it.
         for peer in (entry.peer, *entry.others):
             self._fetcher.want(Item(ItemKind.BLOCK, block_hash), peer)
-
-    def _read_pooled(self, transaction_hash: Hash | None) -> Transaction | None:
-        data = None if transaction_hash is None else self._chain.get_transaction_bytes(transaction_hash)
-        return None if data is None else _read(data)
-
-
-def _read(data: bytes) -> Transaction:
-    try:
-        return decode(Transaction, data, TRANSACTION_BYTES_MAX)
-    except DecodeError as error:
-        raise RemoteProtocolError("malformed", str(error)) from None

@@ -6,13 +6,14 @@ pass other content under a good hash. Whether any of it is valid is not asked he
 
 from dataclasses import dataclass
 
-from chain.block import BLOCK_BYTES_MAX, Block, compute_transactions_root, get_sidecar_hashes
+from chain.block import Block, get_sidecar_hashes
 from chain.codec import decode
 from chain.errors import DecodeError
 from chain.hashing import tagged_hash
 from chain.header import HEADER_BYTES_MAX, Header, compute_header_hash, compute_trunk_hash
+from chain.packed import PackedBlock, PackedTransaction, decode_block, decode_transaction
 from chain.primitives import Hash
-from chain.transaction import TRANSACTION_BYTES_MAX, CommitContribution, Transaction, compute_transaction_hash
+from chain.transaction import CommitContribution
 from p2p.errors import RemoteProtocolError
 from p2p.messages import Item, ItemKind
 
@@ -26,16 +27,16 @@ class Content:
     sidecars: tuple[Hash, ...]
 
 
-def read_block(data: bytes) -> Content:
-    """Return what a block's bytes say of it; raises RemoteProtocolError."""
+def read_block(data: bytes) -> PackedBlock:
+    """Return the block whose bytes these are, its transactions those of its header; raises RemoteProtocolError."""
     try:
-        block = decode(Block, data, BLOCK_BYTES_MAX)
+        packed = decode_block(data)
     except DecodeError as error:
         raise RemoteProtocolError("malformed", str(error)) from None
-    found, expected = compute_transactions_root(block.transactions), block.header.foliage.transactions_root
+    found, expected = packed.compute_transactions_root(), packed.block.header.foliage.transactions_root
     if found != expected:
         raise RemoteProtocolError("unbound-transactions", f"found {found.hex()}, expected {expected.hex()}")
-    return describe_block(block)
+    return packed
 
 
 def describe_block(block: Block) -> Content:
@@ -48,15 +49,19 @@ def describe_block(block: Block) -> Content:
     return Content(item, foliage.parent_hash, get_sidecar_hashes(block))
 
 
-def read_transaction(data: bytes) -> Content:
-    """Return what a transaction's bytes say of it; raises RemoteProtocolError."""
+def read_transaction(data: bytes) -> PackedTransaction:
+    """Return the transaction whose bytes these are; raises RemoteProtocolError."""
     try:
-        transaction = decode(Transaction, data, TRANSACTION_BYTES_MAX)
+        return decode_transaction(data)
     except DecodeError as error:
         raise RemoteProtocolError("malformed", str(error)) from None
-    action = transaction.body.action
+
+
+def describe_transaction(packed: PackedTransaction) -> Content:
+    """Return what a transaction says of itself."""
+    action = packed.transaction.body.action
     sidecars = (action.sidecar_hash,) if isinstance(action, CommitContribution) else ()
-    return Content(Item(ItemKind.TRANSACTION, compute_transaction_hash(transaction)), None, sidecars)
+    return Content(Item(ItemKind.TRANSACTION, packed.hash), None, sidecars)
 
 
 def read_sidecar(data: bytes) -> Item:

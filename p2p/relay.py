@@ -4,15 +4,21 @@ It ties gossip, fetching, assembly and sync together and holds no rule of its ow
 whom it was asked of. Deterministic: time is handed in, and the same calls give the same actions.
 """
 
-from chain.block import Block
-from chain.codec import encode
 from chain.header import compute_header_hash
+from chain.packed import PackedBlock, PackedTransaction
 from chain.primitives import Hash
 from p2p.actions import Action, Charge, DeliverHeaders, Peer, Send, Serve
 from p2p.assembly import Assembly, Pending
 from p2p.compact import CompactBlock
 from p2p.compact_relay import CompactRelay
-from p2p.content import Content, describe_block, read_block, read_sidecar, read_transaction
+from p2p.content import (
+    Content,
+    describe_block,
+    describe_transaction,
+    read_block,
+    read_sidecar,
+    read_transaction,
+)
 from p2p.errors import RemoteProtocolError
 from p2p.fetch import Fetcher
 from p2p.gossip import Gossip, has_item, validate_kind
@@ -47,6 +53,7 @@ from p2p.score import Fault
 from p2p.sync import Sync, SyncSettings
 from p2p.view import ChainView, Outcome, SubmitResult
 
+Packed = PackedBlock | PackedTransaction
 ContentMessage = BlockMessage | TransactionMessage | SidecarMessage | StateChunkMessage | BlobPart
 
 
@@ -195,9 +202,11 @@ class Relay:
             if self._is_expected(peer, item, now_ms):
                 self._assembly.add_sidecar(item.hash, message.sidecar)
         elif isinstance(message, BlockMessage):
-            self._on_judgeable(peer, read_block(message.block), message.block, now_ms)
+            block = read_block(message.block)
+            self._on_judgeable(peer, describe_block(block.block), block, now_ms)
         else:
-            self._on_judgeable(peer, read_transaction(message.transaction), message.transaction, now_ms)
+            transaction = read_transaction(message.transaction)
+            self._on_judgeable(peer, describe_transaction(transaction), transaction, now_ms)
 
     def _on_compact(self, peer: Peer, compact: CompactBlock, now_ms: int) -> None:
         block_hash = compute_header_hash(compact.header)
@@ -213,15 +222,15 @@ class Relay:
             self._actions += actions
             self._on_whole(peer, block, now_ms)
 
-    def _on_whole(self, peer: Peer, block: Block | None, now_ms: int) -> None:
+    def _on_whole(self, peer: Peer, block: PackedBlock | None, now_ms: int) -> None:
         if block is not None:
-            self._place(peer, describe_block(block), encode(block), now_ms)
+            self._place(peer, describe_block(block.block), block, now_ms)
 
-    def _on_judgeable(self, peer: Peer, content: Content, data: bytes, now_ms: int) -> None:
+    def _on_judgeable(self, peer: Peer, content: Content, packed: Packed, now_ms: int) -> None:
         if self._is_expected(peer, content.item, now_ms):
-            self._place(peer, content, data, now_ms)
+            self._place(peer, content, packed, now_ms)
 
-    def _place(self, peer: Peer, content: Content, data: bytes, now_ms: int) -> None:
+    def _place(self, peer: Peer, content: Content, packed: Packed, now_ms: int) -> None:
         self._gossip.mark_known(peer, content.item)
         if has_item(self._chain, content.item):
             return
@@ -230,7 +239,7 @@ class Relay:
         is_orphan = parent is not None and not (self._chain.has_block(parent) or self._is_coming(parent))
         if is_orphan:
             self._sync.on_orphan(peer)
-        self._assembly.add(Pending(content.item, peer, data, content.parent, now_ms, missing, is_orphan))
+        self._assembly.add(Pending(content.item, peer, packed, content.parent, now_ms, missing, is_orphan))
         self._want_sidecars(content.item, peer, missing)
 
     def _is_expected(self, peer: Peer, item: Item, now_ms: int) -> bool:

@@ -5,8 +5,7 @@ It reads the chain and nothing else; when to answer, and how much, is decided el
 
 from itertools import pairwise
 
-from chain.block import BLOCK_BYTES_MAX, Block
-from chain.codec import decode, encode
+from chain.packed import PackedBlock, decode_block
 from chain.primitives import Hash
 from p2p.actions import Push, Question
 from p2p.compact import make_compact_block
@@ -50,7 +49,7 @@ class Server:
         """Answer from `chain`; `salt` is 64 random bits for the short ids of compact blocks."""
         self._chain = chain
         self._salt = salt
-        self._recent: dict[Hash, tuple[Block, CompactMessage]] = {}
+        self._recent: dict[Hash, tuple[PackedBlock, CompactMessage]] = {}
 
     def answer(self, question: Question) -> Message:
         """Return the answer to one question."""
@@ -87,8 +86,8 @@ class Server:
             opening = self._chain.get_opening_bytes(item.hash)
             return OpeningMessage(item.hash, opening) if opening is not None else None
         if item.kind == ItemKind.TRANSACTION:
-            transaction = self._chain.get_transaction_bytes(item.hash)
-            return TransactionMessage(transaction) if transaction is not None else None
+            transaction = self._chain.get_transaction(item.hash)
+            return TransactionMessage(transaction.data) if transaction is not None else None
         if item.kind == ItemKind.SIDECAR:
             sidecar = self._chain.get_sidecar_bytes(item.hash)
             return SidecarMessage(sidecar) if sidecar is not None else None
@@ -100,7 +99,7 @@ class Server:
             data = self._chain.get_block_bytes(block_hash) if block_hash == self._chain.get_tip().hash else None
             if data is None:
                 return None
-            block = decode(Block, data, BLOCK_BYTES_MAX)
+            block = decode_block(data)
             self._recent[block_hash] = (block, CompactMessage(make_compact_block(block, self._salt)))
             if len(self._recent) > RECENT_MAX:
                 del self._recent[next(iter(self._recent))]
@@ -113,4 +112,4 @@ class Server:
             return None
         if any(after <= before for before, after in pairwise(positions)):
             return None
-        return Transactions(question.block, tuple(encode(recent[0].transactions[position]) for position in positions))
+        return Transactions(question.block, tuple(recent[0].transactions[position].data for position in positions))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
+from chain.packed import PackedTransaction
 from chain.primitives import Hash
 
 
@@ -118,8 +119,8 @@ class ChainView(Protocol):
         """Return the size of a blob and its bytes from `offset` on; None when it is not held or too large to serve."""
         ...
 
-    def get_transaction_bytes(self, transaction_hash: Hash) -> bytes | None:
-        """Return the encoded transaction, from the pool at least."""
+    def get_transaction(self, transaction_hash: Hash) -> PackedTransaction | None:
+        """Return the transaction, from the pool at least."""
         ...
 
     def get_sidecar_bytes(self, sidecar_hash: Hash) -> bytes | None:

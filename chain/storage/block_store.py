@@ -118,6 +118,10 @@ class BlockStore:
         data = self._rows.get(_BLOCK + block_hash)
         return None if data is None else self._decode(Block, data, BLOCK_BYTES_MAX)
 
+    def get_block_bytes(self, block_hash: Hash) -> bytes | None:
+        """Return the encoding of a block of any branch, as it was stored; genesis has none. Raises StorageError."""
+        return self._rows.get(_BLOCK + block_hash)
+
     def has_block(self, block_hash: Hash) -> bool:
         """Say whether the block is stored."""
         return self._rows.get(_BLOCK + block_hash) is not None

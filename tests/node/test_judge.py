@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from chain.codec import encode
 from chain.hashing import tagged_hash
-from chain.packed import pack_transaction
+from chain.packed import PackedBlock, PackedTransaction, pack_block, pack_transaction
 from chain.primitives import Hash, PublicKey
 from chain.transaction import Transfer
 from node import judge as module
@@ -17,6 +16,7 @@ from node.ports import Outcome, SubmitResult
 from p2p.actions import DeliverBlock, DeliverTransaction, Delivery
 from p2p.limits import Limits
 from p2p.relay import Relay
+from tests.support import scripted_chain
 from tests.support.ledger import DAVE, LedgerChain, make_public_key
 from tests.support.scripted_chain import ScriptedChain
 
@@ -34,12 +34,12 @@ class WatchedChain(ScriptedChain):
         self.is_open.set()
         self.is_block_judged.set()
 
-    async def submit_block(self, block: bytes, sidecars: tuple[bytes, ...]) -> SubmitResult:
+    async def submit_block(self, block: PackedBlock, sidecars: tuple[bytes, ...]) -> SubmitResult:
         self.asked.append("block")
         await self.is_block_judged.wait()
         return SubmitResult(Outcome.ALREADY_KNOWN)
 
-    async def submit_transactions(self, offers: Sequence[tuple[bytes, bytes | None]]) -> list[SubmitResult]:
+    async def submit_transactions(self, offers: Sequence[tuple[PackedTransaction, bytes | None]]) -> list[SubmitResult]:
         self.asked.append(len(offers))
         await self.is_open.wait()
         return await super().submit_transactions(offers)
@@ -65,11 +65,13 @@ class Court:
 
 def make_delivery(number: int) -> DeliverTransaction:
     transaction = LEDGER.sign(DAVE, Transfer(make_public_key(7), number + 1), nonce=number)
-    return DeliverTransaction(PEER, pack_transaction(transaction).hash, encode(transaction), None)
+    packed = pack_transaction(transaction)
+    return DeliverTransaction(PEER, packed.hash, packed, None)
 
 
 def make_block(number: int) -> DeliverBlock:
-    return DeliverBlock(PEER, tagged_hash("test.block", bytes([number])), b"", ())
+    block = pack_block(scripted_chain.make_block(scripted_chain.GENESIS, 1))
+    return DeliverBlock(PEER, tagged_hash("test.block", bytes([number])), block, ())
 
 
 async def test_blocks_go_before_transactions_that_came_first() -> None:

@@ -11,6 +11,7 @@ import pytest
 from chain.codec import encode
 from chain.hashing import tagged_hash
 from chain.header import compute_header_hash
+from chain.packed import PackedBlock
 from chain.primitives import Hash, PublicKey
 from chain.signature import SigningKey
 from chain.transaction import Sidecar
@@ -245,7 +246,7 @@ class PatientChain(ScriptedChain):
         super().__init__()
         self.was_asked, self.is_open = asyncio.Event(), asyncio.Event()
 
-    async def submit_block(self, block: bytes, sidecars: tuple[bytes, ...]) -> SubmitResult:
+    async def submit_block(self, block: PackedBlock, sidecars: tuple[bytes, ...]) -> SubmitResult:
         self.was_asked.set()
         await self.is_open.wait()
         return await super().submit_block(block, sidecars)

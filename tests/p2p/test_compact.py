@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chain.block import Block
 from chain.codec import decode, encode
 from chain.header import compute_header_hash
+from chain.packed import PackedBlock, pack_block, pack_transaction
 from chain.primitives import Hash
 from chain.transaction import compute_transaction_hash
 from p2p import compact as compact_module
@@ -19,8 +19,8 @@ TRANSFERS = tuple(make_transfer(nonce) for nonce in range(12))
 HASHES = tuple(compute_transaction_hash(transfer) for transfer in TRANSFERS)
 
 
-def make_pair(count: int, salt: int = 7) -> tuple[Block, CompactBlock]:
-    block = make_block(GENESIS, 1, TRANSFERS[:count])
+def make_pair(count: int, salt: int = 7) -> tuple[PackedBlock, CompactBlock]:
+    block = pack_block(make_block(GENESIS, 1, TRANSFERS[:count]))
     return block, make_compact_block(block, salt)
 
 
@@ -36,7 +36,7 @@ def test_what_the_pool_has_is_found_and_the_rest_named(pooled: set[int], count: 
 def test_names_differ_by_block_and_salt() -> None:
     _, compact = make_pair(3)
     _, other_salt = make_pair(3, salt=8)
-    other_block = make_compact_block(make_block(GENESIS, 1, TRANSFERS[:3], salt=1), 7)
+    other_block = make_compact_block(pack_block(make_block(GENESIS, 1, TRANSFERS[:3], salt=1)), 7)
     names = {each.short_ids[:SHORT_ID_BYTES] for each in (compact, other_salt, other_block)}
     assert len(names) == 3
 
@@ -52,12 +52,12 @@ def test_two_of_a_pool_that_share_a_name_are_both_left_out(monkeypatch: pytest.M
 
 
 def test_other_transactions_complete_nothing() -> None:
-    block, compact = make_pair(4)
+    (block, compact), other_transfer = make_pair(4), pack_transaction(TRANSFERS[5])
     for wrong in (
         block.transactions[::-1],
         block.transactions[:3],
-        (*block.transactions, TRANSFERS[5]),
-        (*block.transactions[:3], TRANSFERS[5]),
+        (*block.transactions, other_transfer),
+        (*block.transactions[:3], other_transfer),
     ):
         assert complete(compact, wrong) is None
     other = replace(compact, header=make_block(GENESIS, 1, TRANSFERS[:3]).header)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from chain.block import Block
 from chain.codec import decode, encode
+from chain.packed import pack_block
 from chain.primitives import Hash, PublicKey
 from chain.transaction import compute_transaction_hash
 from p2p.actions import Action, Charge, DeliverBlock, DeliverHeaders, DeliverTransaction, Send, Serve
@@ -185,7 +186,8 @@ def test_names_that_lie_end_in_the_whole_block(is_swapped: bool) -> None:
     ann, ben = make_pair()
     fill_pool(ben, range(20))
     block = make_block(GENESIS, 1, TRANSFERS[:4])
-    honest, swapped = (make_compact_block(each, 5) for each in (block, replace(block, transactions=TRANSFERS[3::-1])))
+    blocks = (block, replace(block, transactions=TRANSFERS[3::-1]))
+    honest, swapped = (make_compact_block(pack_block(each), 5) for each in blocks)
     unknown = replace(honest, short_ids=honest.short_ids[::-1])
     ben.relay.on_message(ANN, Inventory((Item(ItemKind.BLOCK, ann.chain.add(block)),)), 0)
     ben.act(0)
@@ -200,7 +202,7 @@ def test_names_that_lie_end_in_the_whole_block(is_swapped: bool) -> None:
 def test_what_is_malformed_or_unasked_is_charged() -> None:
     ann, ben = make_pair()
     block = make_block(GENESIS, 1, TRANSFERS[:4])
-    compact = make_compact_block(block, 5)
+    compact = make_compact_block(pack_block(block), 5)
     ben.relay.on_message(ANN, CompactMessage(compact), 0)
     ben.act(0)
     assert ben.faults == [Fault.UNSOLICITED]

@@ -2,6 +2,7 @@
 
 from chain.codec import encode
 from chain.header import compute_header_hash
+from chain.packed import pack_block
 from chain.primitives import Hash, PublicKey
 from p2p.actions import Action, Charge, Send, Serve
 from p2p.compact import make_compact_block
@@ -118,14 +119,14 @@ def test_a_block_that_was_asked_for_in_both_forms_may_come_in_both() -> None:
     relay.on_message(ANN, Inventory((Item(ItemKind.BLOCK, block_hash),)), 0)
     relay._fetcher.want(Item(ItemKind.BLOCK, block_hash), ANN)
     assert len(list_asked(relay.poll(0))) == 2
-    for message in (BlockMessage(encode(block)), CompactMessage(make_compact_block(block, 1))):
+    for message in (BlockMessage(encode(block)), CompactMessage(make_compact_block(pack_block(block), 1))):
         relay.on_message(ANN, message, 1)
     assert list_faults(relay.poll(1)) == []
 
 
 def test_a_compact_block_whose_sender_goes_silent_is_fetched_from_whoever_sent_it_too() -> None:
     relay, block = make_relay(ScriptedChain()), make_block(GENESIS, 1, (make_transfer(0),))
-    compact = make_compact_block(block, 1)
+    compact = make_compact_block(pack_block(block), 1)
     item = Item(ItemKind.BLOCK, compute_header_hash(block.header))
     for peer in (ANN, BEN):
         relay.on_message(peer, Inventory((item,)), 0)
@@ -143,7 +144,7 @@ def test_a_compact_block_whose_sender_leaves_is_fetched_from_whoever_sent_it_too
     relay, block = make_relay(ScriptedChain()), make_block(GENESIS, 1, (make_transfer(0),))
     for peer in (ANN, BEN):
         relay._compact._pushers[peer] = None
-        relay.on_message(peer, CompactMessage(make_compact_block(block, 1)), 0)
+        relay.on_message(peer, CompactMessage(make_compact_block(pack_block(block), 1)), 0)
     relay.poll(0)
     relay.on_gone(ANN)
     assert list_asked(relay.poll(1)) == [(BEN, Item(ItemKind.BLOCK, compute_header_hash(block.header)))]

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chain.codec import encode
+from chain.packed import pack_transaction
 from chain.primitives import Hash, PublicKey
 from chain.transaction import Sidecar, compute_sidecar_hash
 from p2p.actions import Action, Charge, DeliverBlock, DeliverHeaders, DeliverTransaction, Send
@@ -193,7 +194,7 @@ def test_a_transaction_travels_once_and_its_judgement_is_remembered() -> None:
     relay.on_message(BEN, Inventory((item,)), 0)
     assert relay.poll(0) == [Send(ANN, GetData((item,)))]
     relay.on_message(ANN, TransactionMessage(encode(transaction)), 1)
-    assert relay.poll(1) == [DeliverTransaction(ANN, item.hash, encode(transaction), None)]
+    assert relay.poll(1) == [DeliverTransaction(ANN, item.hash, pack_transaction(transaction), None)]
     relay.on_transaction_outcome(ANN, item.hash, SubmitResult(Outcome.INVALID, "signature"))
     assert get_faults(relay.poll(2)) == [(ANN, Fault.INVALID_TRANSACTION)]
     relay.on_message(BEN, Inventory((item,)), 3)

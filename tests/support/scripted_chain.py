@@ -9,6 +9,7 @@ from chain.block import Block, compute_transactions_root
 from chain.codec import decode, encode
 from chain.hashing import tagged_hash
 from chain.header import Foliage, Header, Trunk, compute_header_hash, compute_trunk_hash
+from chain.packed import PackedBlock, PackedTransaction, decode_transaction
 from chain.primitives import ZERO_HASH, Hash, PublicKey, Signature
 from chain.ticket import EMPTY_TICKET, TicketOpening
 from chain.transaction import (
@@ -133,8 +134,9 @@ class ScriptedChain:
         data = self.sidecars.get(name)
         return None if data is None else (len(data), data[offset : offset + length_max])
 
-    def get_transaction_bytes(self, transaction_hash: Hash) -> bytes | None:
-        return self.transactions.get(transaction_hash)
+    def get_transaction(self, transaction_hash: Hash) -> PackedTransaction | None:
+        data = self.transactions.get(transaction_hash)
+        return None if data is None else decode_transaction(data)
 
     def get_sidecar_bytes(self, sidecar_hash: Hash) -> bytes | None:
         return self.sidecars.get(sidecar_hash)
@@ -151,8 +153,8 @@ class ScriptedChain:
             self._add_header(record)
         return SubmitResult(Outcome.ACCEPTED if fresh else Outcome.ALREADY_KNOWN)
 
-    async def submit_block(self, block: bytes, sidecars: tuple[bytes, ...]) -> SubmitResult:
-        record = decode(Block, block, 2**21)
+    async def submit_block(self, block: PackedBlock, sidecars: tuple[bytes, ...]) -> SubmitResult:
+        record = block.block
         assert self.has_block(record.header.foliage.parent_hash)
         if compute_header_hash(record.header) in self.refused:
             self.found_invalid.add(compute_header_hash(record.header))
@@ -162,12 +164,12 @@ class ScriptedChain:
         self.add(record)
         return SubmitResult(Outcome.ACCEPTED)
 
-    async def submit_transactions(self, offers: Sequence[tuple[bytes, bytes | None]]) -> list[SubmitResult]:
+    async def submit_transactions(self, offers: Sequence[tuple[PackedTransaction, bytes | None]]) -> list[SubmitResult]:
         return [self.submit_transaction(*offer) for offer in offers]
 
-    def submit_transaction(self, transaction: bytes, sidecar: bytes | None) -> SubmitResult:
-        record = decode(Transaction, transaction, 2**20)
-        if compute_transaction_hash(record) in self.refused:
+    def submit_transaction(self, packed: PackedTransaction, sidecar: bytes | None) -> SubmitResult:
+        record = packed.transaction
+        if packed.hash in self.refused:
             return SubmitResult(Outcome.INVALID, "scripted")
         if sidecar is not None:
             self.add_sidecar(decode(Sidecar, sidecar, 2**21))

@@ -12,6 +12,7 @@ from benchmarks.lab.simulator.visits import Visit, get_blocks
 from chain.block import Block
 from chain.codec import encode
 from chain.header import compute_header_hash
+from chain.packed import pack_block
 from chain.primitives import Hash
 from p2p.compact import SHORT_ID_BYTES, make_compact_block
 from p2p.header_samples import SAMPLED_FROM
@@ -76,7 +77,7 @@ async def betray_a_pusher(visit: Visit) -> None:
         known[compute_header_hash(block.header)] = block
         if not is_pusher:
             return None
-        compact = make_compact_block(block, visit.random.randrange(1 << 64))
+        compact = make_compact_block(pack_block(block), visit.random.randrange(1 << 64))
         return CompactMessage(replace(compact, short_ids=compact.short_ids + visit.random.randbytes(SHORT_ID_BYTES)))
 
     async def answer() -> None:

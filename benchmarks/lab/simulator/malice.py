@@ -14,6 +14,7 @@ from benchmarks.lab.simulator.visits import Visit
 from chain.block import Block
 from chain.codec import encode
 from chain.header import compute_header_hash
+from chain.packed import pack_block
 from chain.primitives import Hash, Signature
 from p2p.compact import make_compact_block
 from p2p.messages import (
@@ -56,7 +57,7 @@ async def _send_unasked(visit: Visit) -> None:
     for block in visit.blocks:
         await visit.tell(BlockMessage(encode(block)))
         await visit.tell(Headers((encode(block.header),)))
-        await visit.tell(CompactMessage(make_compact_block(block, visit.random.randrange(1 << 64))))
+        await visit.tell(CompactMessage(make_compact_block(pack_block(block), visit.random.randrange(1 << 64))))
         block_hash = compute_header_hash(block.header)
         await visit.tell(OpeningMessage(block_hash, encode(block.opening)))
         await visit.tell(Transactions(block_hash, tuple(encode(each) for each in block.transactions)))
@@ -80,7 +81,7 @@ async def _offer_invalid_blocks(visit: Visit) -> None:
         for item in message.items if isinstance(message, GetData) else ():
             if item.hash in forged:
                 block, is_whole = forged[item.hash], item.kind == ItemKind.BLOCK or visit.random.random() < 0.5
-                compact = make_compact_block(block, visit.random.randrange(1 << 64))
+                compact = make_compact_block(pack_block(block), visit.random.randrange(1 << 64))
                 await visit.tell(BlockMessage(encode(block)) if is_whole else CompactMessage(compact))
 
 
