@@ -88,5 +88,5 @@ def get_time_ms() -> int:
 
 def make_surroundings(limits: Limits) -> Surroundings:
     """Return this machine's sockets, randomness and clock; makes a certificate."""
-    listener, spread = Listener(limits.handshake_ms / 1000), spread_over_threads(os.cpu_count() or 1)
+    listener, spread = Listener(limits), spread_over_threads(os.cpu_count() or 1)
     return Surroundings(listener, Dialler(), os.urandom, get_time_ms, spread)

@@ -5,6 +5,7 @@ before aiohttp buffers them. It knows neither frames nor peers.
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from chain.primitives import Hash
+from node.acceptor import Acceptor
 from p2p.errors import RemoteProtocolError
+from p2p.limits import Limits
 from p2p.messages import FRAME_BYTES_MAX
 
 CLOSE_TIMEOUT_S = 0.3
@@ -64,14 +67,14 @@ class Wire:
 class Listener:
     """Accepts wires and hands each to a callback, which keeps it open by not returning."""
 
-    def __init__(self, handshake_timeout_s: float) -> None:
-        """Make the run's certificate; a TCP connection has this long to become a WebSocket."""
-        self._handshake_timeout_s = handshake_timeout_s
+    def __init__(self, limits: Limits) -> None:
+        """Make the run's certificate; a TCP connection has as long as a handshake to become a WebSocket."""
+        self._handshake_timeout_s = limits.handshake_ms / 1000
+        self._acceptor = Acceptor(limits)
         self._context, self._certificate_hash = _make_server_tls()
         self._upgraded: set[object] = set()
         self._sockets: set[web.WebSocketResponse] = set()
         self._http: web.Server | None = None
-        self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int, on_wire: Callable[[Wire], Awaitable[None]]) -> int:
         """Listen and return the port; raises OSError when it is taken."""
@@ -80,20 +83,27 @@ class Listener:
             return await self._handle(request, on_wire)
 
         self._http = web.Server(handle, access_log=None)
-        self._server = await asyncio.get_running_loop().create_server(
-            self._make_protocol, host, port, ssl=self._context, ssl_handshake_timeout=self._handshake_timeout_s
-        )
-        bound: int = self._server.sockets[0].getsockname()[1]
-        return bound
+        return await self._acceptor.start(host, port, self._begin)
 
     async def stop(self) -> None:
         """Stop listening and close every accepted connection."""
-        if self._server is None or self._http is None:
+        await self._acceptor.stop()
+        if self._http is None:
             return
-        self._server.close()
         await asyncio.gather(*(socket.close() for socket in self._sockets), return_exceptions=True)
         await self._http.shutdown(CLOSE_TIMEOUT_S)
-        self._server = None
+
+    async def _begin(self, connection: socket.socket) -> None:
+        """Shake hands over TLS; whoever fails is hung up on."""
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._make_protocol,
+                connection,
+                ssl=self._context,
+                ssl_handshake_timeout=self._handshake_timeout_s,
+            )
+        except OSError:
+            connection.close()
 
     def _make_protocol(self) -> asyncio.Protocol:
         assert self._http is not None

@@ -94,8 +94,14 @@ class Fetcher:
 
     def add_peer(self, peer: Peer) -> None:
         """Take `peer` as someone to ask."""
-        content, transactions = _Lane(self._limits.in_flight_max), _Lane(self._limits.transactions_in_flight_max)
+        content, transactions = _Lane(self._limits.in_flight_new), _Lane(self._limits.transactions_in_flight_max)
         self._loads[peer] = _Load(self._limits.stall_ms_min, content, transactions)
+
+    def on_good_block(self, peer: Peer) -> None:
+        """Ask more at a time of a peer whose block was found good."""
+        load = self._loads.get(peer)
+        if load is not None:
+            load.content.asked_max = min(self._limits.in_flight_max, 2 * load.content.asked_max)
 
     def drop_peer(self, peer: Peer) -> None:
         """Forget `peer`; what it owed goes to others, without a charge."""

@@ -25,6 +25,10 @@ class Limits:
     """Connections that we opened for blocks alone, so that they are hard to find from what else we tell."""
     static_max: int = 32
     """Peers that are named by whoever runs the node and always dialled again."""
+    accepts_per_s: int = 20
+    """TCP connections accepted a second: a handshake takes some 4 ms, so strangers get a twelfth of a core at most."""
+    accepts_burst: int = 64
+    """Connections accepted at once after a quiet time: all that a node may have, when its machine comes back."""
     half_open_max: int = 16
     """Inbound connections whose handshake is not over."""
     inbound_per_address_max: int = 2
@@ -45,6 +49,9 @@ class Limits:
     """Items that one peer may have us look for."""
     in_flight_max: int = 16
     """Items asked of one peer and not yet answered, transactions left out."""
+    in_flight_new: int = 2
+    """The same of a peer that has brought no good block yet; doubles with each one. Blocks are read before they are
+    judged, and whoever brings a bad one is dropped: so much can one have us read that comes back under another key."""
     transactions_in_flight_max: int = 512
     """Transactions asked of one peer and not yet answered: at 1,000 a second, those of half a second."""
     transactions_open_max: int = 1_024

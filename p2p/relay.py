@@ -103,6 +103,8 @@ class Relay:
     def on_block_outcome(self, peer: Peer, block_hash: Hash, result: SubmitResult, now_ms: int) -> None:
         """Learn what the chain thought of a block that `peer` sent."""
         judged = self._assembly.on_judged(Item(ItemKind.BLOCK, block_hash))
+        if result.outcome is Outcome.ACCEPTED:
+            self._fetcher.on_good_block(peer)
         if result.outcome is Outcome.ACCEPTED and self._chain.get_tip().hash == block_hash:
             self.announce_block(block_hash)
             if peer in self._peers and not self._sync.is_far_behind():

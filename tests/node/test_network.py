@@ -201,7 +201,7 @@ async def test_wrong_network_never_connects(nodes: Nodes) -> None:
 async def test_busy_port_is_an_os_error(nodes: Nodes) -> None:
     _, port = await nodes.start(ScriptedChain(), 1)
     second = Network(ScriptedChain(), SigningKey(b"\x02" * 32), NETWORK)
-    with pytest.raises(OSError, match="address already in use"):
+    with pytest.raises(OSError, match="Address already in use"):
         await second.start("127.0.0.1", port, ())
     await second.stop()
 

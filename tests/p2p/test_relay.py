@@ -1,5 +1,7 @@
 """Fetching, assembly, scores and limits, driven by hand on a clock of integers."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +32,7 @@ from tests.support.scripted_chain import GENESIS, ScriptedChain, make_block, mak
 
 ANN, BEN = PublicKey(b"a" * 32), PublicKey(b"b" * 32)
 LIMITS = Limits()
+PROVEN = replace(LIMITS, in_flight_new=LIMITS.in_flight_max)
 SECRET = Hash(b"s" * 32)
 
 
@@ -50,8 +53,26 @@ def get_faults(actions: list[Action]) -> list[tuple[PublicKey, Fault]]:
     return [(action.peer, action.fault) for action in actions if isinstance(action, Charge)]
 
 
-def test_a_stalled_peer_is_charged_once_and_others_are_asked() -> None:
+def test_a_peer_is_asked_for_more_with_every_good_block() -> None:
     fetcher = Fetcher(LIMITS)
+    fetcher.add_peer(ANN)
+    for number in range(100):
+        fetcher.want(block_item(number), ANN)
+    owed = []
+    for now_ms in range(5):
+        fetcher.poll(now_ms, 10_000)
+        owed.append(fetcher._loads[ANN].owed)
+        fetcher.on_good_block(ANN)
+    assert owed == [2, 4, 8, 16, 16]
+    fetcher.on_good_block(BEN)
+    fetcher.drop_peer(ANN)
+    fetcher.add_peer(ANN)
+    fetcher.want(block_item(200), ANN)
+    assert fetcher._loads[ANN].content.asked_max == LIMITS.in_flight_new, "whoever comes back begins anew"
+
+
+def test_a_stalled_peer_is_charged_once_and_others_are_asked() -> None:
+    fetcher = Fetcher(PROVEN)
     fetcher.add_peer(ANN)
     for number in range(20):
         fetcher.want(block_item(number), ANN)
@@ -278,7 +299,7 @@ def test_no_more_transactions_are_asked_for_than_can_be_judged() -> None:
     (ask,) = relay.poll(1)
     assert isinstance(ask, Send)
     assert isinstance(ask.message, GetData)
-    assert len(ask.message.items) == LIMITS.in_flight_max, "blocks have a lane of their own"
+    assert len(ask.message.items) == LIMITS.in_flight_new, "blocks have a lane of their own"
 
 
 def test_pending_blocks_are_bounded() -> None:
