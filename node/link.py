@@ -13,7 +13,7 @@ from node.observability.tally import Tally
 from node.surroundings import WirePort
 from p2p.actions import Question
 from p2p.budgets import MessageBudgets
-from p2p.connection import Connection, Established
+from p2p.connection import Connection, Established, State
 from p2p.handshake import Role, Session
 from p2p.limits import Limits, TokenBucket
 from p2p.messages import Message, Ping, Pong, Status
@@ -99,7 +99,12 @@ class Link:
         return self.send(Ping(nonce))
 
     def send(self, message: Message) -> bool:
-        """Queue a message; False when the peer reads too slowly and has to be dropped."""
+        """Queue a message; False when the peer reads too slowly and has to be dropped.
+
+        Nothing is queued for a peer that has broken the protocol: its connection is about to be closed.
+        """
+        if self._connection.state is State.CLOSED:
+            return True
         frame = self._connection.send(message)
         self._queue.append(frame)
         self._queue_bytes += len(frame)

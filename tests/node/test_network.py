@@ -220,6 +220,22 @@ async def test_garbage_ends_the_connection_and_bans_the_key(nodes: Nodes) -> Non
     await dialler.stop()
 
 
+async def test_a_peer_that_has_just_broken_the_protocol_is_sent_nothing_and_ends_nothing_else(nodes: Nodes) -> None:
+    chain = ScriptedChain()
+    network, port = await nodes.start(chain, 1)
+    dialler, _ = await open_link(port, 9)
+    await wait_until(lambda: len(network.get_peers()) == 1)
+    (theirs,) = network._links.values()
+    # As after a frame that is refused, before the connection is dropped.
+    theirs._connection.close()
+    failed = asyncio.create_task(network.wait_failed())
+    network.announce_block(chain.add(make_block(GENESIS, 1)))
+    await asyncio.sleep(0.1)
+    assert not failed.done()
+    failed.cancel()
+    await dialler.stop()
+
+
 async def test_invalid_block_bans_and_unsolicited_content_is_charged(nodes: Nodes) -> None:
     bad, good = ScriptedChain(), ScriptedChain()
     sender, port = await nodes.start(bad, 1)
