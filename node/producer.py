@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from chain.block import TRANSACTIONS_PER_BLOCK_MAX, Block
-from chain.errors import InvalidTransaction
+from chain.errors import InvalidBlock, InvalidTransaction
 from chain.header import Trunk, compute_trunk_hash
 from chain.ledger.apply import Assembly, assemble_block
 from chain.ledger.context import BlockDraft, BlockEffects
@@ -40,11 +40,14 @@ class Producer:
     async def produce(self, parent_hash: Hash, ticket: Ticket, opening: TicketOpening) -> ImportOutcome | None:
         """Make and import a block on `parent_hash`; None when the head has moved on.
 
-        Raises InvalidBlock, and StorageError when what is signed cannot be written down.
+        Raises InvalidBlock, also when the head is of a time when this machine's clock ran ahead: nobody else has taken
+        it, and what is mined on it only puts off the day when the others' branch is heavier. Raises StorageError when
+        what is signed cannot be written down.
         """
         parent = self._parts.chain.head
         if parent.hash != parent_hash:
             return None
+        self._validate_head_time(parent)
         trunk = make_trunk(self._parts.chain.header_context, parent, ticket)
         height, trunk_hash = parent.height + 1, compute_trunk_hash(trunk)
         signed, effects = self._parts.signed.get(height, trunk_hash), None
@@ -54,6 +57,13 @@ class Producer:
             effects = prepared.effects if prepared.is_signed else None
         # The opening is not signed; the one that comes now may be better than the first.
         return await self._parts.importer.import_block(replace(signed, opening=opening), effects=effects)
+
+    def _validate_head_time(self, head: ChainEntry) -> None:
+        found_ms = head.header.foliage.timestamp_ms - self._parts.get_time_ms()
+        lead_ms_max = self._parts.chain.parameters.future_ms_max
+        if found_ms > lead_ms_max:
+            message = f"found a head {found_ms} ms ahead of this machine's clock, expected at most {lead_ms_max} ms"
+            raise InvalidBlock("head-future", message)
 
     async def _prepare(self, parent: ChainEntry, trunk: Trunk) -> "_Prepared":
         """Assemble a block on `parent`, ready to be signed."""

@@ -30,6 +30,9 @@ class Facts:
     free_bytes: int
     loop_lag_ms: int
     head_age_ms: int
+    """Negative when the head's timestamp lies ahead of this machine's clock."""
+    future_ms_max: int
+    """How far ahead another node's clock takes it."""
     block_interval_ms: int
     is_syncing: bool
     peers: int
@@ -65,6 +68,7 @@ def judge_readiness(facts: Facts) -> Verdict:
     """Say whether the node's answers are about the network's present."""
     age_max_ms = HEAD_AGE_INTERVALS * facts.block_interval_ms
     old = f"the head is {facts.head_age_ms // 1000} s old, at most {age_max_ms // 1000} s are expected"
+    early = f"the head is {-facts.head_age_ms // 1000} s ahead of this machine's clock, too far for others"
     lag = f"the event loop is {facts.loop_lag_ms} ms late, at most {LAG_MS} ms are expected"
     return Verdict(
         judge_life(facts).reasons
@@ -72,6 +76,7 @@ def judge_readiness(facts: Facts) -> Verdict:
             (facts.peers == 0 and not facts.is_alone, "no peer is connected"),
             (facts.is_syncing, "heavier headers are known than blocks"),
             (facts.head_age_ms > age_max_ms, old),
+            (-facts.head_age_ms > facts.future_ms_max, early),
             (facts.loop_lag_ms > LAG_MS, lag),
         ).reasons
     )

@@ -56,6 +56,7 @@ class Watch:
             free_bytes=shutil.disk_usage(self._database_path).free,
             loop_lag_ms=self.heartbeat.get_lag_ms(),
             head_age_ms=self._get_head_age_ms(),
+            future_ms_max=parts.chain.parameters.future_ms_max,
             block_interval_ms=parts.chain.parameters.interval_ms,
             is_syncing=self._queries.is_syncing(),
             peers=len(self._validator.network.get_peers()),
@@ -70,7 +71,7 @@ class Watch:
 
     def _get_head_age_ms(self) -> int:
         parts = self._validator.parts
-        return max(0, parts.get_time_ms() - parts.chain.head.header.foliage.timestamp_ms)
+        return parts.get_time_ms() - parts.chain.head.header.foliage.timestamp_ms
 
     def _list_sources(self) -> tuple[Source, ...]:
         return (*self._list_chain(), *self._list_pool(), *self._list_network(), *self._list_task(), *self._list_disk())
@@ -79,7 +80,11 @@ class Watch:
         chain, importer = self._validator.parts.chain, self._validator.parts.importer
         return (
             Gauge("chain_height", "Height of the head.", lambda: chain.head.height),
-            Gauge("chain_head_age_seconds", "Time since the head's timestamp.", lambda: self._get_head_age_ms() / 1000),
+            Gauge(
+                "chain_head_age_seconds",
+                "Time since the head's timestamp.",
+                lambda: max(0, self._get_head_age_ms()) / 1000,
+            ),
             Gauge("chain_work_macs", "Expected MACs behind the head.", lambda: float(chain.head.total_work)),
             Gauge("chain_header_height", "Height of the heaviest header.", lambda: chain.get_heaviest_header().height),
             Count("chain_moves", "What head changes did.", "kind", self._moves),

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,16 @@ async def test_a_kill_between_signing_and_sending_gives_the_same_header_again(
         assert chain.head.hash.hex() == child.stdout.strip()
         block = chain.get_existing_block(chain.head.hash)
         assert compute_header_hash(decode(Block, encode(block), 2**21).header) == chain.head.hash
+
+
+async def test_nothing_is_mined_on_a_head_that_others_refuse_for_its_time(tmp_path: Path) -> None:
+    async with run_live_node(tmp_path) as live:
+        work, parts = await get_ticket(live), live.node.parts
+        timestamp_ms = parts.chain.head.header.foliage.timestamp_ms
+        latest_ms = timestamp_ms - parts.chain.parameters.future_ms_max
+        with pytest.raises(InvalidBlock, match="head-future"):
+            await Producer(replace(parts, get_time_ms=lambda: latest_ms - 1)).produce(*work)
+        assert len(live.node.parts.chain.headers) == 1
+        outcome = await Producer(replace(parts, get_time_ms=lambda: latest_ms)).produce(*work)
+        assert outcome is not None
+        assert outcome.result is ImportResult.EXTENDED

@@ -34,7 +34,7 @@ STEP_S = 0.2
 """How often it is decided whether a ticket was found; no machine finds them faster, however easy they are."""
 
 
-IDLE_RULES = frozenset({"signing-height", "segment-bond", "segment-anchor"})
+IDLE_RULES = frozenset({"head-future", "signing-height", "segment-bond", "segment-anchor"})
 """Why a good node makes no block of a ticket: its chain is older than what it signed, its bond is burned or too new."""
 
 

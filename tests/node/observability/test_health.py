@@ -13,6 +13,7 @@ GOOD = Facts(
     free_bytes=10**10,
     loop_lag_ms=3,
     head_age_ms=2_000,
+    future_ms_max=120_000,
     block_interval_ms=2_000,
     is_syncing=False,
     peers=3,
@@ -48,6 +49,7 @@ def test_what_ends_a_life_ends_readiness_too(change: dict[str, int | bool], reas
         ({"peers": 0}, "no peer is connected"),
         ({"is_syncing": True}, "heavier headers are known than blocks"),
         ({"head_age_ms": 60_001}, "the head is 60 s old"),
+        ({"head_age_ms": -130_000}, "the head is 130 s ahead of this machine's clock"),
         ({"loop_lag_ms": 5_001}, "the event loop is 5001 ms late"),
     ],
 )
