@@ -218,7 +218,7 @@ class NodeQueries:
         """Return what challengers demand of segments of `miner` and have not been answered."""
         context, view = self._chain.ledger_context, self._chain.view()
         return tuple(
-            DemandInfo(key, get_contribution(context, view, key).seed, dispute)
+            DemandInfo(key, get_contribution(view, key).seed, dispute)
             for key, dispute in iter_disputes(context, view)
             if key.miner == miner and not dispute.is_answered
         )

@@ -71,9 +71,9 @@ def contribution_key(task: Hash, round_number: int, key: ContributionKey) -> Sta
     return StateKey(CONTRIBUTION_PREFIX + name, Contribution)
 
 
-def dispute_key(task: Hash, key: DisputeKey) -> StateKey[Dispute]:
+def dispute_key(key: DisputeKey) -> StateKey[Dispute]:
     """Return where a dispute stands."""
-    name = task + key.round.to_bytes(4, "big") + key.miner + key.index.to_bytes(2, "big") + key.challenger
+    name = key.task + key.round.to_bytes(4, "big") + key.miner + key.index.to_bytes(2, "big") + key.challenger
     return StateKey(DISPUTE_PREFIX + name, Dispute)
 
 

@@ -120,8 +120,9 @@ class Dispute:
 
 @dataclass(frozen=True, slots=True)
 class DisputeKey:
-    """Which dispute: the contribution, by round, miner and index, and who challenges it."""
+    """Which dispute: the contribution, by task, round, miner and index, and who challenges it."""
 
+    task: HashField
     round: U32
     miner: PublicKeyField
     index: U16

@@ -12,8 +12,9 @@ from chain.block import BLOCK_BYTES_MAX, Block, get_sidecar_hashes
 from chain.codec import Bytes, Many, encode
 from chain.errors import StorageError
 from chain.header import Header
-from chain.ledger.context import LedgerContext, get_round_start, get_task_state
+from chain.ledger.context import LedgerContext
 from chain.ledger.contributions import iter_contributions
+from chain.ledger.tasks import get_round_start, get_state, get_task, iter_live_tasks
 from chain.primitives import Hash
 from chain.state.snapshot import iter_chunks
 from chain.state.view import StateView
@@ -72,16 +73,19 @@ def export_state(chain: Chain, root: Path, height: int | None, on_progress: OnPr
 
 
 def get_needed_blobs(context: LedgerContext, view: StateView) -> tuple[Hash, ...]:
-    """Return the checkpoint that the running round starts from and the sidecars of its contributions.
+    """Return the checkpoints that the running rounds start from and the sidecars of their contributions.
 
     Those of contributions that are held from earlier rounds are needed too, for as long as they are disputed.
     """
-    state = get_task_state(context, view)
-    sidecars = [contribution.sidecar_hash for _, contribution in iter_contributions(context, view, state)]
-    roots = [state.checkpoint_root]
+    roots, sidecars = list[Hash](), list[Hash]()
+    for task in iter_live_tasks(context, view):
+        state = get_state(view, task)
+        roots.append(state.checkpoint_root)
+        sidecars += [each.sidecar_hash for _, each in iter_contributions(view, task.name, state)]
     for key, _ in iter_disputes(context, view):
-        roots.append(get_round_start(context, view, key.round).checkpoint_root)
-        sidecars.append(get_contribution(context, view, key).sidecar_hash)
+        task = get_task(context, view, key.task)
+        roots.append(get_round_start(context, view, task, key.round).checkpoint_root)
+        sidecars.append(get_contribution(view, key).sidecar_hash)
     return (*dict.fromkeys(roots), *dict.fromkeys(sidecars))
 
 

@@ -80,8 +80,8 @@ def get_contribution(live: LiveNode, miner: SigningKey, round_number: int = 0) -
 
 def get_dispute(live: LiveNode, miner: SigningKey, challenger: SigningKey) -> Dispute | None:
     chain = live.node.parts.chain
-    key = DisputeKey(0, miner.public_key, 0, challenger.public_key)
-    return chain.view().get(dispute_key(chain.ledger_context.task_id, key))
+    key = DisputeKey(chain.ledger_context.task_id, 0, miner.public_key, 0, challenger.public_key)
+    return chain.view().get(dispute_key(key))
 
 
 def make_runner(live: LiveNode, miner: SigningKey, anchor_height: int) -> tuple[Task, Runner]:

@@ -240,8 +240,8 @@ class LedgerChain:
         self, miner: SigningKey, challenger: SigningKey, index: int = 0, round_number: int | None = None
     ) -> Dispute | None:
         number = self.task.round if round_number is None else round_number
-        key = DisputeKey(number, miner.public_key, index, challenger.public_key)
-        return self.view.get(dispute_key(self.context.task_id, key))
+        key = DisputeKey(self.context.task_id, number, miner.public_key, index, challenger.public_key)
+        return self.view.get(dispute_key(key))
 
     def answer(self, miner: SigningKey, challenger: SigningKey, round_number: int | None = None) -> AnswerDispute:
         """Return what answers a challenger's demand of the segment 0 that `miner` committed."""

@@ -120,7 +120,7 @@ class World:
         state = self.round
         beacon = self.view.get_existing(beacon_key(state.start_height)).beacon
         seed = compute_segment_seed(self.context.chain_id, self.context.task_id, state.round, beacon, miner, 0)
-        checkpoint = self.learning.get_checkpoint(state.checkpoint_root)
+        checkpoint = self.learning.get_checkpoint(self.context.task, state.checkpoint_root)
         runner = Runner(self.task.program, get_backend("cpu"), self.task.dataset, seed, checkpoint)
         segment = train_segment(runner, SegmentPlan(state.round, 0, state.start_height))
         return forge_delta(self.task.program, segment) if is_forged else segment
