@@ -14,7 +14,7 @@ from chain.dispute import Demand
 from chain.errors import DecodeError, InvalidProof, InvalidTransaction, StorageError
 from chain.genesis import TaskSpec
 from chain.inference import ChallengeAnswer, OpenAnswer
-from chain.ledger.learning import AnswerClaim, Leaf, SegmentContext, Settlement
+from chain.ledger.learning import AnswerClaim, Leaf, SegmentContext, Settlement, TaskBounds
 from chain.primitives import Hash
 from chain.storage.blob_store import BlobStore
 from chain.transaction import SIDECAR_BYTES_MAX, CommitContribution, Sidecar, compute_sidecar_hash
@@ -28,7 +28,7 @@ from ml.checkpoint import (
     encode_checkpoint,
 )
 from ml.checks import CheckContext
-from ml.dataset import Dataset
+from ml.dataset import Dataset, build_dataset
 from ml.deltas import compute_delta_size, decode_delta, encode_delta
 from ml.disputing import Difference, find_difference
 from ml.evaluation import compute_evaluation
@@ -54,6 +54,7 @@ from node.datasets.errors import DatasetError
 from node.datasets.registry import load_dataset_by_root
 from node.demands import validate_demand, verify_answer
 from node.inference.claims import verify_claimed_opening
+from node.posting import load_posted, validate_first_checkpoint
 
 REMEMBERED_MAX = 256
 
@@ -75,11 +76,17 @@ class Task:
     dataset: Dataset
 
 
-def load_task(spec: TaskSpec) -> Task:
-    """Return the task that a genesis record describes; raises DecodeError when program or data are not what it says."""
+def load_task(spec: TaskSpec, data: bytes | None = None) -> Task:
+    """Return the task that a record describes; raises DecodeError when program or data are not what it says.
+
+    Its data set is made of `data` where they are at hand, else looked for on this machine.
+    """
     model = decode_spec(spec.program)
     try:
-        dataset = load_dataset_by_root(spec.dataset_root, model.heldout)
+        if data is not None:
+            dataset = build_dataset(data, model.heldout)
+        else:
+            dataset = load_dataset_by_root(spec.dataset_root, model.heldout)
     except DatasetError as error:
         raise DecodeError(f"data set: {error}") from None
     validate_fit(model, dataset)
@@ -126,10 +133,27 @@ class Learning:
         self._roots: OrderedDict[Hash, tuple[Hash, ...]] = OrderedDict()
         self._faults: OrderedDict[tuple[SegmentContext, Hash], Difference | None] = OrderedDict()
         """By what decides a segment; the task's name is part of its seed."""
+        self._posted: OrderedDict[tuple[TaskName, Hash, TaskBounds], bool] = OrderedDict()
+        """Tasks that were found good."""
         self._settlements: OrderedDict[tuple[TaskName, Hash, tuple[Hash, ...]], Settlement] = OrderedDict()
         # Assembly, import and audit run in threads; re-execution is not worth doing twice at once.
         self._lock = threading.RLock()
         self.keep_checkpoint(compute_initial_checkpoint(task.program))
+
+    def validate_task(self, task: TaskSpec, data: bytes, bounds: TaskBounds, *, is_new: bool) -> None:
+        """Check that a task can be trained, proven and audited, and keep its data; raises InvalidTransaction."""
+
+        def check() -> bool:
+            program, dataset = load_posted(task, data, bounds)
+            if is_new:
+                validate_first_checkpoint(task, program)
+            else:
+                self._validate_start(task, program)
+            self._blobs.put(task.dataset_root, data)
+            self._keep_task(task, Task(program, dataset))
+            return True
+
+        self._remember(self._posted, (_name_task(task.program, task.dataset_root), task.checkpoint_root, bounds), check)
 
     def validate_sidecar(
         self, task: TaskSpec, checkpoint_root: Hash, commit: CommitContribution, sidecar: Sidecar
@@ -215,10 +239,23 @@ class Learning:
         name = _name_task(spec.program, spec.dataset_root)
         with self._lock:
             if name not in self._tasks:
-                self._tasks[name] = load_task(spec)
-                if len(self._tasks) > TASKS_MAX + 1:
-                    del self._tasks[next(each for each in self._tasks if each != self._genesis)]
+                self._keep_task(spec, load_task(spec, self._blobs.get(spec.dataset_root)))
             return self._tasks[name]
+
+    def _keep_task(self, spec: TaskSpec, task: Task) -> None:
+        self._tasks[_name_task(spec.program, spec.dataset_root)] = task
+        if len(self._tasks) > TASKS_MAX + 1:
+            del self._tasks[next(each for each in self._tasks if each != self._genesis)]
+
+    def _validate_start(self, task: TaskSpec, program: Program) -> None:
+        """Check that a program can go on from a checkpoint that another has reached."""
+        data = self._blobs.get(task.checkpoint_root)
+        if data is None:
+            raise StorageError(f"the checkpoint {task.checkpoint_root.hex()} is gone, expected every task's last")
+        try:
+            decode_checkpoint(program, data)
+        except DecodeError as error:
+            raise InvalidTransaction("task-start", f"the parent's checkpoint is of another model: {error}") from None
 
     def get_checkpoint(self, task: TaskSpec, root: Hash) -> Checkpoint:
         """Return a checkpoint of a task that was settled; raises StorageError when its file is gone."""
@@ -249,6 +286,10 @@ class Learning:
 
     def _load_checkpoint(self, task: TaskSpec, root: Hash) -> Checkpoint:
         data = self._blobs.get(root)
+        if data is None and root == task.checkpoint_root:
+            first = compute_initial_checkpoint(self.get_task(task).program)
+            if self.keep_checkpoint(first) == root:
+                return first
         if data is None:
             raise StorageError(f"the checkpoint {root.hex()} is gone; re-import the chain to compute it again")
         return decode_checkpoint(self.get_task(task).program, data)

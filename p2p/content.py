@@ -12,7 +12,7 @@ from chain.errors import DecodeError
 from chain.hashing import tagged_hash
 from chain.header import HEADER_BYTES_MAX, Header, compute_header_hash, compute_trunk_hash
 from chain.primitives import Hash
-from chain.transaction import TRANSACTION_BYTES_MAX, CommitContribution, Transaction, compute_transaction_hash
+from chain.transaction import TRANSACTION_BYTES_MAX, Transaction, compute_transaction_hash, get_sidecar_hash
 from p2p.errors import RemoteProtocolError
 from p2p.messages import Item, ItemKind
 
@@ -54,8 +54,8 @@ def read_transaction(data: bytes) -> Content:
         transaction = decode(Transaction, data, TRANSACTION_BYTES_MAX)
     except DecodeError as error:
         raise RemoteProtocolError("malformed", str(error)) from None
-    action = transaction.body.action
-    sidecars = (action.sidecar_hash,) if isinstance(action, CommitContribution) else ()
+    name = get_sidecar_hash(transaction.body.action)
+    sidecars = () if name is None else (name,)
     return Content(Item(ItemKind.TRANSACTION, compute_transaction_hash(transaction)), None, sidecars)
 
 

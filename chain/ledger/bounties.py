@@ -16,7 +16,7 @@ from chain.ledger.context import BlockScope, BountyDecided, BountyOutcome, Event
 from chain.ledger.economy_records import OPEN_BOUNTIES_MAX, Bounty, OpenBounties
 from chain.ledger.income import apply_payment
 from chain.ledger.keys import bounty_key, open_bounties_key
-from chain.ledger.tasks import Task, get_state, get_task
+from chain.ledger.tasks import Task, get_live_task, get_state
 from chain.primitives import ATOMS_PER_COIN, Hash, PublicKey
 from chain.state.view import StateView
 from chain.transaction import PostBounty
@@ -44,7 +44,7 @@ def validate_bounty_terms(terms: PostBounty) -> None:
 def apply_post_bounty(scope: BlockScope, view: StateView, poster: PublicKey, terms: PostBounty) -> tuple[Event, ...]:
     """Lock a bounty's atoms until its mark is reached or its height has passed; raises InvalidTransaction."""
     context, height = scope.context, scope.draft.height
-    task = get_task(context, view, terms.task)
+    task = get_live_task(context, view, terms.task)
     if not height < terms.last_height <= height + SPAN_MAX:
         message = f"found {terms.last_height}, expected above {height} and at most {height + SPAN_MAX}"
         raise InvalidTransaction("bounty-height", message)
@@ -90,6 +90,13 @@ def apply_due_bounties(scope: BlockScope, view: StateView, task: Task) -> tuple[
     else:
         view.delete(open_bounties_key(task.name))
     return tuple(events)
+
+
+def apply_return_bounties(view: StateView, task: Task) -> tuple[Event, ...]:
+    """Return the open bounties of a task that ends."""
+    before = view.get(open_bounties_key(task.name)) or OpenBounties(())
+    view.delete(open_bounties_key(task.name))
+    return tuple(_apply_return(view, name, BountyOutcome.RETURNED) for name in before.names)
 
 
 def _apply_return(view: StateView, name: Hash, outcome: BountyOutcome) -> BountyDecided:

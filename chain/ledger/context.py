@@ -153,6 +153,14 @@ class BountyDecided:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskClosed:
+    """A posted task takes no more contributions; `amount` atoms of its pot went back."""
+
+    task: Hash
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProposalChanged:
     """A proposal was opened, counted, enacted or found impossible."""
 
@@ -169,6 +177,7 @@ Event = (
     | DisputeDecided
     | ProposalChanged
     | BountyDecided
+    | TaskClosed
 )
 
 

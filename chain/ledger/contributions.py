@@ -23,11 +23,11 @@ from chain.ledger.context import (
 )
 from chain.ledger.keys import beacon_key, contribution_key, miner_key, task_key
 from chain.ledger.records import Contribution, ContributionKey, TaskState
-from chain.ledger.tasks import Task, get_state, get_task, iter_live_tasks
+from chain.ledger.tasks import Task, get_live_task, get_state, iter_live_tasks
 from chain.ledger.transition import ContributionEvent, ContributionStatus, compute_next_status
 from chain.primitives import ZERO_HASH, Hash, PublicKey
 from chain.state.view import StateView
-from chain.transaction import CommitContribution, ProveContribution
+from chain.transaction import CommitContribution, ProveContribution, Sidecar
 
 
 def compute_challenge(beacon: Hash, contribution: Contribution) -> Hash:
@@ -45,7 +45,7 @@ def get_segment_seed(context: LedgerContext, view: StateView, miner: PublicKey, 
 def apply_commit(scope: BlockScope, view: StateView, miner: PublicKey, commit: CommitContribution) -> tuple[Event, ...]:
     """Lock the deposit and enter a contribution; raises InvalidTransaction, MissingData."""
     context, height = scope.context, scope.draft.height
-    task = get_task(context, view, commit.task)
+    task = get_live_task(context, view, commit.task)
     state, key = get_state(view, task), ContributionKey(miner, commit.index)
     validate_commit_place(scope, view, state, key, commit)
     contribution = Contribution(
@@ -114,7 +114,7 @@ def find_segment_problem(
 
 def apply_prove(scope: BlockScope, view: StateView, miner: PublicKey, prove: ProveContribution) -> tuple[Event, ...]:
     """Mark a contribution proven when its openings hold; raises InvalidTransaction, MissingData."""
-    task = get_task(scope.context, view, prove.task)
+    task = get_live_task(scope.context, view, prove.task)
     state, key = get_state(view, task), ContributionKey(miner, prove.index)
     _validate_round(state, prove)
     contribution = view.get(contribution_key(task.name, state.round, key))
@@ -182,8 +182,14 @@ def _validate_round(state: TaskState, action: CommitContribution | ProveContribu
 
 
 def _validate_sidecar(scope: BlockScope, task: Task, state: TaskState, commit: CommitContribution) -> None:
-    sidecar = scope.content.get_sidecar(commit.sidecar_hash)
+    sidecar = get_bounded_sidecar(scope, commit.sidecar_hash)
+    scope.learning.validate_sidecar(task.spec, state.checkpoint_root, commit, sidecar)
+
+
+def get_bounded_sidecar(scope: BlockScope, name: Hash) -> Sidecar:
+    """Return block data of a size that the network allows; raises InvalidTransaction, MissingData."""
+    sidecar = scope.content.get_sidecar(name)
     size_bytes, size_bytes_max = len(encode(sidecar)), scope.context.parameters.sidecar_bytes_max
     if size_bytes > size_bytes_max:
         raise InvalidTransaction("sidecar-size", f"found {size_bytes} bytes, expected at most {size_bytes_max}")
-    scope.learning.validate_sidecar(task.spec, state.checkpoint_root, commit, sidecar)
+    return sidecar

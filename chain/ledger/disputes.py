@@ -21,7 +21,7 @@ from chain.ledger.context import (
     get_segment_context,
     get_task_state,
 )
-from chain.ledger.keys import contribution_key, dispute_key, due_disputes_key
+from chain.ledger.keys import contribution_key, dispute_key, due_disputes_key, task_key
 from chain.ledger.learning import Leaf
 from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey, DueDisputes
 from chain.ledger.rewards import apply_held_rewards, apply_late_payout
@@ -130,6 +130,8 @@ def _apply_won(scope: BlockScope, view: StateView, key: DisputeKey, dispute: Dis
     decided = DisputeDecided(key, DisputeOutcome.WON, paid, burned)
     if contribution.status is not ContributionStatus.HELD:
         return (decided, changed)
+    state = view.get_existing(task_key(key.task))
+    view.put(task_key(key.task), replace(state, held=state.held - 1))
     return (decided, changed, *apply_held_rewards(scope, view, key))
 
 
@@ -144,7 +146,7 @@ def _apply_refused(scope: BlockScope, view: StateView, key: DisputeKey, dispute:
     following = compute_next_status(contribution.status, ContributionEvent.DISPUTES_REFUSED)
     _put_contribution(view, key, replace(contribution, status_code=int(following)))
     task, named = get_task(scope.context, view, key.task), ContributionKey(key.miner, key.index)
-    late = apply_late_payout(view, task, key.round, named)
+    late = apply_late_payout(scope.context.parameters, view, task, key.round, named)
     return (decided, late, *apply_held_rewards(scope, view, key))
 
 

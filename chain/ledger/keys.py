@@ -20,6 +20,7 @@ from chain.ledger.records import (
     Supply,
     TaskState,
 )
+from chain.ledger.task_records import Funding, LiveTasks, PostedTask
 from chain.primitives import Hash, PublicKey
 from chain.state.view import StateKey
 
@@ -33,6 +34,7 @@ INFERENCE_PREFIX = b"inference/"
 LOCKED_REWARD_PREFIX = b"locked-reward/"
 MINER_PREFIX = b"miner/"
 MODEL_PREFIX = b"model/"
+POSTED_TASK_PREFIX = b"posted-task/"
 PROPOSAL_PREFIX = b"proposal/"
 SHARES_PREFIX = b"shares/"
 STAKE_PREFIX = b"stake/"
@@ -43,6 +45,7 @@ BEACONS_KEPT = 32
 SUPPLY_KEY = StateKey(b"supply", Supply)
 IN_FORCE_KEY = StateKey(b"in-force", InForce)
 AGENDA_KEY = StateKey(b"agenda", Agenda)
+LIVE_TASKS_KEY = StateKey(b"live-tasks", LiveTasks)
 
 
 def account_key(account: PublicKey) -> StateKey[Account]:
@@ -58,6 +61,16 @@ def miner_key(miner: PublicKey) -> StateKey[Miner]:
 def task_key(task: Hash) -> StateKey[TaskState]:
     """Return where a task stands."""
     return StateKey(TASK_PREFIX + task, TaskState)
+
+
+def posted_task_key(task: Hash) -> StateKey[PostedTask]:
+    """Return where it stands how a task was posted."""
+    return StateKey(POSTED_TASK_PREFIX + task, PostedTask)
+
+
+def funding_key(task: Hash) -> StateKey[Funding]:
+    """Return where it stands who has funded a posted task, while it lives."""
+    return StateKey(b"funding/" + task, Funding)
 
 
 def checkpoint_key(task: Hash, round_number: int) -> StateKey[Checkpoint]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from chain.errors import InvalidProof
+from chain.genesis import Parameters
 from chain.ledger.accounts import apply_burn, apply_credit
 from chain.ledger.context import (
     BlockScope,
@@ -22,19 +23,22 @@ from chain.ledger.pricing import compute_next_price, compute_payment
 from chain.ledger.records import Contribution, ContributionKey, DisputeKey, LockedReward
 from chain.ledger.shares import apply_mint, apply_waiting
 from chain.ledger.subsidy import compute_subsidy_split
-from chain.ledger.tasks import Task, get_round_start, get_state, get_task
+from chain.ledger.task_pots import apply_subsidy
+from chain.ledger.tasks import Task, compute_allowance, get_live_names, get_round_start, get_state, get_task
 from chain.ledger.transition import ContributionStatus
 from chain.state.view import StateView
 
 
 def apply_issuance(scope: BlockScope, view: StateView, fees: int) -> None:
-    """Issue the block's subsidy: lock the winner's part with the fees, fill the pot, pay the treasury."""
+    """Issue the block's subsidy: lock the winner's part with the fees, fill the pots, pay the treasury."""
     draft = scope.draft
     split = compute_subsidy_split(draft.height, scope.context.parameters)
-    supply, state = view.get_existing(SUPPLY_KEY), get_task_state(scope.context, view)
+    supply = view.get_existing(SUPPLY_KEY)
     issued = split.reward + split.pot + split.treasury
     view.put(SUPPLY_KEY, replace(supply, issued=supply.issued + issued, treasury=supply.treasury + split.treasury))
-    view.put(task_key(scope.context.task_id), replace(state, pot=state.pot + split.pot))
+    left = split.pot - sum(apply_subsidy(view, name, split.pot) for name in get_live_names(view))
+    state = get_task_state(scope.context, view)
+    view.put(task_key(scope.context.task_id), replace(state, pot=state.pot + left))
     view.put(locked_reward_key(draft.height), LockedReward(draft.miner, split.reward + fees, draft.ticket))
 
 
@@ -102,7 +106,7 @@ def _is_earned(scope: BlockScope, view: StateView, locked: LockedReward) -> bool
 
 
 def apply_payout(
-    view: StateView, task: Task, settled: tuple[tuple[ContributionKey, Contribution], ...]
+    parameters: Parameters, view: StateView, task: Task, settled: tuple[tuple[ContributionKey, Contribution], ...]
 ) -> tuple[Event, ...]:
     """Return the deposits of settled contributions, pay them from the task's pot by their macs, and move the price.
 
@@ -110,26 +114,30 @@ def apply_payout(
     """
     state = get_state(view, task)
     macs_total = sum(contribution.macs for _, contribution in settled)
+    allowance = compute_allowance(parameters, task, state)
     events: list[ContributionChanged] = []
     for key, contribution in settled:
-        reward = compute_payment(state.price, state.pot, contribution.macs, macs_total)
+        reward = compute_payment(state.price, allowance, contribution.macs, macs_total)
         events.append(_apply_settled(view, task, state.round, (key, contribution), reward))
     apply_waiting(view, task.name)
     pot = state.pot - sum(event.amount for event in events)
-    price = compute_next_price(state.price, state.pot, macs_total)
+    price = compute_next_price(state.price, allowance, macs_total)
     view.put(task_key(task.name), replace(state, pot=pot, price=price))
     return tuple(events)
 
 
-def apply_late_payout(view: StateView, task: Task, round_number: int, key: ContributionKey) -> Event:
+def apply_late_payout(
+    parameters: Parameters, view: StateView, task: Task, round_number: int, key: ContributionKey
+) -> Event:
     """Pay a segment that was held and is settled now, as if it were alone in the running round; the price stays."""
     state = get_state(view, task)
     contribution = view.get_existing(contribution_key(task.name, round_number, key))
-    reward = compute_payment(state.price, state.pot, contribution.macs, contribution.macs)
+    allowance = compute_allowance(parameters, task, state)
+    reward = compute_payment(state.price, allowance, contribution.macs, contribution.macs)
     event = _apply_settled(view, task, round_number, (key, contribution), reward)
     apply_waiting(view, task.name)
-    settled = state.settled_contributions + 1
-    view.put(task_key(task.name), replace(state, pot=state.pot - reward, settled_contributions=settled))
+    settled, pot = state.settled_contributions + 1, state.pot - reward
+    view.put(task_key(task.name), replace(state, pot=pot, settled_contributions=settled, held=state.held - 1))
     return event
 
 

@@ -14,6 +14,7 @@ from chain.ledger.learning import Settlement
 from chain.ledger.records import Checkpoint, Contribution, ContributionKey, TaskState
 from chain.ledger.registry import apply_checkpoint
 from chain.ledger.rewards import apply_locked_rewards, apply_payout
+from chain.ledger.task_pots import apply_task_end
 from chain.ledger.tasks import Task, get_state, iter_live_tasks
 from chain.ledger.transition import ContributionEvent, ContributionStatus, compute_next_status
 from chain.state.view import StateView
@@ -25,19 +26,24 @@ def apply_round_end(scope: BlockScope, view: StateView) -> tuple[Event, ...]:
     """Settle the running round of each task if it ends with this block; raises MissingData."""
     if scope.draft.height % scope.context.parameters.round_blocks:
         return ()
-    tasks, events = tuple(iter_live_tasks(scope.context, view)), list[Event]()
-    settled = [_apply_outcomes(view, task, events) for task in tasks]
+    # The first round of what was posted in this one begins now.
+    tasks = [
+        task for task in iter_live_tasks(scope.context, view) if get_state(view, task).start_height < scope.draft.height
+    ]
+    events: list[Event] = []
+    settled = [_apply_outcomes(scope, view, task, events) for task in tasks]
     # Locked rewards look at the statuses just written and at the old checkpoint, so they come before the next round.
     events += apply_locked_rewards(scope, view)
     for task, entries in zip(tasks, settled, strict=True):
         events += _apply_checkpoint(scope, view, task, entries)
+        events += apply_task_end(scope, view, task)
     return tuple(events)
 
 
-def _apply_outcomes(view: StateView, task: Task, events: list[Event]) -> tuple[Entry, ...]:
+def _apply_outcomes(scope: BlockScope, view: StateView, task: Task, events: list[Event]) -> tuple[Entry, ...]:
     """Settle and pay what was proven; hold what is still under dispute. Return what settled."""
     settled: list[Entry] = []
-    state = get_state(view, task)
+    held, state = 0, get_state(view, task)
     for key, contribution in tuple(iter_contributions(view, task.name, state)):
         if contribution.status is not ContributionStatus.PROVEN:
             continue
@@ -46,11 +52,13 @@ def _apply_outcomes(view: StateView, task: Task, events: list[Event]) -> tuple[E
         following = compute_next_status(contribution.status, event)
         after = replace(contribution, status_code=int(following))
         view.put(contribution_key(task.name, state.round, key), after)
+        held += is_disputed
         if is_disputed:
             events.append(ContributionChanged(task.name, state.round, key, following, 0))
         else:
             settled.append((key, after))
-    events += apply_payout(view, task, tuple(settled))
+    view.put(task_key(task.name), replace(state, held=state.held + held))
+    events += apply_payout(scope.context.parameters, view, task, tuple(settled))
     return tuple(settled)
 
 
@@ -83,5 +91,16 @@ def _apply_next_round(
     scores = (reached.checkpoint_root, reached.heldout_loss, reached.heldout_correct, reached.heldout_total)
     view.put(checkpoint_key(task.name, state.round), Checkpoint(scope.draft.height, *scores, contributors))
     settled_contributions = state.settled_contributions + contributors
-    begun = TaskState(state.round + 1, scope.draft.height, *scores, state.pot, state.price, settled_contributions, ())
-    view.put(task_key(task.name), begun)
+    view.put(
+        task_key(task.name),
+        TaskState(
+            state.round + 1,
+            scope.draft.height,
+            *scores,
+            pot=state.pot,
+            price=state.price,
+            settled_contributions=settled_contributions,
+            held=state.held,
+            contributions=(),
+        ),
+    )
