@@ -13,8 +13,9 @@ from chain.transaction import Action, Transfer
 from node.addresses import format_address
 from node.keystore import load_key, make_key, write_key
 from node.rpc.client import RpcClient
-from node.rpc.methods import GET_ACCOUNT, GET_GENESIS, GET_HEAD, GET_TASK, AccountParams
+from node.rpc.methods import GET_ACCOUNT, GET_GENESIS, GET_HEAD, AccountParams
 from node.rpc.registry import Params
+from node.rpc.task_methods import GET_TASK, TaskParams
 from node.rpc.views import from_hex
 from node.wallet import send_action, wait_for_block
 
@@ -57,7 +58,7 @@ def get_coins(key: SigningKey) -> str:
 
 def get_network_model() -> Hash:
     """Return the name of the network's own model: its task's."""
-    return from_hex(rpc.call(GET_TASK, Params()).task)
+    return from_hex(rpc.call(GET_TASK, TaskParams()).task)
 
 
 def get_chain_id() -> Hash:

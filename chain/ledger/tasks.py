@@ -76,6 +76,13 @@ def get_state(view: StateView, task: Task) -> TaskState:
     return view.get_existing(task_key(task.name))
 
 
+def get_first_round(context: LedgerContext, task: Task) -> int:
+    """Return the first round in which a task is trained: of a posted one, that after the block which posted it."""
+    if task.posted is None:
+        return 0
+    return -(-task.posted.posted_height // context.genesis.parameters.round_blocks)
+
+
 def get_round_start(context: LedgerContext, view: StateView, task: Task, round_number: int) -> RoundStart:
     """Return where a task's running round or an earlier one began."""
     state = get_state(view, task)
@@ -83,8 +90,9 @@ def get_round_start(context: LedgerContext, view: StateView, task: Task, round_n
     if round_number == state.round:
         return RoundStart(state.start_height, state.checkpoint_root)
     height = round_number * context.genesis.parameters.round_blocks
-    before = view.get(checkpoint_key(task.name, round_number - 1)) if round_number else None
-    return RoundStart(height, task.spec.checkpoint_root if before is None else before.checkpoint_root)
+    if round_number == get_first_round(context, task):
+        return RoundStart(height, task.spec.checkpoint_root)
+    return RoundStart(height, view.get_existing(checkpoint_key(task.name, round_number - 1)).checkpoint_root)
 
 
 def compute_allowance(parameters: Parameters, task: Task, state: TaskState) -> int:

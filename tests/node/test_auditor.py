@@ -39,7 +39,8 @@ from ml.trace import Trace, compute_delta_root, compute_trace_root
 from node.database.exporting import get_needed_blobs
 from node.learning import Task, execute_segment, load_task
 from node.miner.link import NodeLink
-from node.miner.loop import MinerLoop, Tools
+from node.miner.loop import MinerLoop
+from node.miner.tools import Tools
 from node.rpc.client import AsyncRpcClient
 from node.rpc.dispute_methods import LIST_DISPUTES
 from node.rpc.methods import GET_WORK

@@ -21,9 +21,10 @@ from ml.spec import DIGITS, compute_spec_hash
 from node.addresses import format_address
 from node.rpc.client import RpcClient
 from node.rpc.economy_methods import GET_MODEL, GET_SHARES, HolderParams, ModelParams
-from node.rpc.methods import GET_ACCOUNT, GET_GENESIS, GET_TASK, LIST_CONTRIBUTIONS, AccountParams, RoundParams
+from node.rpc.methods import GET_ACCOUNT, GET_GENESIS, LIST_CONTRIBUTIONS, AccountParams, RoundParams
 from node.rpc.registry import Params
 from node.rpc.supply_methods import GET_SUPPLY, GET_TASK_ENTRY
+from node.rpc.task_methods import GET_TASK, TaskParams
 from node.rpc.views import from_hex, to_hex
 
 FEE = 1_000_000
@@ -163,12 +164,12 @@ def get_chain_id(network: Network) -> Hash:
 
 def get_task(network: Network) -> Hash:
     """Return the name of the network's own model."""
-    return from_hex(RpcClient(network.url).call(GET_TASK, Params()).task)
+    return from_hex(RpcClient(network.url).call(GET_TASK, TaskParams()).task)
 
 
 def get_round(network: Network) -> int:
     """Return the running round: how many have ended."""
-    return RpcClient(network.url).call(GET_TASK, Params()).round
+    return RpcClient(network.url).call(GET_TASK, TaskParams()).round
 
 
 def get_units(network: Network, key: SigningKey) -> int:
