@@ -29,17 +29,8 @@ from node.outcomes import ImportResult
 from node.parts import Parts
 from node.producer import Producer
 from node.queries import NodeQueries
-from node.rpc.api import (
-    Anchor,
-    AnswerSubmission,
-    ContributionInfo,
-    MinerWork,
-    OpeningsSubmission,
-    PostedWork,
-    SegmentSubmission,
-    TaskInfo,
-    TicketOutcome,
-)
+from node.rpc.api import Anchor, ContributionInfo, MinerWork, PostedWork, TaskInfo
+from node.rpc.submitted import AnswerSubmission, OpeningsSubmission, SegmentSubmission, TicketOutcome
 
 
 class NodeSubmissions:

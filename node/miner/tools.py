@@ -1,4 +1,7 @@
-"""What a miner computes with, and which posted tasks it trains beside that of genesis."""
+"""What a miner computes with, and which posted tasks it trains beside that of genesis.
+
+A record and nothing more, made once when the miner starts. It knows neither the node nor the round.
+"""
 
 from dataclasses import dataclass
 

@@ -6,7 +6,6 @@ submissions are awaited and raise the typed errors of `chain.errors`.
 """
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
 from chain.block import Block
@@ -21,6 +20,7 @@ from chain.transaction import Transaction
 from consensus.flyclient import Demand
 from consensus.header_proof import HeaderProof
 from node.rpc.proofs import AccountProof, MinerProof
+from node.rpc.submitted import AnswerSubmission, OpeningsSubmission, SegmentSubmission, TicketOutcome
 
 HEADERS_MAX = 2_000
 """Headers one call may ask for."""
@@ -231,47 +231,6 @@ class MinerWork:
     next_index: int | None
     posted: tuple[PostedWork, ...]
     demands: tuple[DemandInfo, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentSubmission:
-    """A finished segment; the node signs and sends its commit and keeps the sidecar (canonical bytes)."""
-
-    task: Hash
-    round: int
-    index: int
-    anchor_height: int
-    trace_root: Hash
-    delta_root: Hash
-    sidecar: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class OpeningsSubmission:
-    """The drawn places of a committed segment, opened, in the order drawn."""
-
-    task: Hash
-    round: int
-    index: int
-    openings: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerSubmission:
-    """What a challenger demanded of a segment."""
-
-    task: Hash
-    round: int
-    index: int
-    challenger: PublicKey
-    answer: bytes
-
-
-class TicketOutcome(Enum):
-    """What became of a submitted ticket."""
-
-    EXTENDED = "extended"
-    STALE = "stale"
 
 
 class NodeApi(Protocol):

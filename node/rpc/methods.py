@@ -20,15 +20,7 @@ from consensus.flyclient import SECURITY_BITS_MAX, STRETCH_MAX, Demand
 from consensus.header_proof import HeaderProof
 from consensus.sampling import compute_public_seed
 from node.rpc import state_views, views, work_views
-from node.rpc.api import (
-    HEADERS_MAX,
-    HEIGHTS_MAX,
-    SENT_AT_ONCE_MAX,
-    MinerRates,
-    NodeApi,
-    OpeningsSubmission,
-    SegmentSubmission,
-)
+from node.rpc.api import HEADERS_MAX, HEIGHTS_MAX, SENT_AT_ONCE_MAX, MinerRates, NodeApi
 from node.rpc.arguments import parse_account
 from node.rpc.bounty_methods import BOUNTY_METHODS
 from node.rpc.dispute_methods import DISPUTE_METHODS
@@ -38,6 +30,7 @@ from node.rpc.governance_methods import GOVERNANCE_METHODS
 from node.rpc.inference_methods import INFERENCE_METHODS
 from node.rpc.list_methods import LIST_METHODS
 from node.rpc.registry import Method, Params, Registry, make_openrpc
+from node.rpc.submitted import OpeningsSubmission, SegmentSubmission
 from node.rpc.supply_methods import SUPPLY_METHODS
 from node.rpc.task_methods import TASK_METHODS, parse_task
 from node.rpc.views import Address, HashText, Natural, Record, from_hex, to_hex

@@ -24,8 +24,10 @@ from ml.lottery import get_lottery
 from ml.models import build_program
 from ml.segment import Runner
 from ml.spec import DIGITS
+from node.cli.main import main
 from node.database.blob_names import compute_blob_names, list_programs, list_tasks
 from node.database.exporting import get_needed_blobs
+from node.exit_codes import ExitCode
 from node.learning import load_task
 from node.miner.link import NodeLink
 from node.miner.loop import MinerLoop
@@ -33,6 +35,7 @@ from node.miner.plan import SegmentPlan
 from node.miner.sabotage import forge_delta
 from node.miner.segment import train_segment
 from node.miner.tools import Tools
+from node.options import Endpoint
 from node.rpc.client import AsyncRpcClient
 from node.rpc.methods import GET_CHECKPOINT, GET_WORK, LIST_CONTRIBUTIONS, CheckpointParams, RoundParams
 from node.rpc.registry import Params
@@ -160,3 +163,41 @@ async def test_a_task_needs_its_data_and_keeps_none_that_are_not_those_of_a_good
     assert not parts.chain.has_sidecar(false.data_hash)
     await parts.gate.admit(sign_action(chain_id, HOLDER, nonce, 0, terms), sidecar)
     assert parts.chain.has_sidecar(terms.data_hash)
+
+
+async def test_peers_fetch_the_data_with_the_block_and_a_directory_keeps_all_of_it(tmp_path: Path) -> None:
+    async with run_live_node(tmp_path / "one", genesis=make_genesis((MINER, SECOND_MINER))) as live:
+        terms, sidecar = make_digits_task(live)
+        name = await post(live, HOLDER, terms, sidecar)
+        chain = live.node.parts.chain
+        await live.mine(live.genesis.parameters.round_blocks - chain.head.height)
+        loop = MinerLoop(
+            NodeLink(live.url, lambda: live.token),
+            Tools(live.genesis, load_task(live.genesis.task), get_backend("cpu"), get_lottery("cpu")),
+        )
+        for _ in range(live.genesis.parameters.round_blocks + 1):
+            async with AsyncRpcClient(live.url, live.token) as client:
+                work = await client.call(GET_WORK, Params())
+            await asyncio.to_thread(loop._prepare, work)
+            await live.mine(1)
+        assert get_contribution(live, name, MINER, 1).status is ContributionStatus.SETTLED
+        head, port = chain.head.hash, live.node.validator.network._port
+        async with run_live_node(
+            tmp_path / "two", SECOND_MINER, live.genesis, peers=(Endpoint("127.0.0.1", port),)
+        ) as other:
+            async with asyncio.timeout(60):
+                while other.node.parts.chain.head.hash != head:
+                    await asyncio.sleep(0.05)
+            assert other.node.parts.chain.has_sidecar(terms.data_hash)
+            state = other.node.parts.chain.view().get_existing(task_key(name))
+            assert other.node.parts.chain.blobs.has(state.checkpoint_root)
+    for kind in ("chain", "state"):
+        out, into = str(tmp_path / f"export-{kind}"), str(tmp_path / f"imported-{kind}")
+        trusted = ["--trust", to_hex(head)] if kind == "state" else []
+        for arguments in (
+            ["verify", "--dir", str(tmp_path / "one")],
+            ["export", out, "--dir", str(tmp_path / "one"), *(["--state"] if kind == "state" else [])],
+            ["import", out, "--dir", into, *trusted],
+            ["verify", "--dir", into],
+        ):
+            assert await asyncio.to_thread(main, ["db", *arguments]) == ExitCode.OK, arguments
