@@ -295,6 +295,8 @@ def test_data_must_be_those_of_the_registered_root_and_of_a_size() -> None:
     assert refuse(chain, DAVE, other) == "task-data"
     false = chain.content.add(Sidecar(tagged_hash("test.dataset", b"\x01"), b"\x02"))
     assert refuse(chain, DAVE, replace(other, data_hash=false)) == "task-data"
+    nameless = chain.content.add(Sidecar(tagged_hash("test.dataset", b"\x02"), b"\x01"))
+    assert refuse(chain, DAVE, replace(other, data_hash=nameless)) == "task-data"
     long = chain.content.add(
         Sidecar(tagged_hash("test.dataset", b"\x01"), bytes(chain.context.parameters.sidecar_bytes_max))
     )
