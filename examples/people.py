@@ -9,7 +9,7 @@ from pathlib import Path
 
 from chain.primitives import ATOMS_PER_COIN, Hash
 from chain.signature import SigningKey
-from chain.transaction import Action, Transfer
+from chain.transaction import Action, Sidecar, Transfer
 from node.addresses import format_address
 from node.keystore import load_key, make_key, write_key
 from node.rpc.client import RpcClient
@@ -43,9 +43,9 @@ def get_person(name: str) -> SigningKey:
     return load_key(path, "")
 
 
-def send(key: SigningKey, action: Action, text: str) -> int:
-    """Sign and send an action, wait for its block, say what it was, and return the block's height."""
-    height = wait_for_block(URL, send_action(URL, key, action, FEE), WAIT_S)
+def send(key: SigningKey, action: Action, text: str, sidecar: Sidecar | None = None) -> int:
+    """Sign and send an action with the block data it names, wait for its block, and return the block's height."""
+    height = wait_for_block(URL, send_action(URL, key, action, FEE, sidecar), WAIT_S)
     print(f"block {height}: {text}")
     return height
 
