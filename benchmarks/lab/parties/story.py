@@ -142,7 +142,7 @@ def list_lines(client: RpcClient, accounts: Accounts, parties: dict[str, PublicK
         lines.append(Line(f"balance of the {name}", int(balance), accounts.balances[account]))
         lines.append(Line(f"units of the {name}", int(shares.units), model.units.get(account, 0)))
         lines.append(Line(f"income due to the {name}", int(shares.claimable), int(model.owed.get(account, 0))))
-    supply, entry = client.call(GET_SUPPLY, Params()), client.call(GET_TASK_ENTRY, Params())
+    supply, entry = client.call(GET_SUPPLY, Params()), client.call(GET_TASK_ENTRY, TaskParams())
     lines += [
         Line("treasury", int(supply.treasury), accounts.treasury),
         Line("burned", int(supply.burned), accounts.burned),

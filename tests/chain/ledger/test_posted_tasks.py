@@ -355,3 +355,39 @@ def test_posting_needs_no_miner_and_moves_nothing_else() -> None:
     assert chain.account(stranger).balance == 0
     assert chain.task == replace(before, pot=chain.task.pot)
     assert isinstance(terms, PostTask)
+
+
+def test_threat_34_a_task_for_oneself_costs_its_rent_and_moves_nothing_of_anybody_elses() -> None:
+    """Bob posts a task, trains it alone, and pays himself: what others would have had without it, they have."""
+    with_task, without = LedgerChain(), LedgerChain()
+    for chain in (with_task, without):
+        dataset = register_data(chain)
+        if chain is with_task:
+            post_task(chain, make_task(chain, dataset, last_height=18), BOB)
+        chain.mine_to(9)
+        if chain is with_task:
+            mine_round(chain, BOB)
+        chain.mine_to(18)
+    spent = without.account(BOB).balance - with_task.account(BOB).balance
+    assert spent == RENT
+    assert with_task.task == without.task
+    assert with_task.account(ALICE).balance == without.account(ALICE).balance
+    assert get_shares(with_task, with_task.context.task_id, BOB.public_key).units == 0
+
+
+def test_threat_37_a_place_that_is_free_belongs_to_nobody() -> None:
+    """A task that closes leaves its place to the next block's first, and neither pot, share nor round with it."""
+    chain = LedgerChain()
+    dataset = register_data(chain)
+    first = [
+        post_task(chain, make_task(chain, dataset, number, budget=BUDGET_MIN, last_height=18)) for number in range(2, 6)
+    ]
+    chain.mine_to(17)
+    late = make_task(chain, dataset, 9, last_height=60)
+    assert refuse(chain, CAROL, late) == "task-full", "they close at the end of the block"
+    chain.mine()
+    assert get_live_names(chain.view) == ()
+    name = post_task(chain, late, CAROL)
+    assert name not in first
+    assert chain.view.get_existing(funding_key(name)).share_bp == 0
+    assert (chain.state.round, chain.state.pot, chain.state.contributions) == (3, BUDGET, ())
