@@ -11,7 +11,7 @@ from chain.header import Header
 from chain.merkle import compute_root
 from chain.primitives import Hash
 from chain.ticket import TicketOpening
-from chain.transaction import CommitContribution, Transaction
+from chain.transaction import Transaction, get_sidecar_hash
 
 BLOCK_BYTES_MAX = 2 * 1024 * 1024 - 4096
 """A block fits one frame of the wire with room for its envelope."""
@@ -35,5 +35,5 @@ def compute_transactions_root(transactions: tuple[Transaction, ...]) -> Hash:
 
 def get_sidecar_hashes(block: Block) -> tuple[Hash, ...]:
     """Return the hashes of the block data that a block needs beside it, in transaction order."""
-    actions = [transaction.body.action for transaction in block.transactions]
-    return tuple(action.sidecar_hash for action in actions if isinstance(action, CommitContribution))
+    names = (get_sidecar_hash(transaction.body.action) for transaction in block.transactions)
+    return tuple(name for name in names if name is not None)

@@ -179,7 +179,15 @@ class SpendTreasury:
     amount: U64
 
 
-Change = ChangeParameter | SpendTreasury
+@dataclass(frozen=True, slots=True)
+class SubsidiseTask:
+    """Give a live posted task `share_bp` basis points of what each block issues for contributions, until it ends."""
+
+    task: HashField
+    share_bp: U16
+
+
+Change = ChangeParameter | SpendTreasury | SubsidiseTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +216,34 @@ class PostBounty:
     last_height: U64
 
 
+@dataclass(frozen=True, slots=True)
+class PostTask:
+    """Have a `model` trained by `program` until `last_height`, and put `budget` atoms into its pot.
+
+    `data_hash` names block data that holds the content of the model's one data set, `model.checkpoint_root` is where
+    training starts: the program's own first checkpoint, or the one at which the model's parent stands. `price` is what
+    the first round pays at most, in atoms for 2^40 verified MACs.
+    """
+
+    program: Annotated[bytes, Bytes(1, 4096)]
+    model: RegisterModel
+    data_hash: HashField
+    budget: U64
+    price: U64
+    last_height: U64
+
+
+@dataclass(frozen=True, slots=True)
+class FundTask:
+    """Add `amount` atoms to the pot of a live posted task."""
+
+    task: HashField
+    amount: U64
+
+
 EconomyAction = RegisterDataset | RegisterModel | TransferShares | BuyLicence | PayModel | ClaimIncome
 DisputeAction = DisputeContribution | AnswerDispute
+TaskAction = PostBounty | PostTask | FundTask
 GovernanceAction = LockStake | UnlockStake | ProposeChange | CastVote
 Action = (
     Transfer
@@ -223,6 +257,8 @@ Action = (
     | GovernanceAction
     | PostBounty
     | InferenceAction
+    | PostTask
+    | FundTask
 )
 
 
@@ -249,7 +285,8 @@ class Sidecar:
     """Block data of one contribution: the root of every op's outputs, step by step, and the quantised delta.
 
     `output_roots` is the concatenation of 32-byte roots, step-major, in program order; `delta` is the delta
-    op's output bytes. Both are bound by the commit's trace root and delta root.
+    op's output bytes. Both are bound by the commit's trace root and delta root. Of a posted task they are the root of
+    its data set and the data set's canonical bytes.
     """
 
     output_roots: Annotated[bytes, Bytes(32, SIDECAR_BYTES_MAX)]
@@ -264,6 +301,14 @@ def compute_transaction_hash(transaction: Transaction) -> Hash:
 def compute_signing_hash(chain_id: Hash, body: TransactionBody) -> Hash:
     """Return the 32 bytes that the sender signs."""
     return tagged_hash("transaction.sign", chain_id, encode(body))
+
+
+def get_sidecar_hash(action: Action) -> Hash | None:
+    """Return the hash of the block data that an action needs beside it, None where it needs none."""
+    match action:
+        case CommitContribution(sidecar_hash=name) | PostTask(data_hash=name):
+            return name
+    return None
 
 
 def compute_sidecar_hash(sidecar: Sidecar) -> Hash:

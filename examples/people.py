@@ -9,12 +9,13 @@ from pathlib import Path
 
 from chain.primitives import ATOMS_PER_COIN, Hash
 from chain.signature import SigningKey
-from chain.transaction import Action, Transfer
+from chain.transaction import Action, Sidecar, Transfer
 from node.addresses import format_address
 from node.keystore import load_key, make_key, write_key
 from node.rpc.client import RpcClient
-from node.rpc.methods import GET_ACCOUNT, GET_GENESIS, GET_HEAD, GET_TASK, AccountParams
+from node.rpc.methods import GET_ACCOUNT, GET_GENESIS, GET_HEAD, AccountParams
 from node.rpc.registry import Params
+from node.rpc.task_methods import GET_TASK, TaskParams
 from node.rpc.views import from_hex
 from node.wallet import send_action, wait_for_block
 
@@ -42,9 +43,9 @@ def get_person(name: str) -> SigningKey:
     return load_key(path, "")
 
 
-def send(key: SigningKey, action: Action, text: str) -> int:
-    """Sign and send an action, wait for its block, say what it was, and return the block's height."""
-    height = wait_for_block(URL, send_action(URL, key, action, FEE), WAIT_S)
+def send(key: SigningKey, action: Action, text: str, sidecar: Sidecar | None = None) -> int:
+    """Sign and send an action with the block data it names, wait for its block, and return the block's height."""
+    height = wait_for_block(URL, send_action(URL, key, action, FEE, sidecar), WAIT_S)
     print(f"block {height}: {text}")
     return height
 
@@ -57,7 +58,7 @@ def get_coins(key: SigningKey) -> str:
 
 def get_network_model() -> Hash:
     """Return the name of the network's own model: its task's."""
-    return from_hex(rpc.call(GET_TASK, Params()).task)
+    return from_hex(rpc.call(GET_TASK, TaskParams()).task)
 
 
 def get_chain_id() -> Hash:

@@ -49,6 +49,13 @@ def compute_evaluation(
     return Evaluation(loss_f16, correct, count)
 
 
+def count_heldout_rows(dataset: Dataset) -> int:
+    """Return the most rows that scoring a checkpoint takes: held-out examples, or tokens."""
+    if isinstance(dataset, Examples):
+        return len(dataset.heldout_x)
+    return min(HELDOUT_TOKENS, len(dataset.heldout))
+
+
 def compute_logits(
     program: Program, backend: Backend, checkpoint: Checkpoint, dataset: Dataset, inputs: tuple[I32, I32]
 ) -> tuple[I32, I32]:

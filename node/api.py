@@ -28,6 +28,9 @@ class Api:
         self.list_state_records = queries.list_state_records
         self.get_transaction = queries.get_transaction
         self.get_task = queries.get_task
+        self.find_task = queries.find_task
+        self.list_tasks = queries.list_tasks
+        self.get_task_data = queries.get_task_data
         self.get_checkpoint = queries.get_checkpoint
         self.get_checkpoint_content = queries.get_checkpoint_content
         self.get_contributions = queries.get_contributions

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from chain.dispute import Demand, DemandDigests, DisputeContribution
 from chain.errors import MathesisError
 from chain.ledger.bounds import get_context_in_force
-from chain.ledger.context import get_round_start, get_segment_context, get_task_state
+from chain.ledger.context import get_segment_context
 from chain.ledger.contributions import iter_contributions
 from chain.ledger.keys import dispute_key
 from chain.ledger.learning import SegmentContext
 from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey
+from chain.ledger.tasks import Task, get_round_start, get_state, get_task, iter_live_tasks
 from chain.ledger.transition import ContributionStatus
 from chain.primitives import Hash, PublicKey
 from ml.disputing import Difference
@@ -38,6 +39,7 @@ _OPEN = frozenset({ContributionStatus.COMMITTED, ContributionStatus.CHALLENGED, 
 class _Segment:
     """A committed segment to be audited."""
 
+    task: Task
     round: int
     key: ContributionKey
     contribution: Contribution
@@ -83,10 +85,11 @@ class Auditor:
     def _list_segments(self) -> tuple[_Segment, ...]:
         """Return the running round's segments that a dispute may begin about."""
         context, view = self._chain.ledger_context, self._chain.view()
-        state = get_task_state(context, view)
         segments = [
-            _Segment(state.round, key, entry, get_segment_context(entry, state.checkpoint_root))
-            for key, entry in iter_contributions(context, view, state)
+            _Segment(task, state.round, key, entry, get_segment_context(entry, state.checkpoint_root))
+            for task in iter_live_tasks(context, view)
+            for state in (get_state(view, task),)
+            for key, entry in iter_contributions(view, task.name, state)
             if entry.status in _OPEN and key.miner != self._key
         ]
         self._faults = {name: self._faults[name] for name in map(_name, segments) if name in self._faults}
@@ -97,7 +100,9 @@ class Auditor:
         if name not in self._faults:
             try:
                 sidecar = self._chain.get_sidecar(segment.contribution.sidecar_hash)
-                self._faults[name] = await asyncio.to_thread(self._learning.find_fault, segment.context, sidecar)
+                self._faults[name] = await asyncio.to_thread(
+                    self._learning.find_fault, segment.task.spec, segment.context, sidecar
+                )
             except MathesisError as error:
                 names = {"miner": segment.key.miner, "index": segment.key.index}
                 log.warning("segment could not be audited", **names, error=str(error))
@@ -108,8 +113,8 @@ class Auditor:
             await self._begin(segment, fault)
 
     async def _begin(self, segment: _Segment, fault: Difference) -> None:
-        key = DisputeKey(segment.round, segment.key.miner, segment.key.index, self._key)
-        if self._get_dispute(key) is None and not self._is_waiting(key):
+        key = DisputeKey(segment.task.name, segment.round, segment.key.miner, segment.key.index, self._key)
+        if self._chain.view().get(dispute_key(key)) is None and not self._is_waiting(key):
             context = get_context_in_force(self._chain.ledger_context, self._chain.view())
             await self._demand(key, fault, DemandDigests(fault.output), context.parameters.deposit)
 
@@ -127,18 +132,19 @@ class Auditor:
 
     async def _press(self, key: DisputeKey, dispute: Dispute) -> None:
         view = self._chain.view()
-        contribution, answer = get_contribution(self._chain.ledger_context, view, key), find_answer(self._chain, key)
+        contribution, answer = get_contribution(view, key), find_answer(self._chain, key)
         if answer is None:
             return
-        root = get_round_start(self._chain.ledger_context, view, key.round).checkpoint_root
+        task = get_task(self._chain.ledger_context, view, key.task)
+        root = get_round_start(self._chain.ledger_context, view, task, key.round).checkpoint_root
         context = get_segment_context(contribution, root)
         try:
             sidecar = self._chain.get_sidecar(contribution.sidecar_hash)
-            fault = await asyncio.to_thread(self._learning.find_fault, context, sidecar)
+            fault = await asyncio.to_thread(self._learning.find_fault, task.spec, context, sidecar)
             if fault is None:
                 return
-            tensors = await asyncio.to_thread(self._learning.rerun_step, context, fault.step)
-            trace = self._learning.make_trace(root, sidecar)
+            tensors = await asyncio.to_thread(self._learning.rerun_step, task.spec, context, fault.step)
+            trace = self._learning.make_trace(task.spec, root, sidecar)
             demand = make_next_demand(trace, fault, (dispute.demand, answer), tensors)
         except MathesisError as error:
             log.warning("dispute cannot go on", miner=key.miner, index=key.index, error=str(error))
@@ -147,7 +153,7 @@ class Auditor:
 
     async def _demand(self, key: DisputeKey, fault: Difference, demand: Demand, deposit: int) -> None:
         action = DisputeContribution(
-            task=self._chain.ledger_context.task_id,
+            task=key.task,
             round=key.round,
             miner=key.miner,
             index=key.index,
@@ -163,9 +169,6 @@ class Auditor:
             log.warning("segment is not what its seed gives, and cannot be disputed", **names, error=str(error))
             return
         log.warning("segment is not what its seed gives, and is disputed", **names, demand=type(demand).__name__)
-
-    def _get_dispute(self, key: DisputeKey) -> Dispute | None:
-        return self._chain.view().get(dispute_key(self._chain.ledger_context.task_id, key))
 
 
 def _name(segment: _Segment) -> tuple[Hash, Hash]:

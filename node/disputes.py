@@ -20,15 +20,15 @@ def iter_disputes(context: LedgerContext, view: StateView) -> Iterator[tuple[Dis
     for deadline in range(start, start + parameters.round_blocks + parameters.dispute_window + 1):
         due = view.get(due_disputes_key(deadline))
         for key in () if due is None else due.keys:
-            dispute = view.get(dispute_key(context.task_id, key))
+            dispute = view.get(dispute_key(key))
             if dispute is not None and dispute.deadline == deadline:
                 yield key, dispute
 
 
-def get_contribution(context: LedgerContext, view: StateView, key: DisputeKey) -> Contribution:
+def get_contribution(view: StateView, key: DisputeKey) -> Contribution:
     """Return the contribution that a dispute is about."""
     named = ContributionKey(key.miner, key.index)
-    return view.get_existing(contribution_key(context.task_id, key.round, named))
+    return view.get_existing(contribution_key(key.task, key.round, named))
 
 
 def find_answer(chain: Chain, key: DisputeKey) -> bytes | None:
@@ -41,6 +41,7 @@ def find_answer(chain: Chain, key: DisputeKey) -> bytes | None:
             action = transaction.body.action
             if not isinstance(action, AnswerDispute):
                 continue
-            if DisputeKey(action.round, transaction.body.sender, action.index, action.challenger) == key:
+            miner = transaction.body.sender
+            if DisputeKey(action.task, action.round, miner, action.index, action.challenger) == key:
                 return action.answer
     return None

@@ -18,7 +18,7 @@ from chain.ledger.bounds import get_context_in_force
 from chain.ledger.context import BlockDraft, BlockScope, get_task_state
 from chain.ledger.governance_records import ProposalStatus
 from chain.ledger.keys import account_key, proposal_key
-from chain.ledger.learning import LearningEngine
+from chain.ledger.learning import ContentSource, LearningEngine
 from chain.ledger.records import EMPTY_ACCOUNT, Account
 from chain.ledger.transactions import apply_transaction, compute_cost, is_atomic, validate_transaction
 from chain.packed import PackedTransaction, pack_transaction, pack_transactions
@@ -28,11 +28,13 @@ from chain.ticket import EMPTY_TICKET
 from chain.transaction import (
     CastVote,
     CommitContribution,
+    PostTask,
     ProveContribution,
     ReportEquivocation,
     Sidecar,
     Transaction,
     compute_sidecar_hash,
+    get_sidecar_hash,
 )
 from node.chain import Chain
 from node.importer import HeadChange
@@ -49,10 +51,15 @@ LATER_MAX = 64
 EVIDENCE_RULES = frozenset({"evidence-order", "evidence-place", "evidence-trunk", "evidence-signature"})
 """What two headers lack that prove nothing."""
 
-GOVERNANCE_RULES = frozenset({"proposal-title", "change-parameter", "change-bounds", "vote-choice"})
+GOVERNANCE_RULES = frozenset({"proposal-title", "change-parameter", "change-bounds", "share-bounds", "vote-choice"})
 """What is wrong with a proposal or vote on any state."""
 
-LASTING_RULES = frozenset({"signature", "amount", "recipient", "sidecar-hash"}) | EVIDENCE_RULES | GOVERNANCE_RULES
+TASK_RULES = frozenset({"task-budget", "task-price", "task-dataset", "task-spec", "fund-amount"})
+"""What is wrong with a task or a fund on any state."""
+
+LASTING_RULES = (
+    frozenset({"signature", "amount", "recipient", "sidecar-hash"}) | EVIDENCE_RULES | GOVERNANCE_RULES | TASK_RULES
+)
 """Faults that no later head can mend."""
 
 UNKEPT_RULES = LASTING_RULES | {
@@ -84,6 +91,18 @@ class _Verdict:
 
     account: Account
     error: InvalidTransaction | MissingData | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """The chain's block data, and a piece that is not kept yet."""
+
+    chain: Chain
+    name: Hash
+    sidecar: Sidecar
+
+    def get_sidecar(self, sidecar_hash: Hash) -> Sidecar:
+        return self.sidecar if sidecar_hash == self.name else self.chain.get_sidecar(sidecar_hash)
 
 
 class TransactionGate:
@@ -218,15 +237,17 @@ class TransactionGate:
 
     def _validate(self, view: StateView, account: Account, offer: Offer) -> None:
         context, head, transaction = self._context, self._chain.head, offer.packed.transaction
-        # A report that was not tried would keep a good one out of the pool.
-        is_report = isinstance(transaction.body.action, ReportEquivocation)
-        validate_transaction(context, account, transaction, is_nonce_exact=is_report)
-        self._store_sidecar(transaction, offer.sidecar)
+        # A report that was not tried would keep a good one out of the pool, a task that was not its data on the disk.
+        is_tried = isinstance(transaction.body.action, ReportEquivocation | PostTask)
+        validate_transaction(context, account, transaction, is_nonce_exact=is_tried)
+        content = self._take_sidecar(transaction, offer.sidecar)
         if transaction.body.nonce != account.nonce or is_atomic(transaction.body.action):
             return
         draft = BlockDraft(head.height + 1, 0, PublicKey(ZERO_HASH), EMPTY_TICKET, head.beacon)
-        scope = BlockScope(context, draft, self._learning, self._chain)
+        scope = BlockScope(context, draft, self._learning, content)
         apply_transaction(scope, view.fork(), transaction)
+        if isinstance(transaction.body.action, PostTask) and offer.sidecar is not None:
+            self._chain.store_sidecars((transaction.body.action.data_hash,), (offer.sidecar,))
 
     def _enter(self, packed: PackedTransaction, verdict: _Verdict) -> Answer:
         """Put what was found good into the pool, or keep it for a later head."""
@@ -270,26 +291,33 @@ class TransactionGate:
             return False
         return get_forfeit(self._chain.parameters, view, action.first, height) == NOTHING
 
-    def _store_sidecar(self, transaction: Transaction, sidecar: Sidecar | None) -> None:
-        action = transaction.body.action
-        if not isinstance(action, CommitContribution):
-            return
-        if transaction.body.sender not in self._chain.header_context.miners:
+    def _take_sidecar(self, transaction: Transaction, sidecar: Sidecar | None) -> ContentSource:
+        """Return where a transaction's block data are found: a commit's are kept, for only miners may bring any.
+
+        A task's are held beside the chain until the task was found good; anybody may post one.
+        """
+        action, name = transaction.body.action, get_sidecar_hash(transaction.body.action)
+        if name is None:
+            return self._chain
+        if isinstance(action, CommitContribution) and transaction.body.sender not in self._chain.header_context.miners:
             raise InvalidTransaction(
                 "segment-miner", f"found {transaction.body.sender.hex()}, expected a registered miner"
             )
         if sidecar is not None:
             found, size_bytes = compute_sidecar_hash(sidecar), len(encode(sidecar))
-            if found != action.sidecar_hash:
-                raise InvalidTransaction("sidecar-hash", f"found {found.hex()}, expected {action.sidecar_hash.hex()}")
+            if found != name:
+                raise InvalidTransaction("sidecar-hash", f"found {found.hex()}, expected {name.hex()}")
             if size_bytes > self._chain.parameters.sidecar_bytes_max:
                 raise InvalidTransaction(
                     "sidecar-size",
                     f"found {size_bytes} bytes, expected at most {self._chain.parameters.sidecar_bytes_max}",
                 )
-            self._chain.store_sidecars((action.sidecar_hash,), (sidecar,))
-        if not self._chain.has_sidecar(action.sidecar_hash):
-            raise MissingData((action.sidecar_hash,))
+            if isinstance(action, PostTask):
+                return _Beside(self._chain, name, sidecar)
+            self._chain.store_sidecars((name,), (sidecar,))
+        if not self._chain.has_sidecar(name):
+            raise MissingData((name,))
+        return self._chain
 
 
 def _compute_nonces(change: HeadChange) -> dict[PublicKey, int]:

@@ -193,11 +193,11 @@ class Importer:
         if found != block.header.foliage.transactions_root:
             message = f"found transactions under {found.hex()}, expected {block.header.foliage.transactions_root.hex()}"
             return ImportOutcome(ImportResult.INVALID, block_hash, "transactions-root", message)
-        commits = len(get_sidecar_hashes(block))
+        sidecars = len(get_sidecar_hashes(block))
         # What is in force stands in the parent's state, which may not be here yet; nothing can ever lie above this.
-        commits_max = get_ceiling(self._chain.parameters, "sidecars_per_block")
-        if commits > commits_max:
-            message = f"found {commits} commits, expected at most {commits_max}"
+        sidecars_max = get_ceiling(self._chain.parameters, "sidecars_per_block")
+        if sidecars > sidecars_max:
+            message = f"found block data of {sidecars} actions, expected at most {sidecars_max}"
             return ImportOutcome(ImportResult.INVALID, block_hash, "block-sidecars", message)
         return None
 

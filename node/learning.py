@@ -14,7 +14,7 @@ from chain.dispute import Demand
 from chain.errors import DecodeError, InvalidProof, InvalidTransaction, StorageError
 from chain.genesis import TaskSpec
 from chain.inference import ChallengeAnswer, OpenAnswer
-from chain.ledger.learning import AnswerClaim, Leaf, SegmentContext, Settlement
+from chain.ledger.learning import AnswerClaim, Leaf, SegmentContext, Settlement, TaskBounds
 from chain.primitives import Hash
 from chain.storage.blob_store import BlobStore
 from chain.transaction import SIDECAR_BYTES_MAX, CommitContribution, Sidecar, compute_sidecar_hash
@@ -28,7 +28,7 @@ from ml.checkpoint import (
     encode_checkpoint,
 )
 from ml.checks import CheckContext
-from ml.dataset import Dataset
+from ml.dataset import Dataset, build_dataset
 from ml.deltas import compute_delta_size, decode_delta, encode_delta
 from ml.disputing import Difference, find_difference
 from ml.evaluation import compute_evaluation
@@ -39,7 +39,7 @@ from ml.provable import validate_provable
 from ml.proving import rerun_step, verify_openings
 from ml.segment import Runner, StepTensors, run_segment
 from ml.settlement import compute_next_checkpoint
-from ml.spec import decode_spec
+from ml.spec import decode_spec, encode_spec
 from ml.tensor_tree import compute_tensor_root
 from ml.trace import (
     Trace,
@@ -54,8 +54,15 @@ from node.datasets.errors import DatasetError
 from node.datasets.registry import load_dataset_by_root
 from node.demands import validate_demand, verify_answer
 from node.inference.claims import verify_claimed_opening
+from node.posting import load_posted, validate_first_checkpoint
 
 REMEMBERED_MAX = 256
+
+TASKS_MAX = 8
+"""Tasks whose programs and data are held in memory beside that of genesis; others are loaded again."""
+
+TaskName = tuple[bytes, Hash]
+"""What decides all training but where it starts: the program's bytes and the data set's root."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -69,11 +76,17 @@ class Task:
     dataset: Dataset
 
 
-def load_task(spec: TaskSpec) -> Task:
-    """Return the task that a genesis record describes; raises DecodeError when program or data are not what it says."""
+def load_task(spec: TaskSpec, data: bytes | None = None) -> Task:
+    """Return the task that a record describes; raises DecodeError when program or data are not what it says.
+
+    Its data set is made of `data` where they are at hand, else looked for on this machine.
+    """
     model = decode_spec(spec.program)
     try:
-        dataset = load_dataset_by_root(spec.dataset_root, model.heldout)
+        if data is not None:
+            dataset = build_dataset(data, model.heldout)
+        else:
+            dataset = load_dataset_by_root(spec.dataset_root, model.heldout)
     except DatasetError as error:
         raise DecodeError(f"data set: {error}") from None
     validate_fit(model, dataset)
@@ -107,32 +120,51 @@ def execute_segment(task: Task, backend: Backend, checkpoint: Checkpoint, segmen
 
 
 class Learning:
-    """Implements `chain.ledger.learning.LearningEngine` for the network's one task."""
+    """Implements `chain.ledger.learning.LearningEngine`; a checkpoint's root says of which program it is."""
 
     def __init__(self, task: Task, backend: Backend, blobs: BlobStore, places_drawn: int) -> None:
-        """Re-execute on `backend`; checkpoints are read from and written to `blobs`."""
-        self._task = task
+        """Re-execute on `backend`; checkpoints are read from and written to `blobs`. `task` is that of genesis."""
+        self._genesis = _name_task(encode_spec(task.program.spec), task.dataset.root)
+        self._tasks = OrderedDict({self._genesis: task})
         self._backend = backend
         self._blobs = blobs
         self._places_drawn = places_drawn
         self._checkpoints: OrderedDict[Hash, Checkpoint] = OrderedDict()
         self._roots: OrderedDict[Hash, tuple[Hash, ...]] = OrderedDict()
         self._faults: OrderedDict[tuple[SegmentContext, Hash], Difference | None] = OrderedDict()
-        self._settlements: OrderedDict[tuple[Hash, tuple[Hash, ...]], Settlement] = OrderedDict()
+        """By what decides a segment; the task's name is part of its seed."""
+        self._posted: OrderedDict[tuple[TaskName, Hash, TaskBounds], bool] = OrderedDict()
+        """Tasks that were found good."""
+        self._settlements: OrderedDict[tuple[TaskName, Hash, tuple[Hash, ...]], Settlement] = OrderedDict()
         # Assembly, import and audit run in threads; re-execution is not worth doing twice at once.
         self._lock = threading.RLock()
         self.keep_checkpoint(compute_initial_checkpoint(task.program))
+
+    def validate_task(self, task: TaskSpec, data: bytes, bounds: TaskBounds, *, is_new: bool) -> None:
+        """Check that a task can be trained, proven and audited, and keep its data; raises InvalidTransaction."""
+
+        def check() -> bool:
+            program, dataset = load_posted(task, data, bounds)
+            if is_new:
+                validate_first_checkpoint(task, program)
+            else:
+                self._validate_start(task, program)
+            self._blobs.put(task.dataset_root, data)
+            self._keep_task(task, Task(program, dataset))
+            return True
+
+        self._remember(self._posted, (_name_task(task.program, task.dataset_root), task.checkpoint_root, bounds), check)
 
     def validate_sidecar(
         self, task: TaskSpec, checkpoint_root: Hash, commit: CommitContribution, sidecar: Sidecar
     ) -> None:
         """Check that `sidecar` yields the commit's roots; raises InvalidTransaction."""
-        del task
+        program = self.get_task(task).program
         try:
-            trace = self.make_trace(checkpoint_root, sidecar)
+            trace = self.make_trace(task, checkpoint_root, sidecar)
             _compare("trace-root", compute_trace_root(trace), commit.trace_root)
-            _compare("delta-root", compute_delta_root(self._task.program, sidecar.output_roots), commit.delta_root)
-            decode_delta(self._task.program, sidecar.output_roots, sidecar.delta)
+            _compare("delta-root", compute_delta_root(program, sidecar.output_roots), commit.delta_root)
+            decode_delta(program, sidecar.output_roots, sidecar.delta)
         except InvalidProof as error:
             raise InvalidTransaction(error.rule, str(error)) from None
 
@@ -140,32 +172,29 @@ class Learning:
         self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar, challenge: Hash, openings: tuple[bytes, ...]
     ) -> None:
         """Check every drawn place; raises InvalidProof."""
-        del task
-        trace = self.make_trace(segment.checkpoint_root, sidecar)
-        validate_output_roots(self._task.program, sidecar.output_roots)
-        context = CheckContext(self._task.program, self._task.dataset, segment.seed)
+        loaded, trace = self.get_task(task), self.make_trace(task, segment.checkpoint_root, sidecar)
+        validate_output_roots(loaded.program, sidecar.output_roots)
+        context = CheckContext(loaded.program, loaded.dataset, segment.seed)
         verify_openings(context, trace, challenge, self._places_drawn, openings)
 
     def validate_demand(self, task: TaskSpec, leaf: Leaf, demand: Demand) -> None:
         """Check that what is demanded exists; raises InvalidTransaction."""
-        del task
-        validate_demand(self._task.program, leaf, demand)
+        validate_demand(self.get_task(task).program, leaf, demand)
 
     def verify_answer(
         self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar, demanded: tuple[Leaf, Demand], answer: bytes
     ) -> None:
         """Check that `answer` gives what was demanded, and that an opened op holds; raises InvalidProof."""
-        del task
-        trace = self.make_trace(segment.checkpoint_root, sidecar)
-        validate_output_roots(self._task.program, sidecar.output_roots)
-        context = CheckContext(self._task.program, self._task.dataset, segment.seed)
+        loaded, trace = self.get_task(task), self.make_trace(task, segment.checkpoint_root, sidecar)
+        validate_output_roots(loaded.program, sidecar.output_roots)
+        context = CheckContext(loaded.program, loaded.dataset, segment.seed)
         verify_answer(context, trace, demanded, answer)
 
-    def is_segment_honest(self, segment: SegmentContext, sidecar: Sidecar) -> bool:
+    def is_segment_honest(self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar) -> bool:
         """Say whether executing the segment gives exactly `sidecar`; no rule of the ledger asks it."""
-        return self.find_fault(segment, sidecar) is None
+        return self.find_fault(task, segment, sidecar) is None
 
-    def find_fault(self, segment: SegmentContext, sidecar: Sidecar) -> Difference | None:
+    def find_fault(self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar) -> Difference | None:
         """Return the first op in which `sidecar` differs from an execution of the segment, or None if it is honest.
 
         Its roots must have the size and its delta the roots that a commit is held to.
@@ -173,33 +202,29 @@ class Learning:
         key = (segment, compute_sidecar_hash(sidecar))
 
         def execute() -> Difference | None:
-            own = execute_segment(self._task, self._backend, self.get_checkpoint(segment.checkpoint_root), segment.seed)
-            return find_difference(self._task.program, own.output_roots, sidecar.output_roots)
+            loaded, checkpoint = self.get_task(task), self.get_checkpoint(task, segment.checkpoint_root)
+            own = execute_segment(loaded, self._backend, checkpoint, segment.seed)
+            return find_difference(loaded.program, own.output_roots, sidecar.output_roots)
 
         return self._remember(self._faults, key, execute)
 
-    def rerun_step(self, segment: SegmentContext, step: int) -> StepTensors:
+    def rerun_step(self, task: TaskSpec, segment: SegmentContext, step: int) -> StepTensors:
         """Return all tensors of one step of a segment."""
-        task, checkpoint = self._task, self.get_checkpoint(segment.checkpoint_root)
-        return rerun_step(Runner(task.program, self._backend, task.dataset, segment.seed, checkpoint), step)
-
-    @property
-    def program(self) -> Program:
-        """The program of the network's task."""
-        return self._task.program
+        loaded, checkpoint = self.get_task(task), self.get_checkpoint(task, segment.checkpoint_root)
+        return rerun_step(Runner(loaded.program, self._backend, loaded.dataset, segment.seed, checkpoint), step)
 
     def settle(self, task: TaskSpec, checkpoint_root: Hash, sidecars: tuple[Sidecar, ...]) -> Settlement:
         """Return the next checkpoint and its score, and keep it."""
-        del task
-        key = (checkpoint_root, tuple(compute_sidecar_hash(sidecar) for sidecar in sidecars))
-        return self._remember(self._settlements, key, lambda: self._settle(checkpoint_root, sidecars))
+        name = _name_task(task.program, task.dataset_root)
+        key = (name, checkpoint_root, tuple(compute_sidecar_hash(sidecar) for sidecar in sidecars))
+        return self._remember(self._settlements, key, lambda: self._settle(task, checkpoint_root, sidecars))
 
     def compute_operand_roots(
         self, task: TaskSpec, checkpoint_root: Hash, sidecar: Sidecar, step: int, op: int
     ) -> tuple[Hash, Hash]:
         """Return the roots of both operands of a matmul; raises InvalidProof."""
-        del task, checkpoint_root
-        return compute_operand_roots(self._task.program, sidecar.output_roots, step, op)
+        del checkpoint_root
+        return compute_operand_roots(self.get_task(task).program, sidecar.output_roots, step, op)
 
     def verify_answer_opening(self, claim: AnswerClaim, place: ChallengeAnswer, shown: OpenAnswer) -> None:
         """Check that `shown` is the claimed answer and that `place` of it holds, or is none; raises InvalidProof."""
@@ -207,12 +232,34 @@ class Learning:
 
     def compute_segment_macs(self, task: TaskSpec) -> int:
         """Return the MACs of a segment."""
-        del task
-        return self._task.program.segment_macs
+        return self.get_task(task).program.segment_macs
 
-    def get_checkpoint(self, root: Hash) -> Checkpoint:
-        """Return a checkpoint that was settled; raises StorageError when its file is gone."""
-        return self._remember(self._checkpoints, root, lambda: self._load_checkpoint(root))
+    def get_task(self, spec: TaskSpec) -> Task:
+        """Return a task with its program and data; raises DecodeError."""
+        name = _name_task(spec.program, spec.dataset_root)
+        with self._lock:
+            if name not in self._tasks:
+                self._keep_task(spec, load_task(spec, self._blobs.get(spec.dataset_root)))
+            return self._tasks[name]
+
+    def _keep_task(self, spec: TaskSpec, task: Task) -> None:
+        self._tasks[_name_task(spec.program, spec.dataset_root)] = task
+        if len(self._tasks) > TASKS_MAX + 1:
+            del self._tasks[next(each for each in self._tasks if each != self._genesis)]
+
+    def _validate_start(self, task: TaskSpec, program: Program) -> None:
+        """Check that a program can go on from a checkpoint that another has reached."""
+        data = self._blobs.get(task.checkpoint_root)
+        if data is None:
+            raise StorageError(f"the checkpoint {task.checkpoint_root.hex()} is gone, expected every task's last")
+        try:
+            decode_checkpoint(program, data)
+        except DecodeError as error:
+            raise InvalidTransaction("task-start", f"the parent's checkpoint is of another model: {error}") from None
+
+    def get_checkpoint(self, task: TaskSpec, root: Hash) -> Checkpoint:
+        """Return a checkpoint of a task that was settled; raises StorageError when its file is gone."""
+        return self._remember(self._checkpoints, root, lambda: self._load_checkpoint(task, root))
 
     def keep_checkpoint(self, checkpoint: Checkpoint) -> Hash:
         """Store a checkpoint under its root."""
@@ -220,27 +267,32 @@ class Learning:
         self._blobs.put(root, encode_checkpoint(checkpoint))
         return root
 
-    def make_trace(self, checkpoint_root: Hash, sidecar: Sidecar) -> Trace:
+    def make_trace(self, task: TaskSpec, checkpoint_root: Hash, sidecar: Sidecar) -> Trace:
         """Return the trace that block data says a segment from a checkpoint had."""
 
         def compute() -> tuple[Hash, ...]:
-            return tuple(compute_tensor_root(part) for part in self.get_checkpoint(checkpoint_root).weights)
+            return tuple(compute_tensor_root(part) for part in self.get_checkpoint(task, checkpoint_root).weights)
 
         roots = self._remember(self._roots, checkpoint_root, compute)
-        return Trace(self._task.program, roots, sidecar.output_roots)
+        return Trace(self.get_task(task).program, roots, sidecar.output_roots)
 
-    def _settle(self, checkpoint_root: Hash, sidecars: tuple[Sidecar, ...]) -> Settlement:
-        program = self._task.program
+    def _settle(self, task: TaskSpec, checkpoint_root: Hash, sidecars: tuple[Sidecar, ...]) -> Settlement:
+        loaded = self.get_task(task)
+        program = loaded.program
         deltas = [decode_delta(program, sidecar.output_roots, sidecar.delta) for sidecar in sidecars]
-        checkpoint = compute_next_checkpoint(program, self.get_checkpoint(checkpoint_root), deltas)
-        score = compute_evaluation(program, self._backend, checkpoint, self._task.dataset)
+        checkpoint = compute_next_checkpoint(program, self.get_checkpoint(task, checkpoint_root), deltas)
+        score = compute_evaluation(program, self._backend, checkpoint, loaded.dataset)
         return Settlement(self.keep_checkpoint(checkpoint), score.loss_f16, score.correct, score.count)
 
-    def _load_checkpoint(self, root: Hash) -> Checkpoint:
+    def _load_checkpoint(self, task: TaskSpec, root: Hash) -> Checkpoint:
         data = self._blobs.get(root)
+        if data is None and root == task.checkpoint_root:
+            first = compute_initial_checkpoint(self.get_task(task).program)
+            if self.keep_checkpoint(first) == root:
+                return first
         if data is None:
             raise StorageError(f"the checkpoint {root.hex()} is gone; re-import the chain to compute it again")
-        return decode_checkpoint(self._task.program, data)
+        return decode_checkpoint(self.get_task(task).program, data)
 
     def _remember(self, memory: "OrderedDict[K, V]", key: K, compute: Callable[[], V]) -> V:
         with self._lock:
@@ -249,6 +301,10 @@ class Learning:
                 if len(memory) > REMEMBERED_MAX:
                     memory.popitem(last=False)
             return memory[key]
+
+
+def _name_task(program: bytes, dataset_root: Hash) -> TaskName:
+    return program, dataset_root
 
 
 def _compare(rule: str, found: Hash, expected: Hash) -> None:

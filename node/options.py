@@ -70,6 +70,10 @@ class NodeOptions:
     """The least level of events that the journal shows."""
 
 
+BEST_TASK, NO_TASK = "best", "none"
+"""Which posted task a miner trains: the one that pays a segment best, or none at all."""
+
+
 @dataclass(frozen=True, slots=True)
 class MineOptions:
     """One miner: a client of its node's RPC that trains segments and looks for tickets in them."""
@@ -80,6 +84,8 @@ class MineOptions:
     backend: str = "cpu"
     is_sabotaging: bool = False
     """Forge every segment's delta and mine no tickets: for networks that show what becomes of forgers."""
+    posted: str = BEST_TASK
+    """Which posted task is trained when genesis' is: `best`, `none`, or one by its hex name."""
     output: OutputOptions = OutputOptions()
     log_level: str = "info"
     """The least level of events that the journal shows."""

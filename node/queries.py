@@ -11,16 +11,17 @@ from typing import TypeVar
 
 from chain.block import Block
 from chain.codec import encode
-from chain.errors import InvalidProof
+from chain.errors import InvalidProof, InvalidTransaction
 from chain.genesis import Genesis
 from chain.header import Header
 from chain.ledger.accounts import get_account
 from chain.ledger.context import get_task_state
-from chain.ledger.keys import SUPPLY_KEY, account_key, checkpoint_key, contribution_key, miner_key
+from chain.ledger.keys import SUPPLY_KEY, account_key, checkpoint_key, contribution_key, funding_key, miner_key
 from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey
 from chain.ledger.supply import compute_holdings
+from chain.ledger.tasks import Task, compute_allowance, get_first_round, get_state, get_task, iter_live_tasks
 from chain.primitives import ZERO_HASH, Hash, PublicKey
-from chain.state.view import StateKey, StateKind
+from chain.state.view import StateKey, StateKind, StateView
 from consensus.flyclient import Demand, prove_chain
 from consensus.header_proof import HeaderProof, prove_headers
 from node.disputes import get_contribution, iter_disputes
@@ -43,21 +44,19 @@ from node.state_pages import read_page
 
 T = TypeVar("T")
 
-ReadCheckpoint = Callable[[Hash], bytes | None]
-"""Returns a checkpoint's canonical bytes by its root."""
+ReadBlob = Callable[[Hash], bytes | None]
+"""Returns the canonical bytes of a checkpoint or data set by its root."""
 
 
 class NodeQueries:
     """Reads of the head's branch."""
 
-    def __init__(
-        self, parts: Parts, get_peers: Callable[[], tuple[PeerInfo, ...]], get_checkpoint: ReadCheckpoint
-    ) -> None:
-        """Answer from the parts, the network's peers and the checkpoints that learning keeps."""
+    def __init__(self, parts: Parts, get_peers: Callable[[], tuple[PeerInfo, ...]], read_blob: ReadBlob) -> None:
+        """Answer from the parts, the network's peers and the blobs that learning keeps."""
         self._parts = parts
         self._chain = parts.chain
         self._read_peers = get_peers
-        self._read_checkpoint = get_checkpoint
+        self._read_blob = read_blob
         self._started_ms = parts.get_time_ms()
         self._rates: MinerRates | None = None
         self._supply: tuple[Hash, SupplyInfo] | None = None
@@ -157,30 +156,63 @@ class NodeQueries:
         return TransactionInfo(transaction, self._chain.head.get_ancestor(height).hash, height)
 
     def get_task(self) -> TaskInfo:
-        """Return the task at the head."""
+        """Return genesis' task at the head."""
+        context, view = self._chain.ledger_context, self._chain.view()
+        return self._describe_task(view, get_task(context, view, context.task_id))
+
+    def find_task(self, name: Hash) -> TaskInfo | None:
+        """Return a task at the head, live or closed."""
+        view = self._chain.view()
+        task = self._find_task(view, name)
+        return None if task is None else self._describe_task(view, task)
+
+    def list_tasks(self) -> tuple[TaskInfo, ...]:
+        """Return the live tasks, that of genesis first."""
+        view = self._chain.view()
+        return tuple(self._describe_task(view, task) for task in iter_live_tasks(self._chain.ledger_context, view))
+
+    def get_task_data(self, name: Hash) -> bytes | None:
+        """Return the canonical bytes of the data set that a posted task trains on."""
+        task = self._find_task(self._chain.view(), name)
+        return None if task is None or task.posted is None else self._read_blob(task.posted.dataset_root)
+
+    def _find_task(self, view: StateView, name: Hash | None) -> Task | None:
         context = self._chain.ledger_context
-        state = get_task_state(context, self._chain.view())
-        checkpoint = self.get_checkpoint(state.round)
+        try:
+            return get_task(context, view, context.task_id if name is None else name)
+        except InvalidTransaction:
+            return None
+
+    def _describe_task(self, view: StateView, task: Task) -> TaskInfo:
+        state, parameters = get_state(view, task), self._chain.parameters
+        checkpoint = self.get_checkpoint(state.round, task.name)
         assert checkpoint is not None
         return TaskInfo(
-            task=context.task_id,
-            name=context.task.name,
+            task=task.name,
+            name=task.spec.name,
             round=state.round,
             start_height=state.start_height,
-            end_height=state.start_height + context.parameters.round_blocks,
+            end_height=state.start_height + parameters.round_blocks,
             pot=state.pot,
             price=state.price,
+            allowance=compute_allowance(parameters, task, state),
+            segment_macs=self._parts.learning.compute_segment_macs(task.spec),
+            last_height=None if task.posted is None else task.posted.terms.last_height,
+            is_live=task.posted is None or view.get(funding_key(task.name)) is not None,
             checkpoint=checkpoint,
         )
 
-    def get_checkpoint(self, round_number: int | None) -> CheckpointInfo | None:
-        """Return the checkpoint that a round starts from."""
-        context, view = self._chain.ledger_context, self._chain.view()
-        running = get_task_state(context, view).round
+    def get_checkpoint(self, round_number: int | None, task: Hash | None = None) -> CheckpointInfo | None:
+        """Return the checkpoint that a round of a task starts from."""
+        view = self._chain.view()
+        found = self._find_task(view, task)
+        if found is None:
+            return None
+        running = get_state(view, found).round
         number = running if round_number is None else round_number
-        if number == 0:
-            return CheckpointInfo(0, 0, context.task.checkpoint_root, 0, 0, 0, 0)
-        record = view.get(checkpoint_key(context.task_id, number - 1)) if number <= running else None
+        if number == get_first_round(self._chain.ledger_context, found):
+            return CheckpointInfo(number, 0, found.spec.checkpoint_root, 0, 0, 0, 0)
+        record = view.get(checkpoint_key(found.name, number - 1)) if number <= running else None
         if record is None:
             return None
         return CheckpointInfo(
@@ -193,19 +225,23 @@ class NodeQueries:
             contributors=record.contributors,
         )
 
-    def get_checkpoint_content(self, root: Hash) -> bytes | None:
-        """Return a checkpoint's canonical bytes."""
-        return self._read_checkpoint(root)
+    def get_checkpoint_content(self, root: Hash, task: Hash | None = None) -> bytes | None:
+        """Return the canonical bytes of a checkpoint of a task."""
+        found = self._find_task(self._chain.view(), task)
+        if found is not None and root == found.spec.checkpoint_root:
+            # A posted task's first checkpoint is computed by whoever needs it first.
+            self._parts.learning.get_checkpoint(found.spec, root)
+        return self._read_blob(root)
 
-    def get_contributions(self, round_number: int | None) -> tuple[ContributionInfo, ...]:
-        """Return a round's contributions by miner and index."""
+    def get_contributions(self, round_number: int | None, task: Hash | None = None) -> tuple[ContributionInfo, ...]:
+        """Return a round's contributions to a task by miner and index."""
         context, view = self._chain.ledger_context, self._chain.view()
         number = get_task_state(context, view).round if round_number is None else round_number
         infos = []
         for miner in sorted(context.genesis.miners):
             for index in range(context.parameters.segments_per_round):
                 key = ContributionKey(miner, index)
-                record = view.get(contribution_key(context.task_id, number, key))
+                record = view.get(contribution_key(task or context.task_id, number, key))
                 if record is not None:
                     infos.append(_describe_contribution(number, key, record))
         return tuple(infos)
@@ -218,7 +254,7 @@ class NodeQueries:
         """Return what challengers demand of segments of `miner` and have not been answered."""
         context, view = self._chain.ledger_context, self._chain.view()
         return tuple(
-            DemandInfo(key, get_contribution(context, view, key).seed, dispute)
+            DemandInfo(key, get_contribution(view, key).seed, dispute)
             for key, dispute in iter_disputes(context, view)
             if key.miner == miner and not dispute.is_answered
         )

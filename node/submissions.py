@@ -29,7 +29,8 @@ from node.outcomes import ImportResult
 from node.parts import Parts
 from node.producer import Producer
 from node.queries import NodeQueries
-from node.rpc.api import Anchor, AnswerSubmission, MinerWork, OpeningsSubmission, SegmentSubmission, TicketOutcome
+from node.rpc.api import Anchor, ContributionInfo, MinerWork, PostedWork, TaskInfo
+from node.rpc.submitted import AnswerSubmission, OpeningsSubmission, SegmentSubmission, TicketOutcome
 
 
 class NodeSubmissions:
@@ -41,10 +42,14 @@ class NodeSubmissions:
         self._queries = queries
         self._producer = Producer(parts)
 
-    async def send_transaction(self, transaction: bytes) -> Hash:
-        """Offer canonical bytes to the pool; raises DecodeError, InvalidTransaction, MissingData."""
+    async def send_transaction(self, transaction: bytes, sidecar: bytes | None = None) -> Hash:
+        """Offer canonical bytes to the pool, with the block data that they name.
+
+        Raises DecodeError, InvalidTransaction, MissingData.
+        """
         decoded = decode(Transaction, transaction, TRANSACTION_BYTES_MAX)
-        await self._parts.gate.admit(decoded)
+        beside = None if sidecar is None else decode(Sidecar, sidecar, SIDECAR_ENCODED_BYTES_MAX)
+        await self._parts.gate.admit(decoded, beside)
         return compute_transaction_hash(decoded)
 
     async def send_transactions(self, transactions: tuple[bytes, ...]) -> tuple[Hash | MathesisError, ...]:
@@ -59,7 +64,7 @@ class NodeSubmissions:
         chain, queries, key = self._parts.chain, self._queries, self._parts.key.public_key
         head, task = chain.head, queries.get_task()
         oldest, newest = max(task.start_height - 1, 0), max(head.height - 1, 0)
-        own = tuple(info for info in queries.get_contributions(None) if info.miner == key)
+        own = self._list_own(task)
         free = sorted(set(range(chain.parameters.segments_per_round)) - {info.index for info in own})
         return MinerWork(
             parent=head.header,
@@ -70,8 +75,18 @@ class NodeSubmissions:
             anchors=tuple(Anchor(height, head.get_ancestor(height).beacon) for height in range(oldest, newest + 1)),
             contributions=own,
             next_index=free[0] if free else None,
+            posted=tuple(
+                PostedWork(posted, self._list_own(posted))
+                for posted in queries.list_tasks()[1:]
+                if posted.round == task.round
+            ),
             demands=queries.get_demands(key),
         )
+
+    def _list_own(self, task: TaskInfo) -> tuple[ContributionInfo, ...]:
+        """Return the node's own contributions to the running round of a task."""
+        key = self._parts.key.public_key
+        return tuple(info for info in self._queries.get_contributions(task.round, task.task) if info.miner == key)
 
     async def submit_ticket(self, parent_hash: Hash, ticket: Ticket, opening: TicketOpening) -> TicketOutcome:
         """Make a block of a winning ticket; raises InvalidProof, InvalidBlock."""

@@ -9,7 +9,7 @@ from chain.codec import decode, encode
 from chain.genesis import GENESIS_BYTES_MAX, Genesis, compute_chain_id
 from chain.primitives import Hash
 from chain.signature import SigningKey
-from chain.transaction import Action, Transaction, TransactionBody, compute_signing_hash
+from chain.transaction import Action, Sidecar, Transaction, TransactionBody, compute_signing_hash
 from node.addresses import format_address
 from node.exit_codes import CommandError, ExitCode
 from node.rpc.client import RemoteError, RpcClient
@@ -51,11 +51,15 @@ def sign_next(client: RpcClient, chain_id: Hash, key: SigningKey, action: Action
     return sign_action(chain_id, key, account.next_nonce, fee, action)
 
 
-def send_action(url: str, key: SigningKey, action: Action, fee: int) -> str:
-    """Sign an action with the account's next nonce, send it and return its hash; raises what `RpcClient.call` does."""
+def send_action(url: str, key: SigningKey, action: Action, fee: int, sidecar: Sidecar | None = None) -> str:
+    """Sign an action with the account's next nonce, send it and return its hash; raises what `RpcClient.call` does.
+
+    Block data that it names go with it.
+    """
     client = RpcClient(url)
     transaction = sign_next(client, get_chain_id(client), key, action, fee)
-    return client.call(SEND_TRANSACTION, SendParams(encode(transaction)))
+    beside = None if sidecar is None else encode(sidecar)
+    return client.call(SEND_TRANSACTION, SendParams(encode(transaction), beside))
 
 
 def wait_for_block(url: str, transaction_hash: str, timeout_s: float) -> int:

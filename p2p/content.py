@@ -13,7 +13,7 @@ from chain.hashing import tagged_hash
 from chain.header import HEADER_BYTES_MAX, Header, compute_header_hash, compute_trunk_hash
 from chain.packed import PackedBlock, PackedTransaction, decode_block, decode_transaction
 from chain.primitives import Hash
-from chain.transaction import CommitContribution
+from chain.transaction import get_sidecar_hash
 from p2p.errors import RemoteProtocolError
 from p2p.messages import Item, ItemKind
 
@@ -59,9 +59,8 @@ def read_transaction(data: bytes) -> PackedTransaction:
 
 def describe_transaction(packed: PackedTransaction) -> Content:
     """Return what a transaction says of itself."""
-    action = packed.transaction.body.action
-    sidecars = (action.sidecar_hash,) if isinstance(action, CommitContribution) else ()
-    return Content(Item(ItemKind.TRANSACTION, packed.hash), None, sidecars)
+    name = get_sidecar_hash(packed.transaction.body.action)
+    return Content(Item(ItemKind.TRANSACTION, packed.hash), None, () if name is None else (name,))
 
 
 def read_sidecar(data: bytes) -> Item:

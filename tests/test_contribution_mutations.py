@@ -102,7 +102,7 @@ def count_refusals(attempts: int, attempt: Callable[[], object]) -> Counter[str]
 def test_the_honest_contribution_is_accepted(bench: Bench) -> None:
     bench.validate(bench.commit, bench.segment.sidecar)
     bench.verify(bench.openings)
-    assert bench.learning.is_segment_honest(bench.context, bench.segment.sidecar)
+    assert bench.learning.is_segment_honest(bench.spec, bench.context, bench.segment.sidecar)
 
 
 @pytest.mark.parametrize("name", ["trace_root", "delta_root"])

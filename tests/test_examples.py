@@ -25,8 +25,8 @@ pytestmark = pytest.mark.slow
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SCRIPTS = ("train_and_claim", "data_set", "buy_licence", "fine_tune")
 
-ELSEWHERE = "vote"
-"""Needs several nodes' keys; tests/node/test_vote_example.py plays it."""
+ELSEWHERE = {"vote", "fund_a_task"}
+"""The first needs several nodes' keys: tests/node/test_vote_example.py; the other: tests/test_task_example.py."""
 
 BALANCES = {
     # 50 coins; 3 paid, and a fee of a thousandth.
@@ -75,7 +75,7 @@ def run_script(network: Network, root: Path, name: str) -> str:
 
 def test_all_scripts_are_run_and_listed() -> None:
     found = {path.stem for path in EXAMPLES.glob("*.py")} - {"people"}
-    assert found == {*SCRIPTS, ELSEWHERE}
+    assert found == {*SCRIPTS, *ELSEWHERE}
     page = (EXAMPLES / "README.md").read_text()
     assert all(f"`{name}.py`" in page for name in found)
 

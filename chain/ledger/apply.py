@@ -26,7 +26,7 @@ from chain.ledger.weight import compute_weight
 from chain.packed import PackedBlock, PackedTransaction
 from chain.primitives import PublicKey
 from chain.state.view import StateKey, StateView
-from chain.transaction import CommitContribution, Transaction, Transfer
+from chain.transaction import Transaction, Transfer, get_sidecar_hash
 
 BLOCK_RESERVE_BYTES = 160 * 1024
 """What an assembled block leaves for its header and the opening of its ticket: four strips and their paths."""
@@ -105,7 +105,7 @@ def execute_block(
     scope, view = BlockScope(get_context_in_force(context, parent_view), draft, learning, content), parent_view.fork()
     assert view.get_existing(beacon_key(draft.height - 1)).height == draft.height - 1, "this is not the parent's state"
     _validate_ticket(scope, view)
-    _validate_commit_count(scope.context, transactions)
+    _validate_sidecar_count(scope.context, transactions)
     validate_opening_count(scope.context.parameters, transactions)
     view.read_ahead(_list_accounts(transactions))
     events: list[Event] = []
@@ -134,7 +134,7 @@ def assemble_block(
     _validate_ticket(scope, view)
     offered = list(candidates)
     view.read_ahead(_list_accounts(packed.transaction for packed in offered))
-    selection = _Selection(context.parameters.block_bytes_max - BLOCK_RESERVE_BYTES, _commits_max(scope.context))
+    selection = _Selection(context.parameters.block_bytes_max - BLOCK_RESERVE_BYTES, _get_sidecars_max(scope.context))
     for packed in offered:
         if selection.is_over:
             break
@@ -148,12 +148,12 @@ def assemble_block(
 class _Selection:
     """The transactions of a block in the making, and the room that is left."""
 
-    def __init__(self, weight_max: int, commits_max: int) -> None:
+    def __init__(self, weight_max: int, sidecars_max: int) -> None:
         self.chosen: list[PackedTransaction] = []
         self.refused: list[Refusal] = []
         self.events: list[Event] = []
         self._weight_left = weight_max
-        self._commits_left = commits_max
+        self._sidecars_left = sidecars_max
         self._passed_over: set[PublicKey] = set()
 
     @property
@@ -163,11 +163,11 @@ class _Selection:
     def has_room(self, packed: PackedTransaction) -> bool:
         """Say whether a candidate can still be taken; what its sender offers behind one that cannot be must wait."""
         body = packed.transaction.body
-        is_commit = isinstance(body.action, CommitContribution)
+        has_data = get_sidecar_hash(body.action) is not None
         weight = compute_weight(packed.transaction, len(packed.data))
         if body.sender in self._passed_over:
             return False
-        if weight > self._weight_left or (is_commit and not self._commits_left):
+        if weight > self._weight_left or (has_data and not self._sidecars_left):
             self._passed_over.add(body.sender)
             return False
         return True
@@ -186,7 +186,7 @@ class _Selection:
             view.adopt(attempt)
         self.chosen.append(packed)
         self._weight_left -= compute_weight(packed.transaction, len(packed.data))
-        self._commits_left -= isinstance(action, CommitContribution)
+        self._sidecars_left -= get_sidecar_hash(action) is not None
 
 
 def _finish(
@@ -221,13 +221,13 @@ def _validate_ticket(scope: BlockScope, view: StateView) -> None:
         raise InvalidBlock(*problem)
 
 
-def _validate_commit_count(context: LedgerContext, transactions: tuple[Transaction, ...]) -> None:
-    commits = sum(isinstance(transaction.body.action, CommitContribution) for transaction in transactions)
-    if commits > _commits_max(context):
-        raise InvalidBlock("block-sidecars", f"found {commits} commits, expected at most {_commits_max(context)}")
+def _validate_sidecar_count(context: LedgerContext, transactions: tuple[Transaction, ...]) -> None:
+    found = sum(get_sidecar_hash(transaction.body.action) is not None for transaction in transactions)
+    if found > (expected := _get_sidecars_max(context)):
+        raise InvalidBlock("block-sidecars", f"found block data of {found} actions, expected at most {expected}")
 
 
-def _commits_max(context: LedgerContext) -> int:
+def _get_sidecars_max(context: LedgerContext) -> int:
     return context.parameters.sidecars_per_block
 
 

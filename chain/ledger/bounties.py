@@ -1,4 +1,4 @@
-"""Bounties: atoms that anybody puts up for the network's model to reach a score by a height.
+"""Bounties: atoms that anybody puts up for a task's model to reach a score by a height.
 
 A bounty names how many held-out records the model must answer; the split and how it is scored are the task's and were
 fixed with it, so nobody can move the mark. Each settled round is held against all of them: one whose mark is reached is
@@ -12,11 +12,11 @@ from chain.codec import encode
 from chain.errors import InvalidTransaction
 from chain.hashing import tagged_hash
 from chain.ledger.accounts import apply_credit, apply_debit
-from chain.ledger.context import BlockScope, BountyDecided, BountyOutcome, Event, get_task_state
+from chain.ledger.context import BlockScope, BountyDecided, BountyOutcome, Event
 from chain.ledger.economy_records import OPEN_BOUNTIES_MAX, Bounty, OpenBounties
 from chain.ledger.income import apply_payment
 from chain.ledger.keys import bounty_key, open_bounties_key
-from chain.ledger.records import TaskState
+from chain.ledger.tasks import Task, get_live_task, get_state
 from chain.primitives import ATOMS_PER_COIN, Hash, PublicKey
 from chain.state.view import StateView
 from chain.transaction import PostBounty
@@ -44,12 +44,11 @@ def validate_bounty_terms(terms: PostBounty) -> None:
 def apply_post_bounty(scope: BlockScope, view: StateView, poster: PublicKey, terms: PostBounty) -> tuple[Event, ...]:
     """Lock a bounty's atoms until its mark is reached or its height has passed; raises InvalidTransaction."""
     context, height = scope.context, scope.draft.height
-    if terms.task != context.task_id:
-        raise InvalidTransaction("task", f"found task {terms.task.hex()}, expected {context.task_id.hex()}")
+    task = get_live_task(context, view, terms.task)
     if not height < terms.last_height <= height + SPAN_MAX:
         message = f"found {terms.last_height}, expected above {height} and at most {height + SPAN_MAX}"
         raise InvalidTransaction("bounty-height", message)
-    state, name = get_task_state(context, view), compute_bounty_id(context.chain_id, poster, terms)
+    state, name = get_state(view, task), compute_bounty_id(context.chain_id, poster, terms)
     if state.heldout_correct >= terms.correct_min:
         message = f"found {terms.correct_min} records, expected more than the {state.heldout_correct} answered already"
         raise InvalidTransaction("bounty-reached", message)
@@ -70,10 +69,9 @@ def apply_post_bounty(scope: BlockScope, view: StateView, poster: PublicKey, ter
     return events
 
 
-def apply_due_bounties(scope: BlockScope, view: StateView, state: TaskState) -> tuple[Event, ...]:
-    """Hold the open bounties against the score of a round that ended as `state` says; pay and return what is due."""
-    task = scope.context.task_id
-    before = view.get(open_bounties_key(task))
+def apply_due_bounties(scope: BlockScope, view: StateView, task: Task) -> tuple[Event, ...]:
+    """Hold a task's open bounties against the score that its last round ended with; pay and return what is due."""
+    state, before = get_state(view, task), view.get(open_bounties_key(task.name))
     if before is None:
         return ()
     events: list[Event] = []
@@ -83,15 +81,22 @@ def apply_due_bounties(scope: BlockScope, view: StateView, state: TaskState) -> 
             events.append(_apply_return(view, name, BountyOutcome.RETURNED))
         elif state.heldout_correct >= bounty.terms.correct_min:
             view.delete(bounty_key(name))
-            apply_payment(view, task, bounty.terms.amount)
+            apply_payment(view, task.name, bounty.terms.amount)
             events.append(BountyDecided(name, BountyOutcome.PAID, bounty.terms.amount))
     decided = {event.name for event in events if isinstance(event, BountyDecided)}
     left = tuple(name for name in before.names if name not in decided)
     if left:
-        view.put(open_bounties_key(task), replace(before, names=left))
+        view.put(open_bounties_key(task.name), replace(before, names=left))
     else:
-        view.delete(open_bounties_key(task))
+        view.delete(open_bounties_key(task.name))
     return tuple(events)
+
+
+def apply_return_bounties(view: StateView, task: Task) -> tuple[Event, ...]:
+    """Return the open bounties of a task that ends."""
+    before = view.get(open_bounties_key(task.name)) or OpenBounties(())
+    view.delete(open_bounties_key(task.name))
+    return tuple(_apply_return(view, name, BountyOutcome.RETURNED) for name in before.names)
 
 
 def _apply_return(view: StateView, name: Hash, outcome: BountyOutcome) -> BountyDecided:

@@ -9,7 +9,7 @@ from enum import StrEnum, auto
 
 from chain.genesis import Genesis, Parameters, TaskSpec, compute_chain_id, compute_task_id
 from chain.ledger.governance_records import ProposalStatus
-from chain.ledger.keys import checkpoint_key, task_key
+from chain.ledger.keys import task_key
 from chain.ledger.learning import ContentSource, LearningEngine, SegmentContext, Settlement
 from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey, TaskState
 from chain.ledger.transition import ContributionStatus
@@ -30,7 +30,7 @@ class LedgerContext:
 
     @property
     def task(self) -> TaskSpec:
-        """The one task."""
+        """The task of genesis: the first one, and the one that tickets come from."""
         return self.genesis.task
 
 
@@ -65,6 +65,7 @@ class BlockScope:
 class ContributionChanged:
     """A contribution reached a status; `amount` is what was paid (settled) or burned (slashed, expired)."""
 
+    task: Hash
     round: int
     key: ContributionKey
     status: ContributionStatus
@@ -83,8 +84,9 @@ class RewardDecided:
 
 @dataclass(frozen=True, slots=True)
 class RoundEnded:
-    """A round ended; `settlement` is None when nothing settled and the checkpoint stays."""
+    """A round of a task ended; `settlement` is None when nothing settled and the checkpoint stays."""
 
+    task: Hash
     round: int
     settlement: Settlement | None
     contributors: tuple[ContributionKey, ...]
@@ -151,6 +153,14 @@ class BountyDecided:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskClosed:
+    """A posted task takes no more contributions; `amount` atoms of its pot went back."""
+
+    task: Hash
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProposalChanged:
     """A proposal was opened, counted, enacted or found impossible."""
 
@@ -167,6 +177,7 @@ Event = (
     | DisputeDecided
     | ProposalChanged
     | BountyDecided
+    | TaskClosed
 )
 
 
@@ -180,34 +191,15 @@ class BlockEffects:
 
     @property
     def settlement(self) -> Settlement | None:
-        """The new checkpoint, when this block settled a round that had contributions."""
+        """The new checkpoint of genesis' task, when this block settled a round of it that had contributions."""
+        # Its round is the first that ends.
         ended = [event for event in self.events if isinstance(event, RoundEnded)]
         return ended[0].settlement if ended else None
 
 
 def get_task_state(context: LedgerContext, view: StateView) -> TaskState:
-    """Return where the network's task stands."""
+    """Return where genesis' task stands, whose rounds are everybody's."""
     return view.get_existing(task_key(context.task_id))
-
-
-@dataclass(frozen=True, slots=True)
-class RoundStart:
-    """Where a round began: its height and the checkpoint that its segments start from."""
-
-    height: int
-    checkpoint_root: Hash
-
-
-def get_round_start(context: LedgerContext, view: StateView, round_number: int) -> RoundStart:
-    """Return where the running round or an earlier one began."""
-    state = get_task_state(context, view)
-    assert 0 <= round_number <= state.round, f"found round {round_number}, expected at most {state.round}"
-    if round_number == state.round:
-        return RoundStart(state.start_height, state.checkpoint_root)
-    if round_number == 0:
-        return RoundStart(0, context.task.checkpoint_root)
-    ended = view.get_existing(checkpoint_key(context.task_id, round_number - 1))
-    return RoundStart(ended.height, ended.checkpoint_root)
 
 
 def get_segment_context(contribution: Contribution, checkpoint_root: Hash) -> SegmentContext:

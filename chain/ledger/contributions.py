@@ -23,10 +23,11 @@ from chain.ledger.context import (
 )
 from chain.ledger.keys import beacon_key, contribution_key, miner_key, task_key
 from chain.ledger.records import Contribution, ContributionKey, TaskState
+from chain.ledger.tasks import Task, get_live_task, get_state, iter_live_tasks
 from chain.ledger.transition import ContributionEvent, ContributionStatus, compute_next_status
 from chain.primitives import ZERO_HASH, Hash, PublicKey
 from chain.state.view import StateView
-from chain.transaction import CommitContribution, ProveContribution
+from chain.transaction import CommitContribution, ProveContribution, Sidecar
 
 
 def compute_challenge(beacon: Hash, contribution: Contribution) -> Hash:
@@ -44,9 +45,9 @@ def get_segment_seed(context: LedgerContext, view: StateView, miner: PublicKey, 
 def apply_commit(scope: BlockScope, view: StateView, miner: PublicKey, commit: CommitContribution) -> tuple[Event, ...]:
     """Lock the deposit and enter a contribution; raises InvalidTransaction, MissingData."""
     context, height = scope.context, scope.draft.height
-    state = get_task_state(context, view)
-    key = ContributionKey(miner, commit.index)
-    validate_commit_place(scope, view, key, commit)
+    task = get_live_task(context, view, commit.task)
+    state, key = get_state(view, task), ContributionKey(miner, commit.index)
+    validate_commit_place(scope, view, state, key, commit)
     contribution = Contribution(
         status_code=int(ContributionStatus.COMMITTED),
         commit_height=height,
@@ -57,23 +58,25 @@ def apply_commit(scope: BlockScope, view: StateView, miner: PublicKey, commit: C
         sidecar_hash=commit.sidecar_hash,
         challenge=ZERO_HASH,
         deposit=context.parameters.deposit,
-        macs=scope.learning.compute_segment_macs(context.task),
+        macs=scope.learning.compute_segment_macs(task.spec),
         reward=0,
         disputes=0,
     )
     apply_debit(view, miner, contribution.deposit)
-    _validate_sidecar(scope, state, commit)
+    _validate_sidecar(scope, task, state, commit)
     ordered = sorted([*state.contributions, key], key=lambda entry: (entry.miner, entry.index))
-    view.put(task_key(context.task_id), replace(state, contributions=tuple(ordered)))
-    view.put(contribution_key(context.task_id, state.round, key), contribution)
-    return (ContributionChanged(state.round, key, ContributionStatus.COMMITTED, contribution.deposit),)
+    view.put(task_key(task.name), replace(state, contributions=tuple(ordered)))
+    view.put(contribution_key(task.name, state.round, key), contribution)
+    return (ContributionChanged(task.name, state.round, key, ContributionStatus.COMMITTED, contribution.deposit),)
 
 
-def validate_commit_place(scope: BlockScope, view: StateView, key: ContributionKey, commit: CommitContribution) -> None:
-    """Check a commit's task, round, window, anchor, miner and index; raises InvalidTransaction."""
+def validate_commit_place(
+    scope: BlockScope, view: StateView, state: TaskState, key: ContributionKey, commit: CommitContribution
+) -> None:
+    """Check a commit's round, window, anchor, miner and index by where its task stands; raises InvalidTransaction."""
     context, height = scope.context, scope.draft.height
-    state, parameters = get_task_state(context, view), context.parameters
-    _validate_round(context, state, commit)
+    parameters = context.parameters
+    _validate_round(state, commit)
     window = (state.start_height + 1, state.start_height + parameters.commit_blocks)
     if not window[0] <= height <= window[1]:
         raise InvalidTransaction("commit-window", f"found height {height}, expected {window[0]} to {window[1]}")
@@ -111,28 +114,34 @@ def find_segment_problem(
 
 def apply_prove(scope: BlockScope, view: StateView, miner: PublicKey, prove: ProveContribution) -> tuple[Event, ...]:
     """Mark a contribution proven when its openings hold; raises InvalidTransaction, MissingData."""
-    context = scope.context
-    state, key = get_task_state(context, view), ContributionKey(miner, prove.index)
-    _validate_round(context, state, prove)
-    contribution = view.get(contribution_key(context.task_id, state.round, key))
+    task = get_live_task(scope.context, view, prove.task)
+    state, key = get_state(view, task), ContributionKey(miner, prove.index)
+    _validate_round(state, prove)
+    contribution = view.get(contribution_key(task.name, state.round, key))
     if contribution is None:
         raise InvalidTransaction("prove-unknown", f"found no contribution {prove.index} of {miner.hex()} this round")
     following = compute_next_status(contribution.status, ContributionEvent.OPENINGS_VERIFIED)
     sidecar = scope.content.get_sidecar(contribution.sidecar_hash)
     segment = get_segment_context(contribution, state.checkpoint_root)
     try:
-        scope.learning.verify_openings(context.task, segment, sidecar, contribution.challenge, prove.openings)
+        scope.learning.verify_openings(task.spec, segment, sidecar, contribution.challenge, prove.openings)
     except InvalidProof as error:
         raise InvalidTransaction(error.rule, f"an opening is refused: {error}") from error
-    view.put(contribution_key(context.task_id, state.round, key), replace(contribution, status_code=int(following)))
-    return (ContributionChanged(state.round, key, following, 0),)
+    view.put(contribution_key(task.name, state.round, key), replace(contribution, status_code=int(following)))
+    return (ContributionChanged(task.name, state.round, key, following, 0),)
 
 
 def apply_deadlines(scope: BlockScope, view: StateView) -> tuple[Event, ...]:
     """Draw the challenges that are due at the end of this block, and expire what is still unproven."""
-    context, state = scope.context, get_task_state(scope.context, view)
     events: list[Event] = []
-    for key, contribution in iter_contributions(context, view, state):
+    for task in iter_live_tasks(scope.context, view):
+        events += _apply_task_deadlines(scope, view, task)
+    return tuple(events)
+
+
+def _apply_task_deadlines(scope: BlockScope, view: StateView, task: Task) -> Iterator[Event]:
+    state = get_state(view, task)
+    for key, contribution in iter_contributions(view, task.name, state):
         event = _find_deadline(scope, contribution)
         if event is None:
             continue
@@ -146,18 +155,15 @@ def apply_deadlines(scope: BlockScope, view: StateView) -> tuple[Event, ...]:
             challenge=challenge,
             deposit=contribution.deposit - burned,
         )
-        view.put(contribution_key(context.task_id, state.round, key), after)
+        view.put(contribution_key(task.name, state.round, key), after)
         apply_burn(view, burned)
-        events.append(ContributionChanged(state.round, key, following, burned))
-    return tuple(events)
+        yield ContributionChanged(task.name, state.round, key, following, burned)
 
 
-def iter_contributions(
-    context: LedgerContext, view: StateView, state: TaskState
-) -> Iterator[tuple[ContributionKey, Contribution]]:
-    """Yield the round's contributions by miner and index."""
+def iter_contributions(view: StateView, task: Hash, state: TaskState) -> Iterator[tuple[ContributionKey, Contribution]]:
+    """Yield the contributions of a task's running round by miner and index."""
     for key in state.contributions:
-        yield key, view.get_existing(contribution_key(context.task_id, state.round, key))
+        yield key, view.get_existing(contribution_key(task, state.round, key))
 
 
 def _find_deadline(scope: BlockScope, contribution: Contribution) -> ContributionEvent | None:
@@ -170,16 +176,20 @@ def _find_deadline(scope: BlockScope, contribution: Contribution) -> Contributio
     return None
 
 
-def _validate_round(context: LedgerContext, state: TaskState, action: CommitContribution | ProveContribution) -> None:
-    if action.task != context.task_id:
-        raise InvalidTransaction("task", f"found task {action.task.hex()}, expected {context.task_id.hex()}")
+def _validate_round(state: TaskState, action: CommitContribution | ProveContribution) -> None:
     if action.round != state.round:
         raise InvalidTransaction("round", f"found round {action.round}, expected {state.round}")
 
 
-def _validate_sidecar(scope: BlockScope, state: TaskState, commit: CommitContribution) -> None:
-    sidecar = scope.content.get_sidecar(commit.sidecar_hash)
+def _validate_sidecar(scope: BlockScope, task: Task, state: TaskState, commit: CommitContribution) -> None:
+    sidecar = get_bounded_sidecar(scope, commit.sidecar_hash)
+    scope.learning.validate_sidecar(task.spec, state.checkpoint_root, commit, sidecar)
+
+
+def get_bounded_sidecar(scope: BlockScope, name: Hash) -> Sidecar:
+    """Return block data of a size that the network allows; raises InvalidTransaction, MissingData."""
+    sidecar = scope.content.get_sidecar(name)
     size_bytes, size_bytes_max = len(encode(sidecar)), scope.context.parameters.sidecar_bytes_max
     if size_bytes > size_bytes_max:
         raise InvalidTransaction("sidecar-size", f"found {size_bytes} bytes, expected at most {size_bytes_max}")
-    scope.learning.validate_sidecar(scope.context.task, state.checkpoint_root, commit, sidecar)
+    return sidecar

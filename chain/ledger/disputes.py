@@ -18,14 +18,14 @@ from chain.ledger.context import (
     DisputeMoved,
     DisputeOutcome,
     Event,
-    get_round_start,
     get_segment_context,
     get_task_state,
 )
-from chain.ledger.keys import contribution_key, dispute_key, due_disputes_key
+from chain.ledger.keys import contribution_key, dispute_key, due_disputes_key, task_key
 from chain.ledger.learning import Leaf
 from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey, DueDisputes
 from chain.ledger.rewards import apply_held_rewards, apply_late_payout
+from chain.ledger.tasks import get_round_start, get_task
 from chain.ledger.transition import TRANSITIONS, ContributionEvent, ContributionStatus, compute_next_status
 from chain.primitives import PublicKey
 from chain.state.view import StateView
@@ -46,35 +46,37 @@ def apply_dispute(
     scope: BlockScope, view: StateView, challenger: PublicKey, action: DisputeContribution
 ) -> tuple[Event, ...]:
     """Begin a dispute or go on with one; raises InvalidTransaction."""
-    key = DisputeKey(action.round, action.miner, action.index, challenger)
-    contribution = _get_contribution(scope, view, action.task, key)
-    before = view.get(dispute_key(action.task, key))
+    task = get_task(scope.context, view, action.task)
+    key = DisputeKey(action.task, action.round, action.miner, action.index, challenger)
+    contribution = _get_contribution(view, key)
+    before = view.get(dispute_key(key))
     if before is None:
         _validate_beginning(scope, view, contribution, action)
-        _put_contribution(scope, view, key, replace(contribution, disputes=contribution.disputes + 1))
+        _put_contribution(view, key, replace(contribution, disputes=contribution.disputes + 1))
         apply_debit(view, challenger, action.deposit)
     else:
         _validate_next(contribution, before, action)
-    scope.learning.validate_demand(scope.context.task, Leaf(action.step, action.op), action.demand)
+    scope.learning.validate_demand(task.spec, Leaf(action.step, action.op), action.demand)
     deposit = action.deposit if before is None else before.deposit
     return _apply_turn(scope, view, key, Dispute(action.step, action.op, action.demand, 0, 0, deposit))
 
 
 def apply_answer(scope: BlockScope, view: StateView, miner: PublicKey, action: AnswerDispute) -> tuple[Event, ...]:
     """Take what was demanded of a segment; raises InvalidTransaction, MissingData."""
-    key = DisputeKey(action.round, miner, action.index, action.challenger)
-    contribution = _get_contribution(scope, view, action.task, key)
-    dispute = view.get(dispute_key(action.task, key))
+    task = get_task(scope.context, view, action.task)
+    key = DisputeKey(action.task, action.round, miner, action.index, action.challenger)
+    contribution = _get_contribution(view, key)
+    dispute = view.get(dispute_key(key))
     if dispute is None:
         raise InvalidTransaction("dispute-unknown", f"found no dispute of {action.challenger.hex()}, expected one")
     _validate_live(contribution)
     if dispute.is_answered:
         raise InvalidTransaction("dispute-turn", "found an answer, expected the challenger's next demand")
-    context, leaf = scope.context, Leaf(dispute.step, dispute.op)
-    segment = get_segment_context(contribution, get_round_start(context, view, key.round).checkpoint_root)
+    leaf, start = Leaf(dispute.step, dispute.op), get_round_start(scope.context, view, task, key.round)
+    segment = get_segment_context(contribution, start.checkpoint_root)
     sidecar = scope.content.get_sidecar(contribution.sidecar_hash)
     try:
-        scope.learning.verify_answer(context.task, segment, sidecar, (leaf, dispute.demand), action.answer)
+        scope.learning.verify_answer(task.spec, segment, sidecar, (leaf, dispute.demand), action.answer)
     except InvalidProof as error:
         raise InvalidTransaction(error.rule, f"an answer is refused: {error}") from error
     if isinstance(dispute.demand, DemandOpening):
@@ -91,11 +93,11 @@ def apply_due_disputes(scope: BlockScope, view: StateView) -> tuple[Event, ...]:
     view.delete(place)
     events: list[Event] = []
     for key in due.keys:
-        dispute = view.get(dispute_key(scope.context.task_id, key))
+        dispute = view.get(dispute_key(key))
         if dispute is None or dispute.deadline != scope.draft.height:
             continue
-        if _get_contribution(scope, view, scope.context.task_id, key).status not in _LIVE:
-            events += _apply_moot(scope, view, key, dispute)
+        if _get_contribution(view, key).status not in _LIVE:
+            events += _apply_moot(view, key, dispute)
         elif dispute.is_answered:
             events += _apply_refused(scope, view, key, dispute)
         else:
@@ -107,7 +109,7 @@ def _apply_turn(scope: BlockScope, view: StateView, key: DisputeKey, dispute: Di
     """Give the turn to the other side, until a window from here."""
     deadline = scope.draft.height + scope.context.parameters.dispute_window
     moved = replace(dispute, deadline=deadline)
-    view.put(dispute_key(scope.context.task_id, key), moved)
+    view.put(dispute_key(key), moved)
     place = due_disputes_key(deadline)
     due = view.get(place) or DueDisputes(())
     # Both sides may move in one block, and then set the same deadline twice.
@@ -117,22 +119,24 @@ def _apply_turn(scope: BlockScope, view: StateView, key: DisputeKey, dispute: Di
 
 
 def _apply_won(scope: BlockScope, view: StateView, key: DisputeKey, dispute: Dispute) -> tuple[Event, ...]:
-    contribution = _end(scope, view, key)
+    contribution = _end(view, key)
     paid, burned = _split(contribution.deposit)
     apply_credit(view, key.challenger, dispute.deposit + paid)
     apply_burn(view, burned)
     following = compute_next_status(contribution.status, ContributionEvent.DISPUTE_WON)
-    _put_contribution(scope, view, key, replace(contribution, status_code=int(following), deposit=0))
+    _put_contribution(view, key, replace(contribution, status_code=int(following), deposit=0))
     named = ContributionKey(key.miner, key.index)
-    changed = ContributionChanged(key.round, named, following, contribution.deposit)
+    changed = ContributionChanged(key.task, key.round, named, following, contribution.deposit)
     decided = DisputeDecided(key, DisputeOutcome.WON, paid, burned)
     if contribution.status is not ContributionStatus.HELD:
         return (decided, changed)
-    return (decided, changed, *apply_held_rewards(scope, view, key.round, named))
+    state = view.get_existing(task_key(key.task))
+    view.put(task_key(key.task), replace(state, held=state.held - 1))
+    return (decided, changed, *apply_held_rewards(scope, view, key))
 
 
 def _apply_refused(scope: BlockScope, view: StateView, key: DisputeKey, dispute: Dispute) -> tuple[Event, ...]:
-    contribution = _end(scope, view, key)
+    contribution = _end(view, key)
     paid, burned = _split(dispute.deposit)
     apply_credit(view, key.miner, paid)
     apply_burn(view, burned)
@@ -140,27 +144,24 @@ def _apply_refused(scope: BlockScope, view: StateView, key: DisputeKey, dispute:
     if contribution.status is not ContributionStatus.HELD or contribution.disputes:
         return (decided,)
     following = compute_next_status(contribution.status, ContributionEvent.DISPUTES_REFUSED)
-    _put_contribution(scope, view, key, replace(contribution, status_code=int(following)))
-    named = ContributionKey(key.miner, key.index)
-    return (
-        decided,
-        apply_late_payout(scope, view, key.round, named),
-        *apply_held_rewards(scope, view, key.round, named),
-    )
+    _put_contribution(view, key, replace(contribution, status_code=int(following)))
+    task, named = get_task(scope.context, view, key.task), ContributionKey(key.miner, key.index)
+    late = apply_late_payout(scope.context.parameters, view, task, key.round, named)
+    return (decided, late, *apply_held_rewards(scope, view, key))
 
 
-def _apply_moot(scope: BlockScope, view: StateView, key: DisputeKey, dispute: Dispute) -> tuple[Event, ...]:
-    _end(scope, view, key)
+def _apply_moot(view: StateView, key: DisputeKey, dispute: Dispute) -> tuple[Event, ...]:
+    _end(view, key)
     apply_credit(view, key.challenger, dispute.deposit)
     return (DisputeDecided(key, DisputeOutcome.MOOT, 0, 0),)
 
 
-def _end(scope: BlockScope, view: StateView, key: DisputeKey) -> Contribution:
+def _end(view: StateView, key: DisputeKey) -> Contribution:
     """Take a dispute out of the state and return its contribution without it."""
-    view.delete(dispute_key(scope.context.task_id, key))
-    before = _get_contribution(scope, view, scope.context.task_id, key)
+    view.delete(dispute_key(key))
+    before = _get_contribution(view, key)
     after = replace(before, disputes=before.disputes - 1)
-    _put_contribution(scope, view, key, after)
+    _put_contribution(view, key, after)
     return after
 
 
@@ -169,20 +170,17 @@ def _split(deposit: int) -> tuple[int, int]:
     return paid, deposit - paid
 
 
-def _get_contribution(scope: BlockScope, view: StateView, task: bytes, key: DisputeKey) -> Contribution:
-    context = scope.context
-    if task != context.task_id:
-        raise InvalidTransaction("task", f"found task {task.hex()}, expected {context.task_id.hex()}")
-    found = view.get(contribution_key(context.task_id, key.round, ContributionKey(key.miner, key.index)))
+def _get_contribution(view: StateView, key: DisputeKey) -> Contribution:
+    found = view.get(contribution_key(key.task, key.round, ContributionKey(key.miner, key.index)))
     if found is None:
         message = f"found no contribution {key.index} of {key.miner.hex()} in round {key.round}, expected one"
         raise InvalidTransaction("dispute-contribution", message)
     return found
 
 
-def _put_contribution(scope: BlockScope, view: StateView, key: DisputeKey, contribution: Contribution) -> None:
+def _put_contribution(view: StateView, key: DisputeKey, contribution: Contribution) -> None:
     named = ContributionKey(key.miner, key.index)
-    view.put(contribution_key(scope.context.task_id, key.round, named), contribution)
+    view.put(contribution_key(key.task, key.round, named), contribution)
 
 
 def _validate_beginning(

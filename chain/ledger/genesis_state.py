@@ -56,7 +56,7 @@ def make_genesis_state(genesis: Genesis) -> tuple[Hash, NodeChanges]:
     view.put(SUPPLY_KEY, Supply(allocated=allocated, issued=0, burned=0, treasury=0))
     view.put(beacon_key(0), BeaconRecord(0, compute_genesis_beacon(context.chain_id)))
     price = genesis.parameters.first_price
-    view.put(task_key(context.task_id), TaskState(0, 0, genesis.task.checkpoint_root, 0, 0, 0, 0, price, 0, ()))
+    view.put(task_key(context.task_id), TaskState(0, 0, genesis.task.checkpoint_root, 0, 0, 0, 0, price, 0, 0, ()))
     view.put(IN_FORCE_KEY, make_values(genesis.parameters))
     view.put(AGENDA_KEY, EMPTY_AGENDA)
     apply_genesis_registry(context, view)

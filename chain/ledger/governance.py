@@ -13,6 +13,7 @@ from chain.ledger.context import BlockScope, Event
 from chain.ledger.governance_records import Choice
 from chain.ledger.proposals import apply_propose, apply_vote
 from chain.ledger.stakes import apply_lock, apply_unlock
+from chain.ledger.task_pots import validate_share
 from chain.primitives import PublicKey
 from chain.signature import is_valid_point
 from chain.state.view import StateView
@@ -24,6 +25,7 @@ from chain.transaction import (
     LockStake,
     ProposeChange,
     SpendTreasury,
+    SubsidiseTask,
     UnlockStake,
 )
 
@@ -84,6 +86,8 @@ def _validate_change(change: Change) -> None:
             _validate_amount(amount)
             if not is_valid_point(recipient):
                 raise InvalidTransaction("recipient", f"found {recipient.hex()}, expected a public key")
+        case SubsidiseTask():
+            validate_share(change)
         case _:
             assert_never(change)
 

@@ -20,6 +20,7 @@ from chain.ledger.records import (
     Supply,
     TaskState,
 )
+from chain.ledger.task_records import Funding, LiveTasks, PostedTask
 from chain.primitives import Hash, PublicKey
 from chain.state.view import StateKey
 
@@ -33,6 +34,7 @@ INFERENCE_PREFIX = b"inference/"
 LOCKED_REWARD_PREFIX = b"locked-reward/"
 MINER_PREFIX = b"miner/"
 MODEL_PREFIX = b"model/"
+POSTED_TASK_PREFIX = b"posted-task/"
 PROPOSAL_PREFIX = b"proposal/"
 SHARES_PREFIX = b"shares/"
 STAKE_PREFIX = b"stake/"
@@ -43,6 +45,7 @@ BEACONS_KEPT = 32
 SUPPLY_KEY = StateKey(b"supply", Supply)
 IN_FORCE_KEY = StateKey(b"in-force", InForce)
 AGENDA_KEY = StateKey(b"agenda", Agenda)
+LIVE_TASKS_KEY = StateKey(b"live-tasks", LiveTasks)
 
 
 def account_key(account: PublicKey) -> StateKey[Account]:
@@ -60,6 +63,16 @@ def task_key(task: Hash) -> StateKey[TaskState]:
     return StateKey(TASK_PREFIX + task, TaskState)
 
 
+def posted_task_key(task: Hash) -> StateKey[PostedTask]:
+    """Return where it stands how a task was posted."""
+    return StateKey(POSTED_TASK_PREFIX + task, PostedTask)
+
+
+def funding_key(task: Hash) -> StateKey[Funding]:
+    """Return where it stands who has funded a posted task, while it lives."""
+    return StateKey(b"funding/" + task, Funding)
+
+
 def checkpoint_key(task: Hash, round_number: int) -> StateKey[Checkpoint]:
     """Return where the checkpoint that a round ended with stands."""
     return StateKey(CHECKPOINT_PREFIX + task + round_number.to_bytes(4, "big"), Checkpoint)
@@ -71,9 +84,9 @@ def contribution_key(task: Hash, round_number: int, key: ContributionKey) -> Sta
     return StateKey(CONTRIBUTION_PREFIX + name, Contribution)
 
 
-def dispute_key(task: Hash, key: DisputeKey) -> StateKey[Dispute]:
+def dispute_key(key: DisputeKey) -> StateKey[Dispute]:
     """Return where a dispute stands."""
-    name = task + key.round.to_bytes(4, "big") + key.miner + key.index.to_bytes(2, "big") + key.challenger
+    name = key.task + key.round.to_bytes(4, "big") + key.miner + key.index.to_bytes(2, "big") + key.challenger
     return StateKey(DISPUTE_PREFIX + name, Dispute)
 
 

@@ -52,8 +52,22 @@ class AnswerClaim:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class TaskBounds:
+    """What a task that somebody posts may cost everybody: MACs of a segment, and bytes of its encoded block data."""
+
+    macs_max: int
+    sidecar_bytes_max: int
+
+
 class LearningEngine(Protocol):
     """Checks training by what is opened of it, and settles it. It holds no segment against an execution of its own."""
+
+    def validate_task(self, task: TaskSpec, data: bytes, bounds: TaskBounds, *, is_new: bool) -> None:
+        """Check that a task can be trained on `data`, proven and audited; raises InvalidTransaction.
+
+        If it `is_new` it starts from its program's own first checkpoint, else from one that another task has reached.
+        """
 
     def validate_sidecar(
         self, task: TaskSpec, checkpoint_root: Hash, commit: CommitContribution, sidecar: Sidecar

@@ -29,9 +29,10 @@ from chain.ledger.governance_records import (
 from chain.ledger.keys import AGENDA_KEY, IN_FORCE_KEY, SUPPLY_KEY, proposal_key, vote_key
 from chain.ledger.records import Supply
 from chain.ledger.stakes import compute_votes, get_stake
+from chain.ledger.task_pots import apply_share, validate_share_possible
 from chain.primitives import BASIS_POINTS, Hash, PublicKey
 from chain.state.view import StateView
-from chain.transaction import CastVote, Change, ChangeParameter, ProposeChange, SpendTreasury
+from chain.transaction import CastVote, Change, ChangeParameter, ProposeChange, SpendTreasury, SubsidiseTask
 
 
 def compute_proposal_id(chain_id: Hash, proposer: PublicKey, nonce: int, terms: ProposeChange) -> Hash:
@@ -94,6 +95,8 @@ def validate_possible(view: StateView, change: Change) -> None:
             if amount > amount_max:
                 message = f"found {amount} atoms, expected at most {amount_max}, a quarter of the treasury"
                 raise InvalidTransaction("spend-treasury", message)
+        case SubsidiseTask():
+            validate_share_possible(view, change)
         case _:
             assert_never(change)
 
@@ -169,6 +172,8 @@ def _enact(view: StateView, proposal: Proposal) -> Proposal:
             supply = view.get_existing(SUPPLY_KEY)
             view.put(SUPPLY_KEY, replace(supply, treasury=supply.treasury - amount))
             apply_credit(view, recipient, amount)
+        case SubsidiseTask():
+            apply_share(view, change)
         case _:
             assert_never(change)
     return replace(proposal, status_code=int(ProposalStatus.ENACTED))

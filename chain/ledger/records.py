@@ -65,7 +65,7 @@ class TaskState:
     """Where a task stands: the running round, the checkpoint it starts from, what its pot holds and what it pays.
 
     `price` is atoms for 2^40 verified MACs. `contributions` are the round's, ordered by miner and index, so that who
-    included them when leaves no trace.
+    included them when leaves no trace; `held` counts those of earlier rounds that are still under dispute.
     """
 
     round: U32
@@ -77,6 +77,7 @@ class TaskState:
     pot: U64
     price: U64
     settled_contributions: U64
+    held: U32
     contributions: Annotated[tuple[ContributionKey, ...], Many(OPEN_CONTRIBUTIONS_MAX)]
 
 
@@ -120,8 +121,9 @@ class Dispute:
 
 @dataclass(frozen=True, slots=True)
 class DisputeKey:
-    """Which dispute: the contribution, by round, miner and index, and who challenges it."""
+    """Which dispute: the contribution, by task, round, miner and index, and who challenges it."""
 
+    task: HashField
     round: U32
     miner: PublicKeyField
     index: U16

@@ -39,7 +39,7 @@ def compute_dataset_id(chain_id: Hash, owner: PublicKey, terms: RegisterDataset)
 
 
 def compute_model_id(chain_id: Hash, owner: PublicKey, terms: RegisterModel) -> Hash:
-    """Return the name of a model that `owner` registers; the network's own has the name of its task."""
+    """Return the name of a model that `owner` registers; one that the network trains has the name of its task."""
     return tagged_hash("model.registered", chain_id, owner, encode(terms))
 
 
@@ -62,15 +62,22 @@ def validate_model_terms(terms: RegisterModel) -> None:
 
 def apply_register_dataset(scope: BlockScope, view: StateView, owner: PublicKey, terms: RegisterDataset) -> None:
     """Enter a data set whose terms hold; raises InvalidTransaction."""
-    _validate_content(view, terms.content_root)
+    validate_content(view, terms.content_root)
     name = compute_dataset_id(scope.context.chain_id, owner, terms)
     view.put(content_key(terms.content_root), RegisteredContent(name))
     view.put(dataset_key(name), Dataset(owner, terms, scope.draft.height))
 
 
 def apply_register_model(scope: BlockScope, view: StateView, owner: PublicKey, terms: RegisterModel) -> None:
-    """Enter a model whose terms hold; raises InvalidTransaction."""
-    _validate_content(view, terms.checkpoint_root)
+    """Enter a model whose terms hold, and its checkpoint; raises InvalidTransaction."""
+    validate_content(view, terms.checkpoint_root)
+    name = compute_model_id(scope.context.chain_id, owner, terms)
+    apply_enter_model(scope, view, owner, name, terms)
+    view.put(content_key(terms.checkpoint_root), RegisteredContent(name))
+
+
+def apply_enter_model(scope: BlockScope, view: StateView, owner: PublicKey, name: Hash, terms: RegisterModel) -> None:
+    """Enter a model under a name, but none of its checkpoints; raises InvalidTransaction."""
     parents = [get_model(view, parent) for parent in terms.parents]
     depth = 1 + max((parent.depth for parent in parents), default=-1)
     if depth >= DEPTH_MAX:
@@ -78,8 +85,6 @@ def apply_register_model(scope: BlockScope, view: StateView, owner: PublicKey, t
     owed = [parent.terms.royalty_bp for parent in parents]
     owed += [get_dataset(view, dataset).terms.royalty_bp for dataset in terms.datasets]
     _validate_basis_points("income-parts", TREASURY_BP + terms.author_bp + sum(owed))
-    name = compute_model_id(scope.context.chain_id, owner, terms)
-    view.put(content_key(terms.checkpoint_root), RegisteredContent(name))
     view.put(model_key(name), make_model(owner, terms, scope.draft.height, depth))
 
 
@@ -95,7 +100,7 @@ def apply_genesis_registry(context: LedgerContext, view: StateView) -> None:
 
 
 def apply_checkpoint(view: StateView, model: Hash, checkpoint_root: Hash) -> None:
-    """Enter a further checkpoint of the network's own model, unless its root stands already."""
+    """Enter a checkpoint of a model that the network trains, unless its root stands already."""
     if view.get(content_key(checkpoint_root)) is None:
         view.put(content_key(checkpoint_root), RegisteredContent(model))
 
@@ -136,7 +141,8 @@ def _make_genesis_terms(task: TaskSpec, dataset: Hash) -> RegisterModel:
     )
 
 
-def _validate_content(view: StateView, content_root: Hash) -> None:
+def validate_content(view: StateView, content_root: Hash) -> None:
+    """Check that a content root was not entered yet; raises InvalidTransaction."""
     known = view.get(content_key(content_root))
     if known is not None:
         raise InvalidTransaction("content-known", f"found a root registered for {known.name.hex()}, expected a new one")

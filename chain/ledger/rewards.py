@@ -9,33 +9,36 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from chain.errors import InvalidProof
+from chain.genesis import Parameters
 from chain.ledger.accounts import apply_burn, apply_credit
 from chain.ledger.context import (
     BlockScope,
     ContributionChanged,
     Event,
-    LedgerContext,
     RewardDecided,
-    get_round_start,
     get_task_state,
 )
 from chain.ledger.keys import SUPPLY_KEY, contribution_key, locked_reward_key, miner_key, task_key
 from chain.ledger.pricing import compute_next_price, compute_payment
-from chain.ledger.records import Contribution, ContributionKey, LockedReward
+from chain.ledger.records import Contribution, ContributionKey, DisputeKey, LockedReward
 from chain.ledger.shares import apply_mint, apply_waiting
 from chain.ledger.subsidy import compute_subsidy_split
+from chain.ledger.task_pots import apply_subsidy
+from chain.ledger.tasks import Task, compute_allowance, get_live_names, get_round_start, get_state, get_task
 from chain.ledger.transition import ContributionStatus
 from chain.state.view import StateView
 
 
 def apply_issuance(scope: BlockScope, view: StateView, fees: int) -> None:
-    """Issue the block's subsidy: lock the winner's part with the fees, fill the pot, pay the treasury."""
+    """Issue the block's subsidy: lock the winner's part with the fees, fill the pots, pay the treasury."""
     draft = scope.draft
     split = compute_subsidy_split(draft.height, scope.context.parameters)
-    supply, state = view.get_existing(SUPPLY_KEY), get_task_state(scope.context, view)
+    supply = view.get_existing(SUPPLY_KEY)
     issued = split.reward + split.pot + split.treasury
     view.put(SUPPLY_KEY, replace(supply, issued=supply.issued + issued, treasury=supply.treasury + split.treasury))
-    view.put(task_key(scope.context.task_id), replace(state, pot=state.pot + split.pot))
+    left = split.pot - sum(apply_subsidy(view, name, split.pot) for name in get_live_names(view))
+    state = get_task_state(scope.context, view)
+    view.put(task_key(scope.context.task_id), replace(state, pot=state.pot + left))
     view.put(locked_reward_key(draft.height), LockedReward(draft.miner, split.reward + fees, draft.ticket))
 
 
@@ -44,27 +47,26 @@ def apply_locked_rewards(scope: BlockScope, view: StateView) -> tuple[Event, ...
     round_number = get_task_state(scope.context, view).round
     events: list[Event] = []
     for height, locked in _iter_locked(scope, view, round_number):
-        contribution = _get_source(scope, view, locked)
+        contribution = _get_source(view, locked)
         if contribution is None or contribution.status is not ContributionStatus.HELD:
             events.append(_apply_locked_reward(scope, view, height, locked))
     return tuple(events)
 
 
-def apply_held_rewards(
-    scope: BlockScope, view: StateView, round_number: int, key: ContributionKey
-) -> tuple[Event, ...]:
-    """Pay or burn what stayed locked at the end of a round for a segment that is not held any more."""
+def apply_held_rewards(scope: BlockScope, view: StateView, key: DisputeKey) -> tuple[Event, ...]:
+    """Pay or burn what stayed locked at the end of a round for the segment of a dispute, which is not held any more."""
     return tuple(
         _apply_locked_reward(scope, view, height, locked)
-        for height, locked in tuple(_iter_locked(scope, view, round_number))
-        if ContributionKey(locked.miner, locked.ticket.index) == key
+        for height, locked in tuple(_iter_locked(scope, view, key.round))
+        if (locked.ticket.task, locked.miner, locked.ticket.index) == (key.task, key.miner, key.index)
     )
 
 
 def _iter_locked(scope: BlockScope, view: StateView, round_number: int) -> Iterator[tuple[int, LockedReward]]:
     """Yield what is still locked of the blocks of a round, by height."""
-    start = get_round_start(scope.context, view, round_number).height
-    for height in range(start + 1, min(start + scope.context.parameters.round_blocks, scope.draft.height) + 1):
+    blocks = scope.context.parameters.round_blocks
+    start = round_number * blocks
+    for height in range(start + 1, min(start + blocks, scope.draft.height) + 1):
         locked = view.get(locked_reward_key(height))
         if locked is not None:
             yield height, locked
@@ -80,68 +82,73 @@ def _apply_locked_reward(scope: BlockScope, view: StateView, height: int, locked
     return RewardDecided(height, locked.miner, locked.amount, is_paid)
 
 
-def _get_source(scope: BlockScope, view: StateView, locked: LockedReward) -> Contribution | None:
+def _get_source(view: StateView, locked: LockedReward) -> Contribution | None:
     """Return the contribution that a locked reward's ticket says it came from."""
     key = ContributionKey(locked.miner, locked.ticket.index)
-    return view.get(contribution_key(scope.context.task_id, locked.ticket.round, key))
+    return view.get(contribution_key(locked.ticket.task, locked.ticket.round, key))
 
 
 def _is_earned(scope: BlockScope, view: StateView, locked: LockedReward) -> bool:
     context, ticket = scope.context, locked.ticket
-    contribution = _get_source(scope, view, locked)
+    contribution = _get_source(view, locked)
     if contribution is None or contribution.status is not ContributionStatus.SETTLED:
         return False
     if contribution.anchor_height != ticket.anchor_height:
         return False
     sidecar = scope.content.get_sidecar(contribution.sidecar_hash)
-    checkpoint_root = get_round_start(context, view, ticket.round).checkpoint_root
+    task = get_task(context, view, ticket.task)
+    checkpoint_root = get_round_start(context, view, task, ticket.round).checkpoint_root
     try:
-        roots = scope.learning.compute_operand_roots(context.task, checkpoint_root, sidecar, ticket.step, ticket.op)
+        roots = scope.learning.compute_operand_roots(task.spec, checkpoint_root, sidecar, ticket.step, ticket.op)
     except InvalidProof:
         return False
     return roots == (ticket.root_a, ticket.root_b)
 
 
 def apply_payout(
-    context: LedgerContext, view: StateView, settled: tuple[tuple[ContributionKey, Contribution], ...]
+    parameters: Parameters, view: StateView, task: Task, settled: tuple[tuple[ContributionKey, Contribution], ...]
 ) -> tuple[Event, ...]:
-    """Return the deposits of settled contributions, pay them from the pot by their macs, and move the price.
+    """Return the deposits of settled contributions, pay them from the task's pot by their macs, and move the price.
 
     What is not spent stays in the pot. Each gets share units for its macs; income that waited for units is spread last.
     """
-    state = get_task_state(context, view)
+    state = get_state(view, task)
     macs_total = sum(contribution.macs for _, contribution in settled)
+    allowance = compute_allowance(parameters, task, state)
     events: list[ContributionChanged] = []
     for key, contribution in settled:
-        reward = compute_payment(state.price, state.pot, contribution.macs, macs_total)
-        events.append(_apply_settled(context, view, state.round, (key, contribution), reward))
-    apply_waiting(view, context.task_id)
+        reward = compute_payment(state.price, allowance, contribution.macs, macs_total)
+        events.append(_apply_settled(view, task, state.round, (key, contribution), reward))
+    apply_waiting(view, task.name)
     pot = state.pot - sum(event.amount for event in events)
-    price = compute_next_price(state.price, state.pot, macs_total)
-    view.put(task_key(context.task_id), replace(state, pot=pot, price=price))
+    price = compute_next_price(state.price, allowance, macs_total)
+    view.put(task_key(task.name), replace(state, pot=pot, price=price))
     return tuple(events)
 
 
-def apply_late_payout(scope: BlockScope, view: StateView, round_number: int, key: ContributionKey) -> Event:
+def apply_late_payout(
+    parameters: Parameters, view: StateView, task: Task, round_number: int, key: ContributionKey
+) -> Event:
     """Pay a segment that was held and is settled now, as if it were alone in the running round; the price stays."""
-    context, state = scope.context, get_task_state(scope.context, view)
-    contribution = view.get_existing(contribution_key(context.task_id, round_number, key))
-    reward = compute_payment(state.price, state.pot, contribution.macs, contribution.macs)
-    event = _apply_settled(context, view, round_number, (key, contribution), reward)
-    apply_waiting(view, context.task_id)
-    settled = state.settled_contributions + 1
-    view.put(task_key(context.task_id), replace(state, pot=state.pot - reward, settled_contributions=settled))
+    state = get_state(view, task)
+    contribution = view.get_existing(contribution_key(task.name, round_number, key))
+    allowance = compute_allowance(parameters, task, state)
+    reward = compute_payment(state.price, allowance, contribution.macs, contribution.macs)
+    event = _apply_settled(view, task, round_number, (key, contribution), reward)
+    apply_waiting(view, task.name)
+    settled, pot = state.settled_contributions + 1, state.pot - reward
+    view.put(task_key(task.name), replace(state, pot=pot, settled_contributions=settled, held=state.held - 1))
     return event
 
 
 def _apply_settled(
-    context: LedgerContext, view: StateView, round_number: int, entry: tuple[ContributionKey, Contribution], reward: int
+    view: StateView, task: Task, round_number: int, entry: tuple[ContributionKey, Contribution], reward: int
 ) -> ContributionChanged:
     """Give a settled segment's miner its deposit, `reward` atoms of the pot, and a share unit for each MAC."""
     key, contribution = entry
-    view.put(contribution_key(context.task_id, round_number, key), replace(contribution, deposit=0, reward=reward))
+    view.put(contribution_key(task.name, round_number, key), replace(contribution, deposit=0, reward=reward))
     apply_credit(view, key.miner, contribution.deposit + reward)
-    apply_mint(view, context.task_id, key.miner, contribution.macs)
+    apply_mint(view, task.name, key.miner, contribution.macs)
     miner = view.get_existing(miner_key(key.miner))
     view.put(miner_key(key.miner), replace(miner, settled_segments=miner.settled_segments + 1))
-    return ContributionChanged(round_number, key, ContributionStatus.SETTLED, reward)
+    return ContributionChanged(task.name, round_number, key, ContributionStatus.SETTLED, reward)

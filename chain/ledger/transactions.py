@@ -25,7 +25,9 @@ from chain.ledger.governance import (
 )
 from chain.ledger.inference import apply_inference_action, compute_inference_cost, validate_inference_action
 from chain.ledger.keys import account_key
+from chain.ledger.posted_tasks import apply_post_task, validate_task_terms
 from chain.ledger.records import Account
+from chain.ledger.task_pots import apply_fund_task, validate_fund_terms
 from chain.packed import PackedTransaction
 from chain.primitives import Hash, PublicKey
 from chain.signature import is_valid_point, verify_signature
@@ -34,12 +36,15 @@ from chain.transaction import (
     Action,
     CastVote,
     CommitContribution,
+    FundTask,
     LockStake,
     PostBond,
     PostBounty,
+    PostTask,
     ProposeChange,
     ProveContribution,
     ReportEquivocation,
+    TaskAction,
     Transaction,
     TransactionBody,
     Transfer,
@@ -95,6 +100,8 @@ def compute_cost(body: TransactionBody, parameters: Parameters) -> int:
             | PostBond(amount=taken)
             | DisputeContribution(deposit=taken)
             | PostBounty(amount=taken)
+            | PostTask(budget=taken)
+            | FundTask(amount=taken)
         ):
             return body.fee + taken
         case CommitContribution():
@@ -127,8 +134,8 @@ def apply_transaction(scope: BlockScope, view: StateView, transaction: Transacti
             return _apply_contribution_action(scope, view, body.sender, action)
         case ReportEquivocation() as report:
             return apply_report(scope, view, report)
-        case PostBounty() as bounty:
-            return apply_post_bounty(scope, view, body.sender, bounty)
+        case PostBounty() | PostTask() | FundTask() as action:
+            return _apply_task_action(scope, view, body.sender, action)
         case PostBond() as post:
             apply_post_bond(scope, view, body.sender, post)
         case WithdrawBond() as withdraw:
@@ -157,6 +164,19 @@ def _apply_contribution_action(
     assert_never(action)
 
 
+def _apply_task_action(scope: BlockScope, view: StateView, sender: PublicKey, action: TaskAction) -> tuple[Event, ...]:
+    match action:
+        case PostBounty():
+            return apply_post_bounty(scope, view, sender, action)
+        case PostTask():
+            apply_post_task(scope, view, sender, action)
+        case FundTask():
+            apply_fund_task(scope, view, sender, action)
+        case _:
+            assert_never(action)
+    return ()
+
+
 def is_atomic(action: Action) -> bool:
     """Say whether an action that is refused leaves the view as it was: all its checks come before its first change."""
     return isinstance(action, Transfer)
@@ -174,14 +194,26 @@ def _validate_action(action: Action) -> None:
             pass
         case PostBond() | WithdrawBond():
             pass
-        case PostBounty():
-            validate_bounty_terms(action)
+        case PostBounty() | PostTask() | FundTask():
+            _validate_task_action(action)
         case LockStake() | UnlockStake() | ProposeChange() | CastVote():
             validate_governance_action(action)
         case RequestInference() | AnswerInference() | ChallengeAnswer() | OpenAnswer() | CloseInference():
             validate_inference_action(action)
         case _:
             validate_economy_action(action)
+
+
+def _validate_task_action(action: TaskAction) -> None:
+    match action:
+        case PostBounty():
+            validate_bounty_terms(action)
+        case PostTask():
+            validate_task_terms(action)
+        case FundTask():
+            validate_fund_terms(action)
+        case _:
+            assert_never(action)
 
 
 def _validate_recipient(recipient: PublicKey) -> None:

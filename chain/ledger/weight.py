@@ -13,10 +13,12 @@ from chain.transaction import (
     CastVote,
     ClaimIncome,
     CommitContribution,
+    FundTask,
     LockStake,
     PayModel,
     PostBond,
     PostBounty,
+    PostTask,
     ProposeChange,
     ProveContribution,
     RegisterDataset,
@@ -41,6 +43,9 @@ EXTRA_WEIGHTS: dict[type[Action], int] = {
     PostBond: 0,
     # Every settlement looks at it until it is decided.
     PostBounty: 1_024,
+    # A program is made, its data are split, its first checkpoint is computed, and the block data are carried.
+    PostTask: 131_072,
+    FundTask: 144,
     WithdrawBond: 0,
     # Each leaves two records in the state for ever, which are longer than its bytes.
     RegisterDataset: 1_024,

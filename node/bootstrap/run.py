@@ -27,7 +27,7 @@ from node.bootstrap.client import Client, connect
 from node.bootstrap.headers import HeaderFetch
 from node.bootstrap.state import StateFetch, StateUnavailable, fetch_blob
 from node.data_directory import DataDirectory
-from node.database.blob_names import compute_blob_names
+from node.database.blob_names import compute_blob_names, list_programs, list_tasks
 from node.database.exporting import get_needed_blobs, list_headers
 from node.learning import Task
 from node.surroundings import Surroundings
@@ -126,9 +126,10 @@ async def _take_state(goal: _Goal, clients: Sequence[Client], listener: Listener
         chunks = StateFetch(root, snapshot, lambda done, total: listener.report("state", done, total))
         await chunks.fetch(clients)
         blobs = BlobStore(goal.directory.blobs_path)
-        needed = get_needed_blobs(make_ledger_context(goal.context.genesis), StateView(root, snapshot))
+        ledger_context, view = make_ledger_context(goal.context.genesis), StateView(root, snapshot)
+        needed, programs = get_needed_blobs(ledger_context, view), list_programs(list_tasks(ledger_context, view))
         for number, name in enumerate(needed, 1):
-            await fetch_blob(clients, name, blobs, lambda data: compute_blob_names(data, goal.task))
+            await fetch_blob(clients, name, blobs, lambda data: compute_blob_names(data, programs))
             listener.report("block data", number, len(needed))
         await asyncio.to_thread(
             snapshot.finish, chain_id, [goal.pivot.get_ancestor(0).header, *list_headers(goal.pivot)]

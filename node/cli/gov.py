@@ -86,8 +86,21 @@ def stake(account: str | None, directory: Path, url: str, is_json: bool) -> None
 @click.argument("title")
 @click.option("--set", "setting", nargs=2, metavar="NAME VALUE", help="Set a parameter (`gov parameters`).")
 @click.option("--pay", "payment", nargs=2, metavar="ACCOUNT COINS", help="Pay an account from the treasury.")
+@click.option(
+    "--subsidise",
+    "subsidy",
+    type=(str, click.IntRange(0, 10_000)),
+    metavar="TASK PARTS",
+    help="Give a posted task so many basis points of what blocks issue for contributions.",
+)
 @node_sending_options
-def propose(sender: Sender, title: str, setting: tuple[str, str] | None, payment: tuple[str, str] | None) -> None:
+def propose(
+    sender: Sender,
+    title: str,
+    setting: tuple[str, str] | None,
+    payment: tuple[str, str] | None,
+    subsidy: tuple[str, int] | None,
+) -> None:
     """Propose one change under TITLE, for a deposit that burns when too few vote. VALUE is coins where it is atoms."""
     from chain.codec import encode
     from chain.ledger.proposals import compute_proposal_id
@@ -97,7 +110,7 @@ def propose(sender: Sender, title: str, setting: tuple[str, str] | None, payment
     from node.rpc.views import to_hex
     from node.wallet import get_chain_id, sign_next
 
-    terms = ProposeChange(title, parse_change(setting, payment, sender.directory))
+    terms = ProposeChange(title, parse_change(setting, payment, subsidy, sender.directory))
     client, signer = RpcClient(sender.url), sender.open_key()
     chain_id = get_chain_id(client)
     # The name follows from the nonce, so that it is known only once it is signed.

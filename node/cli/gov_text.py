@@ -20,15 +20,24 @@ SHOWN_DIGITS = 10
 """Hex digits by which a list names a proposal; any start that is one proposal's alone will do."""
 
 
-def parse_change(setting: tuple[str, str] | None, payment: tuple[str, str] | None, directory: Path) -> "Change":
+def parse_change(
+    setting: tuple[str, str] | None,
+    payment: tuple[str, str] | None,
+    subsidy: tuple[str, int] | None,
+    directory: Path,
+) -> "Change":
     """Return the one change that is asked for; raises UsageError, BadParameter."""
     from chain.errors import InvalidTransaction
     from chain.ledger.bounds import get_bound
-    from chain.transaction import ChangeParameter, SpendTreasury
+    from chain.transaction import ChangeParameter, SpendTreasury, SubsidiseTask
     from node.addresses import parse_address
+    from node.cli.registered import parse_name
+    from node.rpc.views import from_hex
 
-    if (setting is None) == (payment is None):
-        raise click.UsageError("expected one change: --set NAME VALUE, or --pay ACCOUNT COINS")
+    if sum(each is not None for each in (setting, payment, subsidy)) != 1:
+        raise click.UsageError("expected one change: --set NAME VALUE, --pay ACCOUNT COINS, or --subsidise TASK PARTS")
+    if subsidy is not None:
+        return SubsidiseTask(from_hex(parse_name(subsidy[0])), subsidy[1])
     if payment is not None:
         return SpendTreasury(parse_address(resolve_address(payment[0], directory)), parse_coins(payment[1]))
     assert setting is not None
@@ -91,6 +100,8 @@ def format_change(proposal: "ProposalView") -> str:
 
     change = proposal.change
     assert change is not None
+    if change.task is not None:
+        return f"subsidise task {change.task[: 2 + SHOWN_DIGITS]} with {change.share_bp} basis points"
     if change.parameter is None or change.value is None:
         return f"pay {format_coins(int(change.amount or 0))} coins to {change.recipient}"
     return f"set {change.parameter} to {format_value(get_bound(change.parameter).unit, int(change.value))}"

@@ -25,7 +25,7 @@ COMMANDS = {
     "status": ("node.cli.status:status", "Show a running node at a glance."),
     "wallet": ("node.cli.wallet:wallet", "Make keys, see balances, send coins."),
     "bond": ("node.cli.bond:bond", "A miner's bond: show it, post it, withdraw it."),
-    "task": ("node.cli.task:task", "What the network trains: show it, put up a bounty for it."),
+    "task": ("node.cli.task:task", "What the network trains: list and show tasks, post and fund one, put up a bounty."),
     "gov": ("node.cli.gov:gov", "Decide together: lock stake, propose changes, vote."),
     "light": ("node.cli.light:light", "Verify a node's answers without trusting it."),
     "train": ("node.cli.train:train", "Train SPEC (a name or a JSON file) on this machine."),

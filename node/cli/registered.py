@@ -53,10 +53,9 @@ def parse_model(text: str) -> str | None:
 
 def find_model(client: "RpcClient", name: str | None) -> str:
     """Return a model's name, the network's own for None; raises what `RpcClient.call` does."""
-    from node.rpc.methods import GET_TASK
-    from node.rpc.registry import Params
+    from node.rpc.task_methods import GET_TASK, TaskParams
 
-    return client.call(GET_TASK, Params()).task if name is None else name
+    return client.call(GET_TASK, TaskParams()).task if name is None else name
 
 
 def show_dataset(url: str, name: str, is_json: bool) -> None:

@@ -8,7 +8,17 @@ from pathlib import Path
 import click
 
 from node.cli.output import EndpointType, directory_option, json_option, make_output, rpc_option
-from node.options import LOOPBACK, P2P_PORT, RPC_PORT, DevnetOptions, Endpoint, MineOptions, NodeOptions
+from node.options import (
+    BEST_TASK,
+    LOOPBACK,
+    NO_TASK,
+    P2P_PORT,
+    RPC_PORT,
+    DevnetOptions,
+    Endpoint,
+    MineOptions,
+    NodeOptions,
+)
 
 _ENDPOINT = EndpointType()
 
@@ -135,11 +145,23 @@ def node(
 @directory_option
 @rpc_option
 @click.option("--backend", type=click.Choice(["cpu", "reference"]), default="cpu", show_default=True, help="Kernels.")
+@click.option(
+    "--task",
+    "posted",
+    default="best",
+    show_default=True,
+    metavar="TASK",
+    help="Posted task to train beside the network's own: its name, best (pays most), or none.",
+)
 @click.option("--sabotage", is_flag=True, hidden=True, help="Forge every segment, to show what becomes of it.")
 @_log_level_option
 @json_option
-def mine(directory: Path, url: str, backend: str, log_level: str, *, sabotage: bool, is_json: bool) -> int:
-    """Train and mine for a running node."""
+def mine(directory: Path, url: str, backend: str, log_level: str, posted: str, *, sabotage: bool, is_json: bool) -> int:
+    """Train and mine for a running node.
+
+    Posted tasks too, once what the round asks of the network's own is committed.
+    """
+    from node.cli.registered import parse_name
     from node.miner.run import run
 
     options = MineOptions(
@@ -147,6 +169,7 @@ def mine(directory: Path, url: str, backend: str, log_level: str, *, sabotage: b
         rpc_url=url,
         backend=backend,
         is_sabotaging=sabotage,
+        posted=posted if posted in (BEST_TASK, NO_TASK) else parse_name(posted),
         output=make_output(is_json),
         log_level=log_level,
     )

@@ -25,7 +25,7 @@ from node.cli.output import Fields, directory_option, json_option, print_record,
 
 if TYPE_CHECKING:
     from chain.signature import SigningKey
-    from chain.transaction import Action
+    from chain.transaction import Action, Sidecar
 
 DEFAULT_FEE = "0.001"
 
@@ -50,14 +50,16 @@ class Sender:
         """Return the address of the key that signs, unopened; raises KeystoreError."""
         return resolve_address(self.key, self.directory)
 
-    def send(self, signer: "SigningKey", action: "Action", record: Fields, text: str) -> None:
+    def send(
+        self, signer: "SigningKey", action: "Action", record: Fields, text: str, sidecar: "Sidecar | None" = None
+    ) -> None:
         """Send an action and print its hash beside `record`, with its height once a block holds it.
 
         Raises what `RpcClient.call` does, and CommandError when waiting was in vain.
         """
         from node.wallet import send_action
 
-        transaction_hash = send_action(self.url, signer, action, self.fee)
+        transaction_hash = send_action(self.url, signer, action, self.fee, sidecar)
         report_sent(transaction_hash, self.url, self.wait_s, (record, text), self.is_json)
 
 

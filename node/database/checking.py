@@ -15,7 +15,7 @@ from chain.storage.engine import CorruptDatabase
 from chain.transaction import compute_transaction_hash
 from consensus.header_rules import validate_header
 from node.chain import Chain
-from node.database.blob_names import compute_blob_names
+from node.database.blob_names import compute_blob_names, list_programs, list_tasks
 from node.database.export_folder import OnProgress
 from node.database.exporting import get_needed_blobs
 from node.database.opening import OpenChain
@@ -106,10 +106,11 @@ def _verify_state(store: BlockStore, root: Hash, on_progress: OnProgress) -> tup
 
 def _verify_blobs(opened: OpenChain, on_progress: OnProgress) -> int:
     chain, names = opened.chain, list(opened.chain.blobs.iter_names())
+    programs = list_programs(list_tasks(chain.ledger_context, chain.view()))
     for number, name in enumerate(names):
         data = chain.blobs.get(name)
-        if data is None or name not in compute_blob_names(data, opened.task):
-            raise CorruptDatabase(f"the blob {name.hex()} is neither a sidecar nor a checkpoint of that name")
+        if data is None or name not in compute_blob_names(data, programs):
+            raise CorruptDatabase(f"the blob {name.hex()} is no sidecar, data set or checkpoint of that name")
         on_progress("blobs", number + 1, len(names))
     for name in get_needed_blobs(chain.ledger_context, chain.view()):
         if not chain.blobs.has(name):

@@ -12,14 +12,16 @@ from chain.block import BLOCK_BYTES_MAX, Block, get_sidecar_hashes
 from chain.codec import Bytes, Many, encode
 from chain.errors import StorageError
 from chain.header import Header
-from chain.ledger.context import LedgerContext, get_round_start, get_task_state
+from chain.ledger.context import LedgerContext
 from chain.ledger.contributions import iter_contributions
+from chain.ledger.tasks import Task, get_round_start, get_state, get_task, iter_live_tasks
 from chain.primitives import Hash
 from chain.state.snapshot import iter_chunks
 from chain.state.view import StateView
 from chain.storage.block_store import PrunedState
 from consensus.header_chain import ChainEntry
 from node.chain import SIDECAR_ENCODED_BYTES_MAX, Chain
+from node.database.blob_names import list_tasks
 from node.database.export_folder import (
     GENESIS_NAME,
     ExportKind,
@@ -72,17 +74,32 @@ def export_state(chain: Chain, root: Path, height: int | None, on_progress: OnPr
 
 
 def get_needed_blobs(context: LedgerContext, view: StateView) -> tuple[Hash, ...]:
-    """Return the checkpoint that the running round starts from and the sidecars of its contributions.
+    """Return the checkpoints at which all tasks stand, and of live ones the data and the sidecars of the running round.
+
+    A closed task's is what others may go on from.
 
     Those of contributions that are held from earlier rounds are needed too, for as long as they are disputed.
     """
-    state = get_task_state(context, view)
-    sidecars = [contribution.sidecar_hash for _, contribution in iter_contributions(context, view, state)]
-    roots = [state.checkpoint_root]
+    roots = [(task, get_state(view, task).checkpoint_root) for task in list_tasks(context, view)]
+    sidecars = list[Hash]()
+    for task in iter_live_tasks(context, view):
+        state = get_state(view, task)
+        if task.posted is not None:
+            sidecars += [task.posted.dataset_root, task.posted.terms.data_hash]
+        sidecars += [each.sidecar_hash for _, each in iter_contributions(view, task.name, state)]
     for key, _ in iter_disputes(context, view):
-        roots.append(get_round_start(context, view, key.round).checkpoint_root)
-        sidecars.append(get_contribution(context, view, key).sidecar_hash)
-    return (*dict.fromkeys(roots), *dict.fromkeys(sidecars))
+        task = get_task(context, view, key.task)
+        roots.append((task, get_round_start(context, view, task, key.round).checkpoint_root))
+        sidecars.append(get_contribution(view, key).sidecar_hash)
+    checkpoints = [root for task, root in roots if not _is_computed(task, root)]
+    return (*dict.fromkeys(checkpoints), *dict.fromkeys(sidecars))
+
+
+def _is_computed(task: Task, root: Hash) -> bool:
+    """Say whether a checkpoint is the first that a posted task's program gives: whoever needs it computes it."""
+    if task.posted is None or task.posted.terms.model.parents:
+        return False
+    return root == task.spec.checkpoint_root
 
 
 def _start(chain: Chain, root: Path) -> ExportWriter:

@@ -31,15 +31,16 @@ from chain.transaction import Sidecar
 from consensus.header_chain import ChainEntry, HeaderChain, make_genesis_header
 from consensus.header_rules import HeaderContext, validate_headers
 from ml.backends import get_backend
+from ml.program import Program
 from node.admission import Admission
 from node.chain import SIDECAR_ENCODED_BYTES_MAX
 from node.data_directory import DataDirectory
-from node.database.blob_names import compute_blob_names
+from node.database.blob_names import compute_blob_names, list_programs, list_tasks
 from node.database.export_folder import ExportReader, ExportRefused, OnProgress, iter_records
 from node.database.exporting import BLOCK_RECORD_BYTES_MAX, BlockRecord, get_needed_blobs
 from node.database.opening import OpenChain, make_context, open_chain
 from node.importer import Importer
-from node.learning import Learning, Task
+from node.learning import Learning
 from node.outcomes import ImportResult
 from node.surroundings import get_time_ms
 from node.threads import spread_in_line
@@ -96,17 +97,19 @@ def import_state(reader: ExportReader, directory: DataDirectory, trusted: Hash, 
     manifest = reader.manifest
     if manifest.head != trusted:
         raise ExportRefused(f"found the state after block {manifest.head.hex()}, expected {trusted.hex()}")
-    context, task = make_context(directory)
+    context, _ = make_context(directory)
     headers = _verify_headers(reader, context, on_progress)
     blobs = BlobStore(directory.blobs_path)
-    for name in manifest.get_names("blobs"):
-        blobs.put(_verify_blob(name, reader.read(name), task), reader.read(name))
     engine = LevelDb(directory.database_path)
     try:
         snapshot = SnapshotImport(engine, tagged_hash("import", encode(manifest)))
         _import_chunks(reader, snapshot, on_progress)
         view = StateView(manifest.state_root, snapshot)
-        for needed in get_needed_blobs(make_ledger_context(context.genesis), view):
+        ledger_context = make_ledger_context(context.genesis)
+        programs = list_programs(list_tasks(ledger_context, view))
+        for name in manifest.get_names("blobs"):
+            blobs.put(_verify_blob(name, reader.read(name), programs), reader.read(name))
+        for needed in get_needed_blobs(ledger_context, view):
             if not blobs.has(needed):
                 raise ExportRefused(f"found no blob {needed.hex()}, expected all that the running round needs")
         snapshot.finish(manifest.chain_id, headers)
@@ -134,11 +137,11 @@ def _verify_headers(reader: ExportReader, context: HeaderContext, on_progress: O
     return headers
 
 
-def _verify_blob(path: str, data: bytes, task: Task) -> Hash:
+def _verify_blob(path: str, data: bytes, programs: tuple[Program, ...]) -> Hash:
     """Return the name of a blob; raises ExportRefused when it is not the one in its path."""
     name = path.rpartition("/")[2]
-    if name not in [found.hex() for found in compute_blob_names(data, task)]:
-        raise ExportRefused(f"{path}: found neither a sidecar nor a checkpoint of that name")
+    if name not in [found.hex() for found in compute_blob_names(data, programs)]:
+        raise ExportRefused(f"{path}: found no sidecar, data set or checkpoint of that name")
     return Hash(bytes.fromhex(name))
 
 

@@ -85,13 +85,18 @@ def load_dataset(name_or_path: str, heldout: int, on_progress: OnProgress = igno
 
 
 def load_dataset_by_root(root: Hash, heldout: int, on_progress: OnProgress = ignore_progress) -> Dataset:
-    """Return the data set of a root, from the cache or by a manifest of this package that has this root.
+    """Return the data set of a root with `heldout` records kept out; raises what `find_blob` does, and DecodeError."""
+    return build_dataset(find_blob(root, on_progress), heldout)
 
-    Raises DatasetError (unknown-dataset where neither has it), DecodeError or OSError.
+
+def find_blob(root: Hash, on_progress: OnProgress = ignore_progress) -> bytes:
+    """Return the canonical blob of a root, from the cache or by a manifest of this package that has this root.
+
+    Raises DatasetError (unknown-dataset where neither has it) or OSError.
     """
     for manifest in read_builtin_manifests():
         if manifest.root == root.hex():
-            return build_dataset(fetch(manifest, on_progress=on_progress), heldout)
+            return fetch(manifest, on_progress=on_progress)
     cache = Cache(get_cache_directory())
     blob = cache.read_blob(root)
     if blob is None:
@@ -100,7 +105,7 @@ def load_dataset_by_root(root: Hash, heldout: int, on_progress: OnProgress = ign
             f"found no data of root {root.hex()} in {cache.directory}, expected it there;"
             " run `mathesis dataset fetch` with its manifest",
         )
-    return build_dataset(blob, heldout)
+    return blob
 
 
 def _make_blob(manifest: Manifest, data: bytes, on_progress: OnProgress) -> bytes:

@@ -16,7 +16,8 @@ from node.rpc import methods
 from node.rpc.client import NodeUnreachable, RemoteError, RpcClient
 from node.rpc.dispute_methods import SUBMIT_ANSWER, AnswerParams
 from node.rpc.registry import Params
-from node.rpc.views import from_hex, to_hex
+from node.rpc.task_methods import GET_POSTED, GET_TASK_DATA, PostedParams, PostedTaskView
+from node.rpc.views import HashText, from_hex, to_hex
 from node.rpc.work_views import WorkView
 
 log = get_log("miner")
@@ -61,9 +62,14 @@ class NodeLink:
         """Return the network's genesis record; raises NodeUnreachable."""
         return decode(Genesis, self._client.call(methods.GET_GENESIS, Params()).record, GENESIS_BYTES_MAX)
 
-    def get_checkpoint(self, round_number: int) -> bytes:
-        """Return the checkpoint that a round starts from; raises RemoteError, NodeUnreachable."""
-        params = methods.CheckpointParams(round=round_number, content=True)
+    def get_posted(self, task: HashText) -> tuple[PostedTaskView, bytes]:
+        """Return how a task was posted and its data set; raises RemoteError, NodeUnreachable."""
+        params = PostedParams(task)
+        return self._client.call(GET_POSTED, params), self._client.call(GET_TASK_DATA, params)
+
+    def get_checkpoint(self, round_number: int, task: HashText) -> bytes:
+        """Return the checkpoint that a round of a task starts from; raises RemoteError, NodeUnreachable."""
+        params = methods.CheckpointParams(round=round_number, content=True, task=task)
         content = self._client.call(methods.GET_CHECKPOINT, params).content
         assert content is not None
         return content

@@ -7,38 +7,26 @@ nothing. A sabotaging miner forges the delta of each segment: networks for tests
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-from chain.codec import decode, encode
-from chain.errors import InvalidProof
-from chain.genesis import Genesis, compute_chain_id, compute_segment_seed
-from chain.ledger.learning import Leaf
-from chain.ledger.records import Dispute
+from chain.genesis import compute_chain_id
 from chain.primitives import Hash
 from chain.ticket import Ticket
 from consensus.ticket import Draw, compute_thresholds, compute_ticket_seed, open_ticket
-from ml.backends import Backend
-from ml.checkpoint import decode_checkpoint
-from ml.lottery import Lottery
 from ml.noise import I32, FoundTicket
-from ml.segment import Runner
-from node.addresses import parse_address
-from node.demands import make_answer
-from node.learning import Task
+from node.miner.duties import Duties, name_demand
 from node.miner.link import NodeLink, get_parent_hash
-from node.miner.plan import RoundPosition, SegmentPlan, is_commit_open, is_live, plan_segments
-from node.miner.sabotage import forge_delta
-from node.miner.segment import MatmulOperands, TrainedSegment, open_segment, train_segment
+from node.miner.plan import RoundPosition, SegmentPlan, is_commit_open, is_live, plan_segments, rank_posted
+from node.miner.segment import MatmulOperands, TrainedSegment
+from node.miner.tools import Tools
 from node.observability.journal import get_log
 from node.rpc.client import NodeUnreachable, RemoteError
-from node.rpc.dispute_methods import AnswerParams
-from node.rpc.methods import OpeningsParams, SegmentParams
-from node.rpc.views import ContributionView, from_hex, to_hex
-from node.rpc.work_views import DemandView, WorkView
+from node.rpc.views import from_hex
+from node.rpc.work_views import PostedWorkView, WorkView
 
 log = get_log("miner")
 
 RATE_SPAN_S = 2.0
-DISPUTE_BYTES_MAX = 256
 
 
 @dataclass(slots=True)
@@ -50,17 +38,6 @@ class Tally:
     since_s: float = field(default_factory=time.monotonic)
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What a miner computes with."""
-
-    genesis: Genesis
-    task: Task
-    backend: Backend
-    lottery: Lottery
-    is_sabotaging: bool = False
-
-
 class MinerLoop:
     """Follows the node's work until it is stopped."""
 
@@ -69,9 +46,7 @@ class MinerLoop:
         self._link = link
         self._tools = tools
         self._chain_id = compute_chain_id(tools.genesis)
-        self._segments: dict[int, TrainedSegment] = {}
-        self._opened: set[tuple[int, int]] = set()
-        self._answered: set[tuple[int, int, str, str]] = set()
+        self._duties = Duties(link, tools)
         self._tally = Tally()
         self._won = ""
         """Hash of the last parent under which a ticket of ours was taken."""
@@ -97,36 +72,48 @@ class MinerLoop:
                 self._link.wait(0.1)
 
     def _prepare(self, work: WorkView) -> None:
-        """Train, commit and open what the round asks for."""
+        """Train, commit and open what the round asks for: genesis' task first, whose tickets extend the chain."""
+        duties, own = self._duties, work.task.task
         position = RoundPosition(work.task.round, work.task.start_height, work.parent.height)
         parameters = self._tools.genesis.parameters
-        self._segments = {i: s for i, s in self._segments.items() if s.plan.round == work.task.round}
+        duties.forget(work)
         committed = {info.index: SegmentPlan(info.round, info.index, info.anchor_height) for info in work.contributions}
-        started = {index: segment.plan for index, segment in self._segments.items()} | committed
+        started = {segment.plan.index: segment.plan for segment in self._list_segments(work)} | committed
         for plan in plan_segments(position, parameters, started):
-            held = self._segments.get(plan.index)
+            held = duties.segments.get((own, plan.index))
             if held is None or held.plan != plan:
-                self._segments[plan.index] = self._train(work, plan)
+                seed = duties.make_seed(work, own, plan)
+                duties.train(work, own, plan, partial(self._mine_product, plan, seed))
                 if plan.index not in committed and is_commit_open(position, parameters):
-                    self._commit(work, self._segments[plan.index])
-        for info in work.contributions:
-            if info.status == "challenged" and (info.round, info.index) not in self._opened:
-                self._open(work, info)
+                    duties.commit(own, duties.segments[own, plan.index])
+        duties.open(work, own, work.contributions)
+        for posted in work.posted:
+            self._train_again(work, posted)
+            duties.open(work, posted.task.task, posted.contributions)
         for demand in work.demands:
-            self._answer(work, demand)
+            duties.answer(work, demand)
+        if is_commit_open(position, parameters):
+            self._train_posted(work, position)
 
-    def _train(self, work: WorkView, plan: SegmentPlan) -> TrainedSegment:
-        beacon = next(anchor.beacon for anchor in work.anchors if anchor.height == plan.anchor_height)
-        miner = parse_address(work.miner)
-        task_id = from_hex(work.task.task)
-        seed = compute_segment_seed(self._chain_id, task_id, plan.round, from_hex(beacon), miner, plan.index)
-        content = self._link.get_checkpoint(plan.round)
-        checkpoint = decode_checkpoint(self._tools.task.program, content)
-        task = self._tools.task
-        runner = Runner(task.program, self._tools.backend, task.dataset, seed, checkpoint)
-        if self._tools.is_sabotaging:
-            return forge_delta(task.program, train_segment(runner, plan))
-        return train_segment(runner, plan, lambda matmul: self._mine_product(plan, seed, matmul))
+    def _train_posted(self, work: WorkView, position: RoundPosition) -> None:
+        """Train and commit a segment of the posted task that pays best of those which have none of ours yet."""
+        plan = SegmentPlan(position.round, 0, max(position.head_height - 1, 0))
+        for name in rank_posted(work.posted, self._tools.posted):
+            if (name, plan.index) not in self._duties.segments:
+                self._duties.train(work, name, plan)
+                self._duties.commit(name, self._duties.segments[name, plan.index])
+                return
+
+    def _train_again(self, work: WorkView, posted: PostedWorkView) -> None:
+        """Train what was committed to a posted task and is not held, after a restart: it has to be opened."""
+        for info in posted.contributions:
+            if (posted.task.task, info.index) not in self._duties.segments:
+                plan = SegmentPlan(info.round, info.index, info.anchor_height)
+                self._duties.train(work, posted.task.task, plan)
+
+    def _list_segments(self, work: WorkView) -> list[TrainedSegment]:
+        """Return the segments that hold tickets."""
+        return [segment for (task, _), segment in self._duties.segments.items() if task == work.task.task]
 
     def _mine_product(self, plan: SegmentPlan, seed: Hash, matmul: MatmulOperands) -> I32 | None:
         """Draw the tickets of a matmul of training under the newest parent; None when none would count."""
@@ -159,59 +146,10 @@ class MinerLoop:
         place = (plan.index, matmul.place.step, matmul.place.op)
         return self._drawn_under == work.parent.hash and matmul.place.lap == 0 and place in self._drawn
 
-    def _commit(self, work: WorkView, segment: TrainedSegment) -> None:
-        params = SegmentParams(
-            task=work.task.task,
-            round=segment.plan.round,
-            index=segment.plan.index,
-            anchor_height=segment.plan.anchor_height,
-            trace_root=to_hex(segment.trace_root),
-            delta_root=to_hex(segment.delta_root),
-            sidecar=encode(segment.sidecar),
-        )
-        if self._link.submit_segment(params):
-            log.info("segment committed", round=segment.plan.round, index=segment.plan.index)
-
-    def _open(self, work: WorkView, info: ContributionView) -> None:
-        segment = self._segments.get(info.index)
-        if segment is None or info.challenge is None:
-            return
-        parameters, tools = self._tools.genesis.parameters, self._tools
-        drawn = (from_hex(info.challenge), parameters.places_drawn)
-        self._opened.add((info.round, info.index))
-        try:
-            openings = open_segment(tools.task, tools.backend, segment, drawn)
-        except InvalidProof as error:
-            log.warning("segment cannot be opened", round=info.round, index=info.index, error=str(error))
-            return
-        params = OpeningsParams(task=work.task.task, round=info.round, index=info.index, openings=list(openings))
-        if self._link.submit_openings(params):
-            log.info("segment opened", round=info.round, index=info.index, places=len(openings))
-
-    def _answer(self, work: WorkView, demand: DemandView) -> None:
-        view, asked = demand.dispute, _name_demand(demand)
-        if asked in self._answered:
-            return
-        self._answered.add(asked)
-        names = {"round": view.round, "index": view.index, "demand": view.demand}
-        if self._tools.is_sabotaging:
-            log.warning("a forged segment cannot be shown", **names)
-            return
-        task, seed = self._tools.task, from_hex(demand.seed)
-        checkpoint = decode_checkpoint(task.program, self._link.get_checkpoint(view.round))
-        runner = Runner(task.program, self._tools.backend, task.dataset, seed, checkpoint)
-        held = self._segments.get(view.index)
-        states = held.snapshots.states if held is not None and held.seed == seed else None
-        dispute = decode(Dispute, view.record, DISPUTE_BYTES_MAX)
-        answer = make_answer(runner, (Leaf(dispute.step, dispute.op), dispute.demand), states)
-        params = AnswerParams(work.task.task, view.round, view.index, view.challenger, answer)
-        if self._link.submit_answer(params):
-            log.info("demand answered", **names)
-
     def _mine(self, work: WorkView) -> bool:
         """Look for a ticket under the work's parent, lap after lap; False when no segment is live."""
         window = self._tools.genesis.parameters.anchor_window
-        live = [s for s in self._segments.values() if is_live(s.plan, work.parent.height, window)]
+        live = [s for s in self._list_segments(work) if is_live(s.plan, work.parent.height, window)]
         for segment, matmul in _iter_laps(live):
             if self._link.is_stopping or self._has_news(work):
                 return True
@@ -230,9 +168,10 @@ class MinerLoop:
         newest = self._link.get_work()
         if newest is None or newest.parent.hash != work.parent.hash:
             return True
-        asked = {(c.round, c.index) for c in newest.contributions if c.status == "challenged"}
-        demanded = {_name_demand(demand) for demand in newest.demands}
-        return bool(asked - self._opened or demanded - self._answered)
+        tasks = [(newest.task.task, newest.contributions), *((p.task.task, p.contributions) for p in newest.posted)]
+        asked = {(task, c.round, c.index) for task, held in tasks for c in held if c.status == "challenged"}
+        demanded = {name_demand(demand) for demand in newest.demands}
+        return bool(asked - self._duties.opened or demanded - self._duties.answered)
 
     def _submit(self, work: WorkView, plan: SegmentPlan, matmul: MatmulOperands, found: FoundTicket) -> None:
         place = matmul.place
@@ -273,12 +212,6 @@ class MinerLoop:
             span_ms = int((now_s - tally.since_s) * 1000)
             self._link.report_rates(tally.tickets * 1000 // span_ms, tally.macs * 1000 // span_ms)
             self._tally = Tally()
-
-
-def _name_demand(demand: DemandView) -> tuple[int, int, str, str]:
-    """Return what tells a demand from all others: a dispute demands each kind of thing once."""
-    view = demand.dispute
-    return view.round, view.index, view.challenger, view.demand
 
 
 def _iter_laps(live: list[TrainedSegment]) -> Iterator[tuple[TrainedSegment, MatmulOperands]]:

@@ -3,10 +3,14 @@
 Pure arithmetic over heights; it knows neither the network nor a tensor. Source: docs/protocol.md, rounds and anchors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from chain.genesis import Parameters
+from chain.ledger.pricing import compute_payment
+from node.options import BEST_TASK
+from node.rpc.views import HashText
+from node.rpc.work_views import PostedWorkView
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,17 @@ def is_live(plan: SegmentPlan, parent_height: int, anchor_window: int) -> bool:
 def is_commit_open(position: RoundPosition, parameters: Parameters) -> bool:
     """Say whether the next block may still hold a commit of the round."""
     return position.head_height + 1 <= position.start_height + parameters.commit_blocks
+
+
+def rank_posted(posted: Sequence[PostedWorkView], wanted: str) -> tuple[HashText, ...]:
+    """Return the posted tasks that are wanted, those first whose next segment is paid most."""
+
+    def compute_pay(each: PostedWorkView) -> int:
+        task = each.task
+        return compute_payment(int(task.price), int(task.allowance), task.segment_macs, task.segment_macs)
+
+    names = [each.task.task for each in sorted(posted, key=compute_pay, reverse=True)]
+    return tuple(name for name in names if wanted in (BEST_TASK, name))
 
 
 def plan_segments(

@@ -12,7 +12,8 @@ from node.data_directory import DataDirectory
 from node.exit_codes import CommandError, ExitCode
 from node.learning import load_task
 from node.miner.link import NodeLink
-from node.miner.loop import MinerLoop, Tools
+from node.miner.loop import MinerLoop
+from node.miner.tools import Tools
 from node.observability.journal import get_log, start_journal
 from node.options import MineOptions
 from node.rpc.client import NodeUnreachable, read_token
@@ -35,7 +36,8 @@ def run(options: MineOptions) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: link.stop())
     link.start()
-    tools = Tools(genesis, task, get_backend(options.backend), get_lottery(options.backend), options.is_sabotaging)
+    backend, lottery = get_backend(options.backend), get_lottery(options.backend)
+    tools = Tools(genesis, task, backend, lottery, options.is_sabotaging, options.posted)
     log.info("mining", network=genesis.network, rpc=options.rpc_url)
     MinerLoop(link, tools).run()
     return int(ExitCode.OK)

@@ -6,7 +6,6 @@ submissions are awaited and raise the typed errors of `chain.errors`.
 """
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
 from chain.block import Block
@@ -21,6 +20,7 @@ from chain.transaction import Transaction
 from consensus.flyclient import Demand
 from consensus.header_proof import HeaderProof
 from node.rpc.proofs import AccountProof, MinerProof
+from node.rpc.submitted import AnswerSubmission, OpeningsSubmission, SegmentSubmission, TicketOutcome
 
 HEADERS_MAX = 2_000
 """Headers one call may ask for."""
@@ -85,7 +85,11 @@ class CheckpointInfo:
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """The task and its running round; `pot` in atoms, `price` in atoms for 2^40 verified MACs."""
+    """A task and its running round; `pot` in atoms, `price` in atoms for 2^40 verified MACs.
+
+    `allowance` is what of the pot the round may spend, `segment_macs` what a segment is paid for. A posted task has a
+    last height. One that has closed is not live, and its round does not move.
+    """
 
     task: Hash
     name: str
@@ -94,6 +98,10 @@ class TaskInfo:
     end_height: int
     pot: int
     price: int
+    allowance: int
+    segment_macs: int
+    last_height: int | None
+    is_live: bool
     checkpoint: CheckpointInfo
 
 
@@ -196,12 +204,21 @@ class DemandInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class PostedWork:
+    """A posted task whose round runs, and the node's own contributions to it."""
+
+    task: TaskInfo
+    contributions: tuple[ContributionInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MinerWork:
     """All that a miner needs to train and to look for tickets on the head.
 
     `target` is the next block's. `anchors` are those a new segment may take, newest last. `contributions` are the
-    node's own of the running round. `next_index` is the first free index, None when the round takes no more of them.
-    `demands` are those that segments of the node's own have to answer, of this round or an earlier one.
+    node's own of the running round of genesis' task, `posted` what else may be trained. `next_index` is the first free
+    index, None when the round takes no more of them. `demands` are those that segments of the node's own have to
+    answer, of this round or an earlier one.
     """
 
     parent: Header
@@ -212,48 +229,8 @@ class MinerWork:
     anchors: tuple[Anchor, ...]
     contributions: tuple[ContributionInfo, ...]
     next_index: int | None
+    posted: tuple[PostedWork, ...]
     demands: tuple[DemandInfo, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentSubmission:
-    """A finished segment; the node signs and sends its commit and keeps the sidecar (canonical bytes)."""
-
-    task: Hash
-    round: int
-    index: int
-    anchor_height: int
-    trace_root: Hash
-    delta_root: Hash
-    sidecar: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class OpeningsSubmission:
-    """The drawn places of a committed segment, opened, in the order drawn."""
-
-    task: Hash
-    round: int
-    index: int
-    openings: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerSubmission:
-    """What a challenger demanded of a segment."""
-
-    task: Hash
-    round: int
-    index: int
-    challenger: PublicKey
-    answer: bytes
-
-
-class TicketOutcome(Enum):
-    """What became of a submitted ticket."""
-
-    EXTENDED = "extended"
-    STALE = "stale"
 
 
 class NodeApi(Protocol):
@@ -319,16 +296,28 @@ class NodeApi(Protocol):
         """Return the genesis task at the head."""
         ...
 
-    def get_checkpoint(self, round_number: int | None) -> CheckpointInfo | None:
-        """Return the checkpoint that starts a round; the running round's for None."""
+    def find_task(self, name: Hash) -> TaskInfo | None:
+        """Return a task at the head, live or closed."""
         ...
 
-    def get_checkpoint_content(self, root: Hash) -> bytes | None:
-        """Return a checkpoint's canonical bytes."""
+    def list_tasks(self) -> tuple[TaskInfo, ...]:
+        """Return the live tasks, that of genesis first."""
         ...
 
-    def get_contributions(self, round_number: int | None) -> tuple[ContributionInfo, ...]:
-        """Return a round's contributions in canonical order; the running round's for None."""
+    def get_task_data(self, name: Hash) -> bytes | None:
+        """Return the canonical bytes of the data set that a posted task trains on."""
+        ...
+
+    def get_checkpoint(self, round_number: int | None, task: Hash | None = None) -> CheckpointInfo | None:
+        """Return the checkpoint that starts a round of a task, genesis' for None; the running round's for None."""
+        ...
+
+    def get_checkpoint_content(self, root: Hash, task: Hash | None = None) -> bytes | None:
+        """Return the canonical bytes of a checkpoint of a task."""
+        ...
+
+    def get_contributions(self, round_number: int | None, task: Hash | None = None) -> tuple[ContributionInfo, ...]:
+        """Return a round's contributions to a task in canonical order; the running round's for None."""
         ...
 
     def get_peers(self) -> tuple[PeerInfo, ...]:
@@ -343,7 +332,7 @@ class NodeApi(Protocol):
         """Return the first nonce of `account` that neither the chain nor the pool has used."""
         ...
 
-    async def send_transaction(self, transaction: bytes) -> Hash:
+    async def send_transaction(self, transaction: bytes, sidecar: bytes | None = None) -> Hash:
         """Offer canonical bytes to the pool and announce them; raises DecodeError or InvalidTransaction."""
         ...
 

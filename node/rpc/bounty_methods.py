@@ -12,6 +12,7 @@ from node.addresses import format_address
 from node.rpc.api import NodeApi, StateEntry
 from node.rpc.economy_views import EntryView, view_entry
 from node.rpc.registry import AnyMethod, Method, Params
+from node.rpc.task_methods import TaskParams, parse_task
 from node.rpc.views import Address, Amount, HashText, Natural, from_hex, to_hex
 
 
@@ -34,7 +35,7 @@ class BountyView(msgspec.Struct, frozen=True):
 
 
 class BountiesView(msgspec.Struct, frozen=True):
-    """All open bounties of the task, oldest first; `entry` is the record that names them."""
+    """All open bounties of a task, oldest first; `entry` is the record that names them."""
 
     bounties: list[BountyView]
     entry: EntryView
@@ -59,8 +60,8 @@ async def _get_bounty(api: NodeApi, params: BountyParams) -> BountyView:
     return view_bounty(name, api.get_state_entry(bounty_key(name)))
 
 
-async def _list_bounties(api: NodeApi, _: Params) -> BountiesView:
-    entry = api.get_state_entry(open_bounties_key(api.get_task().task))
+async def _list_bounties(api: NodeApi, params: TaskParams) -> BountiesView:
+    entry = api.get_state_entry(open_bounties_key(parse_task(params.task) or api.get_task().task))
     names = () if entry.record is None else entry.record.names
     bounties = [view_bounty(name, api.get_state_entry(bounty_key(name))) for name in names]
     return BountiesView(bounties, view_entry(entry))
@@ -69,6 +70,12 @@ async def _list_bounties(api: NodeApi, _: Params) -> BountiesView:
 GET_BOUNTY = Method(
     "task_getBounty", "An open bounty at the head, with its proof.", BountyParams, BountyView, _get_bounty
 )
-LIST_BOUNTIES = Method("task_listBounties", "The task's open bounties.", Params, BountiesView, _list_bounties)
+LIST_BOUNTIES = Method(
+    "task_listBounties",
+    "A task's open bounties, of genesis' when none is named.",
+    TaskParams,
+    BountiesView,
+    _list_bounties,
+)
 
 BOUNTY_METHODS: tuple[AnyMethod, ...] = (GET_BOUNTY, LIST_BOUNTIES)

@@ -8,9 +8,10 @@ from typing import Annotated
 from msgspec import Meta
 
 from node.rpc import work_views
-from node.rpc.api import AnswerSubmission, NodeApi
+from node.rpc.api import NodeApi
 from node.rpc.arguments import parse_account
 from node.rpc.registry import AnyMethod, Method, Params
+from node.rpc.submitted import AnswerSubmission
 from node.rpc.views import Address, HashText, Record, from_hex, to_hex
 
 

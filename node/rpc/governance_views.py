@@ -4,13 +4,15 @@ Who trusts nobody verifies `entry.value` by `entry.proof` under a header's state
 reading, and null where the state holds nothing. It knows no method.
 """
 
+from typing import assert_never
+
 import msgspec
 
 from chain.ledger.bounds import Bound
 from chain.ledger.governance_records import Agenda, Choice, InForce, Proposal, Stake, Vote
 from chain.ledger.stakes import compute_votes
 from chain.primitives import Hash, PublicKey
-from chain.transaction import Change, ChangeParameter
+from chain.transaction import Change, ChangeParameter, SpendTreasury, SubsidiseTask
 from node.addresses import format_address
 from node.rpc.api import StateEntry
 from node.rpc.economy_views import EntryView, view_entry
@@ -18,12 +20,16 @@ from node.rpc.views import Address, Amount, HashText, Natural, to_hex
 
 
 class ChangeView(msgspec.Struct, frozen=True):
-    """What a proposal does: `parameter` becomes `value`, or `recipient` gets `amount` atoms of the treasury."""
+    """What a proposal does: `parameter` becomes `value`, `recipient` gets `amount` atoms of the treasury, or the posted
+    `task` gets `share_bp` basis points of what blocks issue for contributions.
+    """
 
-    parameter: str | None
-    value: Amount | None
-    recipient: Address | None
-    amount: Amount | None
+    parameter: str | None = None
+    value: Amount | None = None
+    recipient: Address | None = None
+    amount: Amount | None = None
+    task: HashText | None = None
+    share_bp: Natural | None = None
 
 
 class ProposalView(msgspec.Struct, frozen=True):
@@ -167,6 +173,11 @@ def view_parameters(bounds: tuple[Bound, ...], entry: StateEntry[InForce]) -> Pa
 
 
 def _view_change(change: Change) -> ChangeView:
-    if isinstance(change, ChangeParameter):
-        return ChangeView(change.parameter, str(change.value), None, None)
-    return ChangeView(None, None, format_address(change.recipient), str(change.amount))
+    match change:
+        case ChangeParameter():
+            return ChangeView(parameter=change.parameter, value=str(change.value))
+        case SpendTreasury():
+            return ChangeView(recipient=format_address(change.recipient), amount=str(change.amount))
+        case SubsidiseTask():
+            return ChangeView(task=to_hex(change.task), share_bp=change.share_bp)
+    assert_never(change)

@@ -20,15 +20,7 @@ from consensus.flyclient import SECURITY_BITS_MAX, STRETCH_MAX, Demand
 from consensus.header_proof import HeaderProof
 from consensus.sampling import compute_public_seed
 from node.rpc import state_views, views, work_views
-from node.rpc.api import (
-    HEADERS_MAX,
-    HEIGHTS_MAX,
-    SENT_AT_ONCE_MAX,
-    MinerRates,
-    NodeApi,
-    OpeningsSubmission,
-    SegmentSubmission,
-)
+from node.rpc.api import HEADERS_MAX, HEIGHTS_MAX, SENT_AT_ONCE_MAX, MinerRates, NodeApi
 from node.rpc.arguments import parse_account
 from node.rpc.bounty_methods import BOUNTY_METHODS
 from node.rpc.dispute_methods import DISPUTE_METHODS
@@ -38,7 +30,9 @@ from node.rpc.governance_methods import GOVERNANCE_METHODS
 from node.rpc.inference_methods import INFERENCE_METHODS
 from node.rpc.list_methods import LIST_METHODS
 from node.rpc.registry import Method, Params, Registry, make_openrpc
+from node.rpc.submitted import OpeningsSubmission, SegmentSubmission
 from node.rpc.supply_methods import SUPPLY_METHODS
+from node.rpc.task_methods import TASK_METHODS, parse_task
 from node.rpc.views import Address, HashText, Natural, Record, from_hex, to_hex
 
 TICKET_BYTES_MAX = 1024
@@ -80,9 +74,10 @@ class AccountParams(Params, frozen=True):
 
 
 class SendParams(Params, frozen=True):
-    """A signed transaction."""
+    """A signed transaction, and the block data (a sidecar) that it names."""
 
     transaction: Record
+    sidecar: Record | None = None
 
 
 class SendManyParams(Params, frozen=True):
@@ -98,16 +93,18 @@ class HashParams(Params, frozen=True):
 
 
 class CheckpointParams(Params, frozen=True):
-    """A round (the running one when absent), and whether the weights are wanted."""
+    """A round (the running one when absent), whether the weights are wanted, and a task (genesis' when absent)."""
 
     round: Natural | None = None
     content: bool = False
+    task: HashText | None = None
 
 
 class RoundParams(Params, frozen=True):
-    """A round, the running one when absent."""
+    """A round, the running one when absent, and a task, genesis' when absent."""
 
     round: Natural | None = None
+    task: HashText | None = None
 
 
 class TicketParams(Params, frozen=True):
@@ -207,7 +204,7 @@ async def _send_transaction(api: NodeApi, params: SendParams) -> HashText:
     if len(params.transaction) > TRANSACTION_BYTES_MAX:
         found, expected = f"{len(params.transaction)} bytes", f"at most {TRANSACTION_BYTES_MAX}"
         raise RpcError(ErrorCode.REFUSED, ErrorData("transaction-size", found, expected))
-    return to_hex(await api.send_transaction(params.transaction))
+    return to_hex(await api.send_transaction(params.transaction, params.sidecar))
 
 
 async def _send_transactions(api: NodeApi, params: SendManyParams) -> list[views.SentView]:
@@ -221,22 +218,19 @@ async def _get_transaction(api: NodeApi, params: HashParams) -> views.Transactio
     return views.view_transaction(info)
 
 
-async def _get_task(api: NodeApi, _: Params) -> views.TaskView:
-    return views.view_task(api.get_task())
-
-
 async def _get_checkpoint(api: NodeApi, params: CheckpointParams) -> views.CheckpointView:
-    info = api.get_checkpoint(params.round)
+    task = parse_task(params.task)
+    info = api.get_checkpoint(params.round, task)
     if info is None:
         raise not_found("round", str(params.round))
-    content = api.get_checkpoint_content(info.root) if params.content else None
+    content = api.get_checkpoint_content(info.root, task) if params.content else None
     if params.content and content is None:
         raise not_found("checkpoint", to_hex(info.root))
     return views.view_checkpoint(info, content)
 
 
 async def _list_contributions(api: NodeApi, params: RoundParams) -> list[views.ContributionView]:
-    return [views.view_contribution(info) for info in api.get_contributions(params.round)]
+    return [views.view_contribution(info) for info in api.get_contributions(params.round, parse_task(params.task))]
 
 
 async def _get_peers(api: NodeApi, _: Params) -> list[views.PeerView]:
@@ -334,7 +328,6 @@ SEND_TRANSACTIONS = Method(
 GET_TRANSACTION = Method(
     "tx_get", "A transaction of the best chain or the pool.", HashParams, views.TransactionView, _get_transaction
 )
-GET_TASK = Method("task_get", "The task and its running round.", Params, views.TaskView, _get_task)
 GET_CHECKPOINT = Method(
     "model_getCheckpoint", "A round's checkpoint.", CheckpointParams, views.CheckpointView, _get_checkpoint
 )
@@ -377,7 +370,7 @@ def make_registry() -> Registry:
             SEND_TRANSACTION,
             SEND_TRANSACTIONS,
             GET_TRANSACTION,
-            GET_TASK,
+            *TASK_METHODS,
             GET_CHECKPOINT,
             LIST_CONTRIBUTIONS,
             GET_PEERS,

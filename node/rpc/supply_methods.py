@@ -19,7 +19,9 @@ from chain.ledger.subsidy import compute_subsidy_split
 from chain.primitives import BASIS_POINTS
 from node.rpc.api import NodeApi
 from node.rpc.economy_views import EntryView, view_entry
+from node.rpc.errors import not_found
 from node.rpc.registry import AnyMethod, Method, Params
+from node.rpc.task_methods import TaskParams, parse_task
 from node.rpc.views import Amount, HashText, Natural, Record, to_hex
 
 
@@ -34,7 +36,7 @@ class TotalsView(msgspec.Struct, frozen=True):
 
 
 class TaskEntryView(msgspec.Struct, frozen=True):
-    """The task's account: its running round, what that has to spend, and the atoms for 2^40 verified MACs."""
+    """A task's account: its running round, what that has to spend, and the atoms for 2^40 verified MACs."""
 
     task: HashText
     round: Natural
@@ -99,11 +101,12 @@ async def _get_supply(api: NodeApi, _: Params) -> TotalsView:
     )
 
 
-async def _get_task(api: NodeApi, _: Params) -> TaskEntryView:
-    name = api.get_task().task
+async def _get_task(api: NodeApi, params: TaskParams) -> TaskEntryView:
+    name = parse_task(params.task) or api.get_task().task
     entry = api.get_state_entry(task_key(name))
     state = entry.record
-    assert state is not None, "every state since genesis holds the task"
+    if state is None:
+        raise not_found("task", to_hex(name))
     return TaskEntryView(
         task=to_hex(name),
         round=state.round,
@@ -135,7 +138,7 @@ GET_SUPPLY = Method(
     "state_getSupply", "The ledger's totals at the head, with their proof.", Params, TotalsView, _get_supply
 )
 GET_TASK_ENTRY = Method(
-    "state_getTask", "The task's pot and price at the head, with their proof.", Params, TaskEntryView, _get_task
+    "state_getTask", "A task's pot and price at the head, with their proof.", TaskParams, TaskEntryView, _get_task
 )
 GET_PARAMETERS = Method(
     "chain_getParameters",

@@ -116,7 +116,10 @@ class CheckpointView(msgspec.Struct, frozen=True):
 
 
 class TaskView(msgspec.Struct, frozen=True):
-    """The task and its running round; `price` is atoms for 2^40 verified MACs."""
+    """A task and its running round; `price` is atoms for 2^40 verified MACs, `allowance` what the round may spend.
+
+    `last_height` is null for genesis' task, which never closes.
+    """
 
     task: HashText
     name: str
@@ -125,6 +128,10 @@ class TaskView(msgspec.Struct, frozen=True):
     end_height: Natural
     pot: Amount
     price: Amount
+    allowance: Amount
+    segment_macs: Natural
+    last_height: Natural | None
+    is_live: bool
     checkpoint: CheckpointView
 
 
@@ -274,7 +281,7 @@ def view_checkpoint(info: CheckpointInfo, content: bytes | None = None) -> Check
 
 
 def view_task(info: TaskInfo) -> TaskView:
-    """Return the task as JSON shows it."""
+    """Return a task as JSON shows it."""
     return TaskView(
         task=to_hex(info.task),
         name=info.name,
@@ -283,6 +290,10 @@ def view_task(info: TaskInfo) -> TaskView:
         end_height=info.end_height,
         pot=str(info.pot),
         price=str(info.price),
+        allowance=str(info.allowance),
+        segment_macs=info.segment_macs,
+        last_height=info.last_height,
+        is_live=info.is_live,
         checkpoint=view_checkpoint(info.checkpoint),
     )
 

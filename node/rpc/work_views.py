@@ -35,6 +35,7 @@ class AnchorView(msgspec.Struct, frozen=True):
 class DisputeView(msgspec.Struct, frozen=True):
     """An open dispute: who demands what of which op, whose turn it is, and the last block in which it may move."""
 
+    task: HashText
     round: Natural
     miner: Address
     index: Natural
@@ -55,6 +56,13 @@ class DemandView(msgspec.Struct, frozen=True):
     seed: HashText
 
 
+class PostedWorkView(msgspec.Struct, frozen=True):
+    """A posted task whose round runs, and the node's own contributions to it."""
+
+    task: TaskView
+    contributions: list[ContributionView]
+
+
 class WorkView(msgspec.Struct, frozen=True):
     """What a miner needs to train and to look for tickets on the head."""
 
@@ -65,12 +73,14 @@ class WorkView(msgspec.Struct, frozen=True):
     anchors: list[AnchorView]
     contributions: list[ContributionView]
     next_index: Natural | None
+    posted: list[PostedWorkView]
     demands: list[DemandView]
 
 
 def view_dispute(key: DisputeKey, dispute: Dispute) -> DisputeView:
     """Return an open dispute as JSON shows it; `record` is what the state holds."""
     return DisputeView(
+        task=to_hex(key.task),
         round=key.round,
         miner=format_address(key.miner),
         index=key.index,
@@ -95,5 +105,9 @@ def view_work(work: MinerWork) -> WorkView:
         anchors=[AnchorView(anchor.height, to_hex(anchor.beacon)) for anchor in work.anchors],
         contributions=[view_contribution(info) for info in work.contributions],
         next_index=work.next_index,
+        posted=[
+            PostedWorkView(view_task(posted.task), [view_contribution(info) for info in posted.contributions])
+            for posted in work.posted
+        ],
         demands=[DemandView(view_dispute(info.key, info.dispute), to_hex(info.seed)) for info in work.demands],
     )

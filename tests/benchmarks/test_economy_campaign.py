@@ -14,7 +14,7 @@ from benchmarks.lab.reliability import economy
 from benchmarks.lab.reliability.economy import play_history, run_economy
 from benchmarks.lab.reliability.part import Setup
 from chain.errors import InvalidBlock
-from chain.ledger import income, registry, shares
+from chain.ledger import income, registry, rewards, shares, task_pots
 from chain.ledger.economy_records import Model
 from chain.primitives import ZERO_HASH
 
@@ -23,7 +23,15 @@ def test_a_history_holds_and_meets_every_kind_of_action(tmp_path: Path) -> None:
     counts = Counter[str]()
     play_history(tmp_path, 5, 700, counts)
     assert min(counts[name] for name in actions.ACTIONS) >= 20
-    for name in ("reorganisations", "segments settled", "segments expired", "segments slashed", "blocks"):
+    for name in (
+        "reorganisations",
+        "segments settled",
+        "segments expired",
+        "segments slashed",
+        "blocks",
+        "posted segments settled",
+        "tasks closed",
+    ):
         assert counts[name], name
     refused = {name.removeprefix(REFUSED) for name in counts if name.startswith(REFUSED)}
     assert {
@@ -34,6 +42,10 @@ def test_a_history_holds_and_meets_every_kind_of_action(tmp_path: Path) -> None:
         "units",
         "income-none",
         "model-depth",
+        "task-full",
+        "task-height",
+        "task-closed",
+        "fund-amount",
     } <= refused
 
 
@@ -81,8 +93,31 @@ def share_wrongly(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(oracle, "TAX_BP", 99)
 
 
+def spend_all_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(rewards, "compute_allowance", lambda _parameters, _task, state: state.pot)
+
+
+def ask_more_rent(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(task_pots, "RENT", 10**9 + 1)
+
+
+def keep_what_is_left(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(task_pots, "apply_credit", lambda *_: None)
+
+
 @pytest.mark.parametrize(
-    "spoil", [tax_more, round_up, forget_remainder, allow_deeper, pay_more_for_segments, share_wrongly]
+    "spoil",
+    [
+        tax_more,
+        round_up,
+        forget_remainder,
+        allow_deeper,
+        pay_more_for_segments,
+        share_wrongly,
+        spend_all_at_once,
+        ask_more_rent,
+        keep_what_is_left,
+    ],
 )
 def test_a_wrong_rule_or_book_is_noticed(spoil: Patch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     spoil(monkeypatch)

@@ -41,7 +41,8 @@ async def follower(live: LiveNode, tmp_path: Path) -> AsyncIterator[tuple[Chain,
     parts = live.node.parts
     with open_block_store(tmp_path / "database") as store:
         chain = Chain(store, BlobStore(tmp_path / "blobs"), parts.chain.header_context)
-        verify = make_ticket_verifier(chain.header_context, live.node.validator.parts.learning._task)
+        task = parts.learning.get_task(chain.header_context.genesis.task)
+        verify = make_ticket_verifier(chain.header_context, task)
         yield chain, make_importer(chain, parts.learning, parts.get_time_ms, verify)
 
 

@@ -39,7 +39,8 @@ from ml.trace import Trace, compute_delta_root, compute_trace_root
 from node.database.exporting import get_needed_blobs
 from node.learning import Task, execute_segment, load_task
 from node.miner.link import NodeLink
-from node.miner.loop import MinerLoop, Tools
+from node.miner.loop import MinerLoop
+from node.miner.tools import Tools
 from node.rpc.client import AsyncRpcClient
 from node.rpc.dispute_methods import LIST_DISPUTES
 from node.rpc.methods import GET_WORK
@@ -80,8 +81,8 @@ def get_contribution(live: LiveNode, miner: SigningKey, round_number: int = 0) -
 
 def get_dispute(live: LiveNode, miner: SigningKey, challenger: SigningKey) -> Dispute | None:
     chain = live.node.parts.chain
-    key = DisputeKey(0, miner.public_key, 0, challenger.public_key)
-    return chain.view().get(dispute_key(chain.ledger_context.task_id, key))
+    key = DisputeKey(chain.ledger_context.task_id, 0, miner.public_key, 0, challenger.public_key)
+    return chain.view().get(dispute_key(key))
 
 
 def make_runner(live: LiveNode, miner: SigningKey, anchor_height: int) -> tuple[Task, Runner]:

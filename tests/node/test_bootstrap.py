@@ -301,9 +301,9 @@ async def test_a_blob_comes_in_parts_from_whoever_has_it_right(live: LiveNode, c
 
     liars = [Scripted(client, BlobPart=lie) for lie in (shift, alter, swell, shrink)]
     with pytest.raises(StateUnavailable):
-        await fetch_blob(liars, name, blobs, lambda data: compute_blob_names(data, task))  # type: ignore[arg-type]
+        await fetch_blob(liars, name, blobs, lambda data: compute_blob_names(data, [task.program]))  # type: ignore[arg-type]
     assert all(liar.refusals for liar in liars)
-    await fetch_blob([Scripted(client)], name, blobs, lambda data: compute_blob_names(data, task))  # type: ignore[list-item]
+    await fetch_blob([Scripted(client)], name, blobs, lambda data: compute_blob_names(data, [task.program]))  # type: ignore[list-item]
     assert blobs.get(name) == live.node.parts.chain.blobs.get(name)
 
 

@@ -34,7 +34,6 @@ from node.rpc.methods import (
     GET_HEADERS,
     GET_PEERS,
     GET_STATUS,
-    GET_TASK,
     GET_TRANSACTION,
     GET_WORK,
     LIST_CONTRIBUTIONS,
@@ -49,6 +48,7 @@ from node.rpc.methods import (
     make_registry,
 )
 from node.rpc.registry import Params
+from node.rpc.task_methods import GET_TASK, TaskParams
 from node.rpc.views import view_header
 from tests.support.live_node import HOLDER, LiveNode, run_live_node
 from tests.support.tampering import Answer, Tamper, serve_tampered
@@ -276,7 +276,7 @@ async def test_every_reading_method_answers_in_its_type(live: LiveNode) -> None:
         headers = await rpc.call(GET_HEADERS, HeadersParams(0, 2_000))
         assert [header.height for header in headers] == list(range(BLOCKS + 1))
         assert (await rpc.call(GET_STATUS, Params())).head.height == BLOCKS
-        assert (await rpc.call(GET_TASK, Params())).round == 0
+        assert (await rpc.call(GET_TASK, TaskParams())).round == 0
         assert (await rpc.call(GET_CHECKPOINT, CheckpointParams())).round == 0
         assert await rpc.call(LIST_CONTRIBUTIONS, RoundParams()) == []
         assert await rpc.call(GET_PEERS, Params()) == []

@@ -16,11 +16,13 @@ from node.addresses import format_address
 from node.cli import main
 from node.exit_codes import ExitCode
 from node.keystore import write_key
+from node.models.specs import format_spec
 from node.rpc.bounty_methods import GET_BOUNTY, LIST_BOUNTIES, BountyParams, BountyView
 from node.rpc.client import AsyncRpcClient
-from node.rpc.registry import Params
+from node.rpc.task_methods import TaskParams
 from node.rpc.views import from_hex
 from tests.support.live_node import HOLDER, LiveNode, run_live_node
+from tests.support.posting import SPEC
 
 FEE = 1_000_000
 
@@ -82,7 +84,7 @@ async def test_a_bounty_is_put_up_shown_proven_and_sent_back(
     absence = decode(StateProof, gone.entry.proof, STATE_PROOF_BYTES_MAX)
     verify_exclusion(from_hex(gone.entry.state_root), key, absence)
     async with AsyncRpcClient(live.url) as rpc:
-        assert (await rpc.call(LIST_BOUNTIES, Params())).bounties == []
+        assert (await rpc.call(LIST_BOUNTIES, TaskParams())).bounties == []
 
 
 async def test_what_the_ledger_refuses_is_told_by_its_rule(
@@ -96,3 +98,49 @@ async def test_what_the_ledger_refuses_is_told_by_its_rule(
     assert await run(live, "bounty", "5", *own) == ExitCode.USAGE
     assert await run(live, "bounty", "5", "--correct", "0", *own) == ExitCode.USAGE
     assert await run(live, "bounty", "5", "--correct", "1", "--blocks", "0", *own) == ExitCode.USAGE
+
+
+async def test_a_task_is_posted_funded_and_listed(
+    live: LiveNode, directory: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    spec = tmp_path / "narrow.json"
+    spec.write_text(format_spec(SPEC), encoding="utf-8")
+    terms = ("--name", "narrow", "--licence", "MIT", "--blocks", "60", "--dir", str(directory))
+    assert await run(live, "post", str(spec), "40", *terms) == ExitCode.OK
+    posted = json.loads(capsys.readouterr().out)
+    await live.mine(1)
+    assert await run(live, "fund", posted["task"], "2", "--dir", str(directory)) == ExitCode.OK
+    await live.mine(1)
+    capsys.readouterr()
+    assert await run(live, "list") == ExitCode.OK
+    own, other = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (own["last_height"], other["task"], other["name"]) == (None, posted["task"], "narrow")
+    assert other["pot_coins"] == "42"
+    assert other["price"] == own["price"]
+    assert await run(live, "show", posted["task"]) == ExitCode.OK
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["last_height"], shown["is_live"]) == (posted["last_height"], True)
+    assert await run(live, "bounty", "3", "--correct", "10", "--task", posted["task"], "--dir", str(directory)) == 0
+    await live.mine(1)
+    capsys.readouterr()
+    assert await run(live, "show", posted["task"]) == ExitCode.OK
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["bounties"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("post", "nothing", "40", "--name", "x", "--licence", "MIT"), ExitCode.USAGE),
+        (("post", "digits", "40", "--name", "x", "--licence", "MIT", "--price", "0"), ExitCode.USAGE),
+        (("post", "digits", "40", "--name", "x", "--licence", "MIT", "--dataset", f"0x{'0' * 64}"), ExitCode.FAILURE),
+        (("post", "digits", "40", "--name", "x", "--licence", "MIT"), ExitCode.FAILURE),
+        (("post", "digits", "9", "--name", "x", "--licence", "MIT"), ExitCode.FAILURE),
+        (("fund", f"0x{'0' * 64}", "2"), ExitCode.FAILURE),
+    ],
+)
+async def test_what_cannot_be_posted_is_told_in_one_line(
+    live: LiveNode, directory: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: ExitCode
+) -> None:
+    """The fourth is genesis' own spec, whose first checkpoint is registered."""
+    assert await run(live, *arguments, "--dir", str(directory)) == code
+    assert len(capsys.readouterr().err.splitlines()) <= 4

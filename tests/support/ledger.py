@@ -20,8 +20,8 @@ from chain.ledger.apply import apply_block, assemble_block, execute_block
 from chain.ledger.bonds import make_report
 from chain.ledger.context import BlockDraft, BlockEffects, get_task_state, make_context
 from chain.ledger.genesis_state import compute_genesis_beacon, make_genesis_state
-from chain.ledger.keys import beacon_key, contribution_key, dispute_key
-from chain.ledger.learning import AnswerClaim, Leaf, SegmentContext, Settlement
+from chain.ledger.keys import beacon_key, contribution_key, dispute_key, task_key
+from chain.ledger.learning import AnswerClaim, Leaf, SegmentContext, Settlement, TaskBounds
 from chain.ledger.records import Account, Contribution, ContributionKey, Dispute, DisputeKey, TaskState
 from chain.ledger.supply import compute_holdings
 from chain.ledger.transactions import verify_signatures
@@ -88,10 +88,15 @@ class HashTraining:
         """Return the trace root and the delta root of a sidecar."""
         return tagged_hash("test.trace", sidecar.output_roots), tagged_hash("test.delta", sidecar.delta)
 
+    def validate_task(self, task: TaskSpec, data: bytes, bounds: TaskBounds, *, is_new: bool) -> None:
+        if tagged_hash("test.dataset", data) != task.dataset_root:
+            raise InvalidTransaction("task-data", "found other data, expected those of the root")
+        if is_new and task.checkpoint_root != tagged_hash("test.checkpoint", task.program):
+            raise InvalidTransaction("task-start", "found another checkpoint, expected the program's first")
+
     def validate_sidecar(
         self, task: TaskSpec, checkpoint_root: Hash, commit: CommitContribution, sidecar: Sidecar
     ) -> None:
-        assert task == TASK
         if self.compute_roots(sidecar) != (commit.trace_root, commit.delta_root):
             raise InvalidTransaction("sidecar-roots", "found other roots, expected the commit's")
 
@@ -174,6 +179,8 @@ class LedgerChain:
         self.training = HashTraining()
         self.content = MemoryContent()
         self.blocks: list[Block] = []
+        self.trained = self.context.task_id
+        """The task that what is made here is of: commits, proofs, demands, answers."""
 
     @property
     def view(self) -> StateView:
@@ -183,25 +190,30 @@ class LedgerChain:
     def task(self) -> TaskState:
         return get_task_state(self.context, self.view)
 
+    @property
+    def state(self) -> TaskState:
+        """Where the task stands that is being trained."""
+        return self.view.get_existing(task_key(self.trained))
+
     def account(self, key: SigningKey) -> Account:
         return get_account(self.view, key.public_key)
 
     def contribution(self, key: SigningKey, index: int = 0, round_number: int | None = None) -> Contribution:
-        number = self.task.round if round_number is None else round_number
-        return self.view.get_existing(
-            contribution_key(self.context.task_id, number, ContributionKey(key.public_key, index))
-        )
+        number = self.state.round if round_number is None else round_number
+        return self.view.get_existing(contribution_key(self.trained, number, ContributionKey(key.public_key, index)))
 
     def sign(self, key: SigningKey, action: Action, fee: int = 0, nonce: int | None = None) -> Transaction:
         count = self.account(key).nonce if nonce is None else nonce
         body = TransactionBody(key.public_key, count, fee, action)
         return Transaction(body, key.sign(compute_signing_hash(self.context.chain_id, body)))
 
-    def segment(self, key: SigningKey, index: int = 0, anchor: int | None = None) -> SegmentContext:
-        state = self.task
+    def segment(
+        self, key: SigningKey, index: int = 0, anchor: int | None = None, task: Hash | None = None
+    ) -> SegmentContext:
+        task = self.trained if task is None else task
+        state = self.view.get_existing(task_key(task))
         anchored = state.start_height if anchor is None else anchor
         beacon = self.view.get_existing(beacon_key(anchored)).beacon
-        task = self.context.task_id
         seed = compute_segment_seed(self.context.chain_id, task, state.round, beacon, key.public_key, index)
         return SegmentContext(seed, state.checkpoint_root)
 
@@ -211,23 +223,21 @@ class LedgerChain:
         anchored = self.task.start_height if anchor is None else anchor
         content = sidecar or self.training.make_sidecar(self.segment(key, index, anchored))
         roots = self.training.compute_roots(content)
-        return CommitContribution(
-            self.context.task_id, self.task.round, index, anchored, *roots, self.content.add(content)
-        )
+        return CommitContribution(self.trained, self.state.round, index, anchored, *roots, self.content.add(content))
 
     def prove(self, key: SigningKey, index: int = 0) -> ProveContribution:
         contribution = self.contribution(key, index)
-        segment = SegmentContext(contribution.seed, self.task.checkpoint_root)
+        segment = SegmentContext(contribution.seed, self.state.checkpoint_root)
         openings = self.training.make_openings(segment, contribution.challenge)
-        return ProveContribution(self.context.task_id, self.task.round, index, openings)
+        return ProveContribution(self.trained, self.state.round, index, openings)
 
     def demand(
         self, miner: SigningKey, demand: Demand | None = None, index: int = 0, deposit: int | None = None
     ) -> DisputeContribution:
         """Return a demand of the op 1 of step 3 of a segment of the running round, the first one by default."""
         return DisputeContribution(
-            task=self.context.task_id,
-            round=self.task.round,
+            task=self.trained,
+            round=self.state.round,
             miner=miner.public_key,
             index=index,
             step=3,
@@ -239,22 +249,22 @@ class LedgerChain:
     def dispute(
         self, miner: SigningKey, challenger: SigningKey, index: int = 0, round_number: int | None = None
     ) -> Dispute | None:
-        number = self.task.round if round_number is None else round_number
-        key = DisputeKey(number, miner.public_key, index, challenger.public_key)
-        return self.view.get(dispute_key(self.context.task_id, key))
+        number = self.state.round if round_number is None else round_number
+        key = DisputeKey(self.trained, number, miner.public_key, index, challenger.public_key)
+        return self.view.get(dispute_key(key))
 
     def answer(self, miner: SigningKey, challenger: SigningKey, round_number: int | None = None) -> AnswerDispute:
         """Return what answers a challenger's demand of the segment 0 that `miner` committed."""
-        number = self.task.round if round_number is None else round_number
+        number = self.state.round if round_number is None else round_number
         dispute = self.dispute(miner, challenger, 0, number)
         assert dispute is not None
         sidecar = self.content.get_sidecar(self.contribution(miner, 0, number).sidecar_hash)
         shown = self.training.make_answer(sidecar, (Leaf(dispute.step, dispute.op), dispute.demand))
-        return AnswerDispute(self.context.task_id, number, 0, challenger.public_key, shown)
+        return AnswerDispute(self.trained, number, 0, challenger.public_key, shown)
 
     def ticket(self, key: SigningKey, index: int = 0, anchor: int | None = None) -> Ticket:
         anchored = self.task.start_height if anchor is None else anchor
-        sidecar = self.training.make_sidecar(self.segment(key, index, anchored))
+        sidecar = self.training.make_sidecar(self.segment(key, index, anchored, self.context.task_id))
         roots = self.training.compute_operand_roots(TASK, self.task.checkpoint_root, sidecar, 3, 1)
         return replace(
             EMPTY_TICKET,

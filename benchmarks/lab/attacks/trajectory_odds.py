@@ -185,4 +185,4 @@ def is_execution_agreed(segment: Segment) -> bool:
     """Say whether re-execution, as at settlement, gives the segment."""
     bench = get_bench()
     context = bench.make_context(Hash(segment.runner.segment_seed))
-    return bench.learning.is_segment_honest(context, segment.sidecar)
+    return bench.learning.is_segment_honest(bench.spec, context, segment.sidecar)

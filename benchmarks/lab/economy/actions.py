@@ -6,6 +6,7 @@ bounds are met often: parts that sum to more than the whole, a content that is k
 
 from benchmarks.lab.economy.history import Claim, History
 from benchmarks.lab.economy.oracle import TAX_BP, WHOLE_BP, OracleModel
+from benchmarks.lab.economy.posting import fund_task, post_task
 from chain.hashing import tagged_hash
 from chain.ledger.registry import compute_dataset_id, compute_model_id
 from chain.primitives import Hash
@@ -144,6 +145,8 @@ ACTIONS = {
     "transfers": (2, send_coins),
     "models": (2, register_model),
     "data sets": (1, register_dataset),
+    "tasks": (1, post_task),
+    "funds": (2, fund_task),
 }
 """By name: how often one is drawn beside the others, and what it does."""
 
@@ -163,8 +166,9 @@ def _draw_content(run: History) -> Hash:
 
 
 def _draw_terms(run: History) -> RegisterModel:
-    # The youngest more often than others, so that lineages get deep; both tables are in the order of registration.
-    names, data = list(run.oracle.models), list(run.oracle.datasets)
+    # The deepest more often than others, so that lineages get deep; both tables are in the order of registration.
+    models, data = run.oracle.models, list(run.oracle.datasets)
+    names = sorted(models, key=lambda name: models[name].depth)
     parents = (run.random.choice([*names[-2:], run.random.choice(names)]),) if run.random.random() < 0.9 else ()
     used = sorted(run.random.sample(data, min(len(data), run.random.choice((0, 0, 1, 2, 8)))))
     return RegisterModel(

@@ -11,6 +11,7 @@ from benchmarks.lab.economy.oracle import Oracle
 from chain.primitives import Hash, PublicKey
 
 PRICE_MACS = 2**40
+COIN = 10**9
 PERCENT = 45
 """Of a subsidy, to the block's miner and to the pot alike."""
 
@@ -22,6 +23,29 @@ class Reward:
     miner: PublicKey
     amount: int
     is_true: bool
+
+
+@dataclass(slots=True)
+class Pot:
+    """What a posted task has to spend from the height `begins` on, and where that came from."""
+
+    price: int
+    atoms: int
+    begins: int
+    last_height: int
+    funders: dict[PublicKey, int]
+
+    def add(self, account: PublicKey, amount: int) -> None:
+        """Put in what an account gave."""
+        self.atoms += amount
+        self.funders[account] = self.funders.get(account, 0) + amount
+
+    def compute_spendable(self, start: int, round_blocks: int) -> int:
+        """Return what the round that starts at a height may spend: the pot by the rounds until the last height."""
+        rounds = 1
+        while start + rounds * round_blocks < self.last_height:
+            rounds += 1
+        return self.atoms // rounds
 
 
 @dataclass(slots=True)
@@ -39,6 +63,10 @@ class Books:
     challenges: dict[PublicKey, tuple[PublicKey, int]] = field(default_factory=dict)
     """Who disputes a miner's segment, and what it has locked."""
     rewards: list[Reward] = field(default_factory=list)
+    pots: dict[Hash, Pot] = field(default_factory=dict)
+    """Those of posted tasks that are live."""
+    posted: dict[tuple[Hash, PublicKey], int] = field(default_factory=dict)
+    """Deposits of contributions to them."""
 
     def pay_fee(self, account: PublicKey, fee: int) -> None:
         """Take a fee; it is handed out with the block's reward."""
@@ -68,7 +96,8 @@ class Books:
 
     def compute_locked(self) -> int:
         """Return all deposits together, of contributions and challengers."""
-        return sum(self.deposits.values()) + sum(amount for _, amount in self.challenges.values())
+        challenges = sum(amount for _, amount in self.challenges.values())
+        return sum(self.deposits.values()) + sum(self.posted.values()) + challenges
 
     def add_block(self, subsidy: int, reward: Reward) -> None:
         """Issue a subsidy; `reward` holds the fees so far."""
@@ -80,20 +109,68 @@ class Books:
 
     def settle(self, task: Hash, settled: tuple[PublicKey, ...], macs: int) -> None:
         """End a round: deposits come back, segments are paid and become units, rewards are decided."""
-        total, pot = macs * len(settled), self.pot
-        wanted = Fraction(self.price * total, PRICE_MACS)
-        each = Fraction(self.price * macs, PRICE_MACS) if int(wanted) <= pot else Fraction(pot * macs, max(1, total))
+        each, self.price = compute_pay(self.price, self.pot, len(settled), macs)
         for miner in settled:
-            self.oracle.credit(miner, self.deposits.pop(miner) + int(each))
-            self.pot -= int(each)
+            self.oracle.credit(miner, self.deposits.pop(miner) + each)
+            self.pot -= each
         self.oracle.mint(task, settled, macs)
-        if settled:
-            step = max(1, self.price // 8)
-            fitting = int(Fraction(pot * PRICE_MACS, total))
-            self.price = min(max(fitting, self.price - step, 1), self.price + step, 2**64 - 1)
         for reward in self.rewards:
             if reward.is_true and reward.miner in settled:
                 self.oracle.credit(reward.miner, reward.amount)
             else:
                 self.burned += reward.amount
         self.rewards.clear()
+
+    def post(self, name: Hash, poster: PublicKey, pot: Pot) -> None:
+        """Take a task's budget, which is all that its pot holds."""
+        self.oracle.credit(poster, -pot.atoms)
+        self.pots[name] = pot
+
+    def fund(self, name: Hash, account: PublicKey, amount: int) -> None:
+        """Take what an account adds to a pot."""
+        self.oracle.credit(account, -amount)
+        self.pots[name].add(account, amount)
+
+    def lock_posted(self, name: Hash, miner: PublicKey, amount: int) -> None:
+        """Take the deposit of a contribution to a posted task."""
+        self.oracle.credit(miner, -amount)
+        self.posted[name, miner] = amount
+
+    def burn_posted(self, name: Hash, miner: PublicKey) -> None:
+        """Lose it."""
+        self.burned += self.posted.pop((name, miner))
+
+    def settle_posted(self, name: Hash, settled: tuple[PublicKey, ...], macs: int, place: tuple[int, int]) -> bool:
+        """End a round of a posted task at a (height, blocks of a round); say whether the task has closed."""
+        pot, (height, round_blocks) = self.pots[name], place
+        each, pot.price = compute_pay(
+            pot.price, pot.compute_spendable(height - round_blocks, round_blocks), len(settled), macs
+        )
+        for miner in settled:
+            self.oracle.credit(miner, self.posted.pop((name, miner)) + each)
+            pot.atoms -= each
+        self.oracle.mint(name, settled, macs)
+        rent = min(COIN, pot.atoms)
+        pot.atoms -= rent
+        self.treasury += rent
+        if height < pot.last_height and pot.atoms:
+            return False
+        given, left = sum(pot.funders.values()), pot.atoms
+        for account, amount in pot.funders.items():
+            part = int(Fraction(pot.atoms * amount, given))
+            self.oracle.credit(account, part)
+            left -= part
+        self.treasury += left
+        del self.pots[name]
+        return True
+
+
+def compute_pay(price: int, spendable: int, segments: int, macs: int) -> tuple[int, int]:
+    """Return what each of a round's segments gets, and the next price."""
+    if not segments:
+        return 0, price
+    total = macs * segments
+    wanted = Fraction(price * total, PRICE_MACS)
+    each = Fraction(price * macs, PRICE_MACS) if int(wanted) <= spendable else Fraction(spendable * macs, total)
+    step, fitting = max(1, price // 8), int(Fraction(spendable * PRICE_MACS, total))
+    return int(each), min(max(fitting, price - step, 1), price + step, 2**64 - 1)

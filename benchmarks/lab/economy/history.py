@@ -23,7 +23,8 @@ from chain.ledger.keys import model_key
 from chain.ledger.registry import NOBODY
 from chain.ledger.shares import FRACTION_BITS, compute_touched
 from chain.ledger.subsidy import compute_subsidy
-from chain.primitives import ATOMS_PER_COIN, PublicKey
+from chain.ledger.tasks import get_state
+from chain.primitives import ATOMS_PER_COIN, Hash, PublicKey
 from chain.signature import SigningKey
 from chain.transaction import Action, Transaction, TransactionBody, compute_signing_hash
 from node.miner.segment import TrainedSegment
@@ -52,6 +53,9 @@ class Round:
     segments: dict[PublicKey, TrainedSegment] = field(default_factory=dict)
     forged: set[PublicKey] = field(default_factory=set)
     lost: set[PublicKey] = field(default_factory=set)
+    posted: dict[tuple[Hash, PublicKey], TrainedSegment] = field(default_factory=dict)
+    """Segments of posted tasks."""
+    posted_lost: set[tuple[Hash, PublicKey]] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -149,6 +153,8 @@ class History:
         if place == 2:
             for lost in self.round.lost:
                 self.books.burn_deposit(lost)
+            for name, lost in self.round.posted_lost:
+                self.books.burn_posted(name, lost)
         if place == PARAMETERS.round_blocks - 1:
             self._settle()
         self._settle_claims()
@@ -176,7 +182,7 @@ class History:
         _expect("issued", supply.issued, books.issued)
         _expect("treasury", supply.treasury, books.treasury + books.oracle.taxed)
         _expect("burned", supply.burned, books.burned)
-        _expect("pot", audit.pot, books.pot)
+        _expect("pot", audit.pot, books.pot + sum(pot.atoms for pot in books.pots.values()))
         _expect("deposits", audit.deposits, books.compute_locked())
         _expect("locked", audit.locked, sum(reward.amount for reward in books.rewards))
         for key in self.keys:
@@ -196,12 +202,25 @@ class History:
             if self.random.random() < 0.3 or self.balance_of(key.public_key) < 2 * PARAMETERS.deposit:
                 continue
             miner, is_forged = key.public_key, self.random.random() < 0.15
-            segment = self.world.train(miner, is_forged=is_forged)
+            segment = self.world.train(miner, self.world.network, is_forged=is_forged)
             self.round.segments[miner] = segment
             self.round.forged |= {miner} if is_forged else set()
-            self.enter(key, self.world.commit(segment))
+            self.enter(key, self.world.commit(segment, self.world.network))
             self.books.lock_deposit(miner, PARAMETERS.deposit)
             self.counts["segments committed"] += 1
+        for key in self.miners:
+            self._commit_posted(key)
+
+    def _commit_posted(self, key: SigningKey) -> None:
+        """Train one of the posted tasks whose rounds run, or none."""
+        names = sorted(name for name, pot in self.books.pots.items() if pot.begins <= self.world.tip.height)
+        if not names or self.random.random() < 0.4 or self.balance_of(key.public_key) < 4 * PARAMETERS.deposit:
+            return
+        task = self.world.find_task(self.random.choice(names))
+        segment = self.world.train(key.public_key, task)
+        self.round.posted[task.name, key.public_key] = segment
+        self.enter(key, self.world.commit(segment, task))
+        self.books.lock_posted(task.name, key.public_key, PARAMETERS.deposit)
 
     def _dispute(self) -> None:
         for miner in sorted(self.round.forged):
@@ -218,10 +237,17 @@ class History:
 
     def _prove(self) -> None:
         for miner, segment in self.round.segments.items():
-            proof = self.world.prove(miner, segment)
+            proof = self.world.prove(miner, segment, self.world.network)
             if proof is None or self.random.random() < 0.1:
                 self.round.lost.add(miner)
                 self.counts["segments expired"] += 1
+            else:
+                self.enter(self.find_key(miner), proof)
+        for (name, miner), segment in self.round.posted.items():
+            proof = self.world.prove(miner, segment, self.world.find_task(name))
+            assert proof is not None, "segments of posted tasks are honest here"
+            if self.random.random() < 0.1:
+                self.round.posted_lost.add((name, miner))
             else:
                 self.enter(self.find_key(miner), proof)
 
@@ -234,7 +260,19 @@ class History:
         self.books.settle(self.world.context.task_id, settled, self.world.task.program.segment_macs)
         self.oracle.contents.add(self.world.round.checkpoint_root)
         self.counts["segments settled"] += len(settled)
+        height = self.world.tip.height
+        for name in [name for name, pot in self.books.pots.items() if pot.begins < height]:
+            self._settle_posted(name, (height, PARAMETERS.round_blocks))
         self.round = Round()
+
+    def _settle_posted(self, name: Hash, place: tuple[int, int]) -> None:
+        task = self.world.find_task(name)
+        settled = {miner for other, miner in self.round.posted if other == name}
+        settled -= {miner for other, miner in self.round.posted_lost if other == name}
+        macs = self.world.learning.compute_segment_macs(task.spec)
+        self.counts["posted segments settled"] += len(settled)
+        self.counts["tasks closed"] += self.books.settle_posted(name, tuple(sorted(settled)), macs, place)
+        self.oracle.contents.add(get_state(self.world.view, task).checkpoint_root)
 
     def _settle_claims(self) -> None:
         """Enter what claims brought: all that was owed, but for what rounding keeps back."""

@@ -18,9 +18,10 @@ from chain.header import Foliage, Header, Trunk, compute_beacon
 from chain.ledger.apply import apply_block, execute_block, make_draft
 from chain.ledger.context import BlockDraft, get_task_state, make_context
 from chain.ledger.genesis_state import compute_genesis_beacon, make_genesis_state
-from chain.ledger.keys import beacon_key, contribution_key
+from chain.ledger.keys import beacon_key, contribution_key, posted_task_key
 from chain.ledger.learning import SegmentContext
 from chain.ledger.records import ContributionKey, TaskState
+from chain.ledger.tasks import Task, get_state, get_task
 from chain.packed import pack_block
 from chain.primitives import U256_MAX, ZERO_HASH, Hash, PublicKey, Signature
 from chain.signature import SigningKey
@@ -115,34 +116,48 @@ class World:
         """Blocks of the running round that stand already."""
         return self.tip.height - self.round.start_height
 
-    def train(self, miner: PublicKey, *, is_forged: bool = False) -> TrainedSegment:
-        """Return the segment that a miner trains in the running round, or one whose delta is forged."""
-        state = self.round
-        beacon = self.view.get_existing(beacon_key(state.start_height)).beacon
-        seed = compute_segment_seed(self.context.chain_id, self.context.task_id, state.round, beacon, miner, 0)
-        checkpoint = self.learning.get_checkpoint(state.checkpoint_root)
-        runner = Runner(self.task.program, get_backend("cpu"), self.task.dataset, seed, checkpoint)
-        segment = train_segment(runner, SegmentPlan(state.round, 0, state.start_height))
-        return forge_delta(self.task.program, segment) if is_forged else segment
+    @property
+    def network(self) -> Task:
+        """Genesis' task."""
+        return get_task(self.context, self.view, self.context.task_id)
 
-    def commit(self, segment: TrainedSegment) -> CommitContribution:
+    def find_task(self, name: Hash) -> Task:
+        """Return a task that stands in the state."""
+        return get_task(self.context, self.view, name)
+
+    def is_posted(self, name: Hash) -> bool:
+        """Say whether a name is that of a posted task."""
+        return self.view.get(posted_task_key(name)) is not None
+
+    def train(self, miner: PublicKey, task: Task, *, is_forged: bool = False) -> TrainedSegment:
+        """Return the segment of a task that a miner trains in the running round, or one whose delta is forged."""
+        state, loaded = get_state(self.view, task), self.learning.get_task(task.spec)
+        beacon = self.view.get_existing(beacon_key(state.start_height)).beacon
+        seed = compute_segment_seed(self.context.chain_id, task.name, state.round, beacon, miner, 0)
+        checkpoint = self.learning.get_checkpoint(task.spec, state.checkpoint_root)
+        runner = Runner(loaded.program, get_backend("cpu"), loaded.dataset, seed, checkpoint)
+        segment = train_segment(runner, SegmentPlan(state.round, 0, state.start_height))
+        return forge_delta(loaded.program, segment) if is_forged else segment
+
+    def commit(self, segment: TrainedSegment, task: Task) -> CommitContribution:
         """Return the commit of a segment, its block data at hand."""
         plan, sidecar_hash = segment.plan, self.content.add(segment.sidecar)
         places = plan.round, plan.index, plan.anchor_height
-        return CommitContribution(self.context.task_id, *places, segment.trace_root, segment.delta_root, sidecar_hash)
+        return CommitContribution(task.name, *places, segment.trace_root, segment.delta_root, sidecar_hash)
 
-    def prove(self, miner: PublicKey, segment: TrainedSegment) -> ProveContribution | None:
+    def prove(self, miner: PublicKey, segment: TrainedSegment, task: Task) -> ProveContribution | None:
         """Return the openings that were drawn of a segment, or None when they show a forgery."""
-        number, root = segment.plan.round, self.round.checkpoint_root
-        key = contribution_key(self.context.task_id, number, ContributionKey(miner, 0))
+        number, root = segment.plan.round, get_state(self.view, task).checkpoint_root
+        key = contribution_key(task.name, number, ContributionKey(miner, 0))
         challenge = self.view.get_existing(key).challenge
-        openings = open_segment(self.task, get_backend("cpu"), segment, (challenge, PARAMETERS.places_drawn))
+        drawn = challenge, PARAMETERS.places_drawn
+        openings = open_segment(self.learning.get_task(task.spec), get_backend("cpu"), segment, drawn)
         context, sidecar = SegmentContext(segment.seed, root), segment.sidecar
         try:
-            self.learning.verify_openings(self.genesis.task, context, sidecar, challenge, openings)
+            self.learning.verify_openings(task.spec, context, sidecar, challenge, openings)
         except InvalidProof:
             return None
-        return ProveContribution(self.context.task_id, number, 0, openings)
+        return ProveContribution(task.name, number, 0, openings)
 
     def dispute(self, miner: PublicKey) -> DisputeContribution:
         """Return the first demand of a challenger who knows that a segment's delta is forged."""

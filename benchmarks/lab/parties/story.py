@@ -21,9 +21,10 @@ from ml.spec import DIGITS, compute_spec_hash
 from node.addresses import format_address
 from node.rpc.client import RpcClient
 from node.rpc.economy_methods import GET_MODEL, GET_SHARES, HolderParams, ModelParams
-from node.rpc.methods import GET_ACCOUNT, GET_GENESIS, GET_TASK, LIST_CONTRIBUTIONS, AccountParams, RoundParams
+from node.rpc.methods import GET_ACCOUNT, GET_GENESIS, LIST_CONTRIBUTIONS, AccountParams, RoundParams
 from node.rpc.registry import Params
 from node.rpc.supply_methods import GET_SUPPLY, GET_TASK_ENTRY
+from node.rpc.task_methods import GET_TASK, TaskParams
 from node.rpc.views import from_hex, to_hex
 
 FEE = 1_000_000
@@ -141,7 +142,7 @@ def list_lines(client: RpcClient, accounts: Accounts, parties: dict[str, PublicK
         lines.append(Line(f"balance of the {name}", int(balance), accounts.balances[account]))
         lines.append(Line(f"units of the {name}", int(shares.units), model.units.get(account, 0)))
         lines.append(Line(f"income due to the {name}", int(shares.claimable), int(model.owed.get(account, 0))))
-    supply, entry = client.call(GET_SUPPLY, Params()), client.call(GET_TASK_ENTRY, Params())
+    supply, entry = client.call(GET_SUPPLY, Params()), client.call(GET_TASK_ENTRY, TaskParams())
     lines += [
         Line("treasury", int(supply.treasury), accounts.treasury),
         Line("burned", int(supply.burned), accounts.burned),
@@ -163,12 +164,12 @@ def get_chain_id(network: Network) -> Hash:
 
 def get_task(network: Network) -> Hash:
     """Return the name of the network's own model."""
-    return from_hex(RpcClient(network.url).call(GET_TASK, Params()).task)
+    return from_hex(RpcClient(network.url).call(GET_TASK, TaskParams()).task)
 
 
 def get_round(network: Network) -> int:
     """Return the running round: how many have ended."""
-    return RpcClient(network.url).call(GET_TASK, Params()).round
+    return RpcClient(network.url).call(GET_TASK, TaskParams()).round
 
 
 def get_units(network: Network, key: SigningKey) -> int:

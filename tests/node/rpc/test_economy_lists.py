@@ -25,6 +25,7 @@ from node.rpc.list_methods import (
 )
 from node.rpc.registry import Params
 from node.rpc.supply_methods import GET_PARAMETERS, GET_SUPPLY, GET_TASK_ENTRY
+from node.rpc.task_methods import TaskParams
 from node.rpc.views import to_hex
 from tests.node.rpc.test_economy_methods import send, verify
 from tests.support.economy import make_dataset
@@ -78,7 +79,7 @@ async def test_calls_beyond_their_bounds_are_refused(live: LiveNode) -> None:
 
 async def test_supply_and_task_come_with_proofs_and_parameters_with_the_genesis_record(live: LiveNode) -> None:
     async with AsyncRpcClient(live.url) as rpc:
-        totals, task = await rpc.call(GET_SUPPLY, Params()), await rpc.call(GET_TASK_ENTRY, Params())
+        totals, task = await rpc.call(GET_SUPPLY, Params()), await rpc.call(GET_TASK_ENTRY, TaskParams())
         rules = await rpc.call(GET_PARAMETERS, Params())
     supply, state = verify(live, totals.entry, Supply), verify(live, task.entry, TaskState)
     assert supply is not None

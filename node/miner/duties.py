@@ -1,0 +1,141 @@
+"""What a miner owes for its segments, of whatever task: they are trained, committed, opened where drawn, and shown.
+
+It holds the segments of the running round and the tasks that they are of; a posted task is fetched from the node when
+it is first trained. It draws no ticket and decides no plan.
+"""
+
+from chain.codec import decode, encode
+from chain.errors import InvalidProof
+from chain.genesis import TaskSpec, compute_chain_id, compute_segment_seed
+from chain.ledger.learning import Leaf
+from chain.ledger.records import Dispute
+from chain.primitives import Hash
+from ml.checkpoint import decode_checkpoint
+from ml.segment import Runner
+from node.addresses import parse_address
+from node.demands import make_answer
+from node.learning import Task, load_task
+from node.miner.link import NodeLink
+from node.miner.plan import SegmentPlan
+from node.miner.sabotage import forge_delta
+from node.miner.segment import MineProduct, TrainedSegment, open_segment, train_segment
+from node.miner.tools import Tools
+from node.observability.journal import get_log
+from node.rpc.dispute_methods import AnswerParams
+from node.rpc.methods import OpeningsParams, SegmentParams
+from node.rpc.views import ContributionView, HashText, from_hex, to_hex
+from node.rpc.work_views import DemandView, WorkView
+
+log = get_log("miner")
+
+DISPUTE_BYTES_MAX = 256
+
+Demanded = tuple[HashText, int, int, str, str]
+
+
+class Duties:
+    """The segments that are answered for."""
+
+    def __init__(self, link: NodeLink, tools: Tools) -> None:
+        """Start without any; `link` submits."""
+        self._link = link
+        self._tools = tools
+        self._chain_id = compute_chain_id(tools.genesis)
+        self._posted: dict[HashText, Task] = {}
+        self.segments: dict[tuple[HashText, int], TrainedSegment] = {}
+        """By task and index."""
+        self.opened: set[tuple[HashText, int, int]] = set()
+        """(task, round, index) of what was opened."""
+        self.answered: set[Demanded] = set()
+
+    def forget(self, work: WorkView) -> None:
+        """Let go the segments of rounds that are over, and the tasks that are not live any more."""
+        self.segments = {key: held for key, held in self.segments.items() if held.plan.round == work.task.round}
+        live = {posted.task.task for posted in work.posted} | {demand.dispute.task for demand in work.demands}
+        self._posted = {name: task for name, task in self._posted.items() if name in live}
+
+    def train(self, work: WorkView, task: HashText, plan: SegmentPlan, mine: MineProduct | None = None) -> None:
+        """Train a planned segment of a task and hold it."""
+        loaded = self._get_task(work, task)
+        runner = self._make_runner(loaded, task, plan.round, self.make_seed(work, task, plan))
+        segment = train_segment(runner, plan, None if self._tools.is_sabotaging else mine)
+        self.segments[task, plan.index] = forge_delta(loaded.program, segment) if self._tools.is_sabotaging else segment
+
+    def make_seed(self, work: WorkView, task: HashText, plan: SegmentPlan) -> Hash:
+        """Return the seed of a planned segment."""
+        beacon = from_hex(next(anchor.beacon for anchor in work.anchors if anchor.height == plan.anchor_height))
+        miner = parse_address(work.miner)
+        return compute_segment_seed(self._chain_id, from_hex(task), plan.round, beacon, miner, plan.index)
+
+    def commit(self, task: HashText, segment: TrainedSegment) -> None:
+        """Hand in a segment."""
+        params = SegmentParams(
+            task=task,
+            round=segment.plan.round,
+            index=segment.plan.index,
+            anchor_height=segment.plan.anchor_height,
+            trace_root=to_hex(segment.trace_root),
+            delta_root=to_hex(segment.delta_root),
+            sidecar=encode(segment.sidecar),
+        )
+        if self._link.submit_segment(params):
+            log.info("segment committed", task=task[:18], round=segment.plan.round, index=segment.plan.index)
+
+    def open(self, work: WorkView, task: HashText, contributions: list[ContributionView]) -> None:
+        """Open those contributions to a task whose places are drawn."""
+        for info in contributions:
+            if info.status == "challenged" and (task, info.round, info.index) not in self.opened:
+                self._open(work, task, info)
+
+    def answer(self, work: WorkView, demand: DemandView) -> None:
+        """Show what a challenger demands, once."""
+        view, asked = demand.dispute, name_demand(demand)
+        if asked in self.answered:
+            return
+        self.answered.add(asked)
+        names = {"task": view.task[:18], "round": view.round, "index": view.index, "demand": view.demand}
+        if self._tools.is_sabotaging:
+            log.warning("a forged segment cannot be shown", **names)
+            return
+        task, seed = self._get_task(work, view.task), from_hex(demand.seed)
+        runner = self._make_runner(task, view.task, view.round, seed)
+        held = self.segments.get((view.task, view.index))
+        states = held.snapshots.states if held is not None and held.seed == seed else None
+        dispute = decode(Dispute, view.record, DISPUTE_BYTES_MAX)
+        answer = make_answer(runner, (Leaf(dispute.step, dispute.op), dispute.demand), states)
+        if self._link.submit_answer(AnswerParams(view.task, view.round, view.index, view.challenger, answer)):
+            log.info("demand answered", **names)
+
+    def _open(self, work: WorkView, task: HashText, info: ContributionView) -> None:
+        segment = self.segments.get((task, info.index))
+        if segment is None or info.challenge is None:
+            return
+        names = {"task": task[:18], "round": info.round, "index": info.index}
+        drawn = (from_hex(info.challenge), self._tools.genesis.parameters.places_drawn)
+        self.opened.add((task, info.round, info.index))
+        try:
+            openings = open_segment(self._get_task(work, task), self._tools.backend, segment, drawn)
+        except InvalidProof as error:
+            log.warning("segment cannot be opened", **names, error=str(error))
+            return
+        if self._link.submit_openings(OpeningsParams(task, info.round, info.index, list(openings))):
+            log.info("segment opened", **names, places=len(openings))
+
+    def _make_runner(self, task: Task, name: HashText, round_number: int, seed: Hash) -> Runner:
+        checkpoint = decode_checkpoint(task.program, self._link.get_checkpoint(round_number, name))
+        return Runner(task.program, self._tools.backend, task.dataset, seed, checkpoint)
+
+    def _get_task(self, work: WorkView, name: HashText) -> Task:
+        if name == work.task.task:
+            return self._tools.task
+        if name not in self._posted:
+            posted, data = self._link.get_posted(name)
+            roots = from_hex(posted.dataset_root), from_hex(posted.start_root)
+            self._posted[name] = load_task(TaskSpec(posted.name, posted.program, *roots), data)
+        return self._posted[name]
+
+
+def name_demand(demand: DemandView) -> Demanded:
+    """Return what tells a demand from all others: a dispute demands each kind of thing once."""
+    view = demand.dispute
+    return view.task, view.round, view.index, view.challenger, view.demand

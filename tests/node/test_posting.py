@@ -1,0 +1,107 @@
+"""What everybody would have to do for a posted task is bounded before it is done: each refusal, and what is kept."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chain.errors import InvalidTransaction
+from chain.genesis import TaskSpec
+from chain.ledger.learning import TaskBounds
+from chain.primitives import ZERO_HASH, Hash
+from chain.storage.blob_store import BlobStore
+from ml.backends import get_backend
+from ml.checkpoint import compute_checkpoint_root, compute_initial_checkpoint
+from ml.dataset import compute_dataset_root, encode_examples, encode_text, load_digits
+from ml.models import build_program
+from ml.spec import DIGITS, Decoder, Mlp, Spec, encode_spec
+from node import posting
+from node.datasets import find_blob
+from node.learning import Learning, Task
+
+SMALL = replace(DIGITS, model=Mlp((64, 16, 10)), segment_steps=8, warmup_steps=1, decay_steps=2, init_seed=9)
+DATA = find_blob(load_digits(DIGITS.heldout).root)
+BOUNDS = TaskBounds(4 * build_program(DIGITS).segment_macs, 512 * 1024)
+
+
+@pytest.fixture
+def learning(tmp_path: Path) -> Learning:
+    task = Task(build_program(DIGITS), load_digits(DIGITS.heldout))
+    return Learning(task, get_backend("cpu"), BlobStore(tmp_path), 8)
+
+
+def make_spec(spec: Spec = SMALL, data: bytes = DATA, root: Hash | None = None) -> TaskSpec:
+    """Return a task that starts from its program's first checkpoint, or from the one of a root."""
+    start = compute_checkpoint_root(compute_initial_checkpoint(build_program(spec))) if root is None else root
+    return TaskSpec("small", encode_spec(spec), compute_dataset_root(data), start)
+
+
+def refuse(learning: Learning, task: TaskSpec, data: bytes = DATA, *, is_new: bool = True) -> str:
+    with pytest.raises(InvalidTransaction) as refused:
+        learning.validate_task(task, data, BOUNDS, is_new=is_new)
+    return refused.value.rule
+
+
+def test_a_good_task_is_kept_with_its_data_and_starts_from_its_first_checkpoint(learning: Learning) -> None:
+    task = make_spec()
+    learning.validate_task(task, DATA, BOUNDS, is_new=True)
+    assert learning.compute_segment_macs(task) == build_program(SMALL).segment_macs
+    assert compute_checkpoint_root(learning.get_checkpoint(task, task.checkpoint_root)) == task.checkpoint_root
+
+
+def test_a_task_is_loaded_again_from_its_data_after_many_others(
+    learning: Learning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.learning.TASKS_MAX", 1)
+    first, second = make_spec(), make_spec(replace(SMALL, init_seed=10))
+    for task in (first, second):
+        learning.validate_task(task, DATA, BOUNDS, is_new=True)
+    monkeypatch.setattr("node.learning.load_dataset_by_root", lambda *_: pytest.fail("the data are at hand"))
+    assert learning.get_task(first).dataset.root == first.dataset_root
+
+
+WIDE = replace(SMALL, batch=8, model=Mlp((64, 2_000, 400, 10)))
+LONG = replace(SMALL, batch=4, model=Mlp((64, 64, 64, 10)), segment_steps=2_000)
+HEAVY = replace(DIGITS, segment_steps=512, decay_steps=32)
+NARROW = replace(SMALL, model=Mlp((32, 16, 10)))
+TEXT = replace(SMALL, model=Decoder(128, 16, 16, 1, 1, 32, 0, 0), heldout=1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "rule"),
+    [(WIDE, "task-size"), (LONG, "task-size"), (HEAVY, "task-macs"), (NARROW, "task-program"),
+     (TEXT, "task-program"), (replace(SMALL, heldout=1_797), "task-program")],
+)  # fmt: skip
+def test_what_nobody_could_prove_or_keep_up_with_is_refused(learning: Learning, spec: Spec, rule: str) -> None:
+    assert refuse(learning, make_spec(spec, root=ZERO_HASH)) == rule
+
+
+def test_bytes_that_are_no_spec_and_data_of_another_root_are_refused(learning: Learning) -> None:
+    assert refuse(learning, replace(make_spec(), program=b"\xff\xff")) == "task-program"
+    assert refuse(learning, make_spec(), DATA + b"x") == "task-data"
+    assert refuse(learning, make_spec(data=b"\x07"), b"\x07") == "task-program"
+
+
+def test_data_that_take_long_to_split_or_to_score_are_refused(
+    learning: Learning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = encode_examples(
+        np.zeros((posting.RECORDS_MAX + 1, 2), np.uint8), np.ones(posting.RECORDS_MAX + 1, np.uint8), 0, 9
+    )
+    assert refuse(learning, make_spec(replace(SMALL, model=Mlp((2, 16, 2)), heldout=9), many), many) == "task-records"
+    monkeypatch.setattr(posting, "count_heldout_rows", lambda _: 1 << 24)
+    assert refuse(learning, make_spec()) == "task-heldout"
+
+
+def test_a_task_starts_from_its_own_first_checkpoint_or_from_one_of_its_shapes(learning: Learning) -> None:
+    assert refuse(learning, make_spec(root=ZERO_HASH)) == "task-start"
+    own = learning.keep_checkpoint(compute_initial_checkpoint(build_program(replace(SMALL, init_seed=3))))
+    learning.validate_task(make_spec(root=own), DATA, BOUNDS, is_new=False)
+    genesis = compute_checkpoint_root(compute_initial_checkpoint(build_program(DIGITS)))
+    assert refuse(learning, make_spec(root=genesis), is_new=False) == "task-start"
+
+
+def test_a_text_can_be_posted(learning: Learning) -> None:
+    text = encode_text(b"to be or not to be, that is the question. " * 400)
+    learning.validate_task(make_spec(TEXT, text), text, BOUNDS, is_new=True)
