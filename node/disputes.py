@@ -41,6 +41,6 @@ def find_answer(chain: Chain, key: DisputeKey) -> bytes | None:
             action = transaction.body.action
             if not isinstance(action, AnswerDispute):
                 continue
-            if DisputeKey(action.round, transaction.body.sender, action.index, action.challenger) == key:
+            if DisputeKey(action.round, action.miner, action.index, action.challenger) == key:
                 return action.answer
     return None

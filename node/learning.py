@@ -6,7 +6,7 @@ another branch, or of a dispute, is executed once. It knows no block and no acco
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from chain.ledger.learning import AnswerClaim, Leaf, SegmentContext, Settlement
 from chain.primitives import Hash
 from chain.storage.blob_store import BlobStore
 from chain.transaction import SIDECAR_BYTES_MAX, CommitContribution, Sidecar, compute_sidecar_hash
+from ml.auditing import prove_audit, verify_audit
 from ml.backends import Backend
 from ml.backends.cpu.tensor_hash import compute_tensor_roots
 from ml.checkpoint import (
@@ -36,8 +37,8 @@ from ml.fit import validate_fit
 from ml.models import build_program
 from ml.program import Program
 from ml.provable import validate_provable
-from ml.proving import rerun_step, verify_openings
-from ml.segment import Runner, StepTensors, run_segment
+from ml.proving import Snapshots, State, compute_snapshot_interval, rerun_step, verify_openings
+from ml.segment import OnStep, Runner, StepTensors, run_steps
 from ml.settlement import compute_next_checkpoint
 from ml.spec import decode_spec
 from ml.tensor_tree import compute_tensor_root
@@ -52,10 +53,13 @@ from ml.trace import (
 )
 from node.datasets.errors import DatasetError
 from node.datasets.registry import load_dataset_by_root
-from node.demands import validate_demand, verify_answer
+from node.demands import make_answer, validate_demand, verify_answer
 from node.inference.claims import verify_claimed_opening
 
 REMEMBERED_MAX = 256
+SNAPSHOTS_MAX = 16
+SNAPSHOT_BYTES_MAX = 16 << 20
+"""Of each segment that was executed lately, so that what an audit or a dispute asks for needs few steps again."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -93,17 +97,20 @@ def _validate_sidecar_size(program: Program) -> None:
             )
 
 
-def execute_segment(task: Task, backend: Backend, checkpoint: Checkpoint, segment_seed: Hash) -> Sidecar:
-    """Return the block data that honest execution of a segment yields."""
+def execute_segment(runner: Runner, on_state: OnStep | None = None) -> Sidecar:
+    """Return the block data that honest execution of a segment yields; `on_state` sees each step's tensors."""
+    program = runner.program
     roots: list[bytes] = []
     last: StepTensors = {}
 
     def on_step(step: int, tensors: StepTensors) -> None:
-        roots.append(compute_step_roots(task.program, step, tensors, compute_tensor_roots))
+        roots.append(compute_step_roots(program, step, tensors, compute_tensor_roots))
+        if on_state is not None:
+            on_state(step, tensors)
         last.update(tensors)
 
-    run_segment(task.program, backend, checkpoint, task.dataset, segment_seed, on_step)
-    return Sidecar(b"".join(roots), encode_delta(task.program, last))
+    run_steps(runner, on_step)
+    return Sidecar(b"".join(roots), encode_delta(program, last))
 
 
 class Learning:
@@ -118,6 +125,7 @@ class Learning:
         self._checkpoints: OrderedDict[Hash, Checkpoint] = OrderedDict()
         self._roots: OrderedDict[Hash, tuple[Hash, ...]] = OrderedDict()
         self._faults: OrderedDict[tuple[SegmentContext, Hash], Difference | None] = OrderedDict()
+        self._snapshots: OrderedDict[SegmentContext, Snapshots] = OrderedDict()
         self._settlements: OrderedDict[tuple[Hash, tuple[Hash, ...]], Settlement] = OrderedDict()
         # Assembly, import and audit run in threads; re-execution is not worth doing twice at once.
         self._lock = threading.RLock()
@@ -161,6 +169,13 @@ class Learning:
         context = CheckContext(self._task.program, self._task.dataset, segment.seed)
         verify_answer(context, trace, demanded, answer)
 
+    def verify_audit(
+        self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar, challenge: Hash, digests: tuple[bytes, ...]
+    ) -> None:
+        """Check that `digests` are of the strips of the outputs that `challenge` draws; raises InvalidProof."""
+        del task
+        verify_audit(self.make_trace(segment.checkpoint_root, sidecar), challenge, digests)
+
     def is_segment_honest(self, segment: SegmentContext, sidecar: Sidecar) -> bool:
         """Say whether executing the segment gives exactly `sidecar`; no rule of the ledger asks it."""
         return self.find_fault(segment, sidecar) is None
@@ -173,15 +188,27 @@ class Learning:
         key = (segment, compute_sidecar_hash(sidecar))
 
         def execute() -> Difference | None:
-            own = execute_segment(self._task, self._backend, self.get_checkpoint(segment.checkpoint_root), segment.seed)
-            return find_difference(self._task.program, own.output_roots, sidecar.output_roots)
+            program = self._task.program
+            snapshots = Snapshots(program, compute_snapshot_interval(program, SNAPSHOT_BYTES_MAX))
+            own = execute_segment(self._make_runner(segment), snapshots.on_step)
+            self._snapshots[segment] = snapshots
+            if len(self._snapshots) > SNAPSHOTS_MAX:
+                self._snapshots.popitem(last=False)
+            return find_difference(program, own.output_roots, sidecar.output_roots)
 
         return self._remember(self._faults, key, execute)
 
     def rerun_step(self, segment: SegmentContext, step: int) -> StepTensors:
         """Return all tensors of one step of a segment."""
-        task, checkpoint = self._task, self.get_checkpoint(segment.checkpoint_root)
-        return rerun_step(Runner(task.program, self._backend, task.dataset, segment.seed, checkpoint), step)
+        return rerun_step(self._make_runner(segment), step, self._get_states(segment))
+
+    def prove_audit(self, segment: SegmentContext, challenge: Hash) -> tuple[bytes, ...]:
+        """Return what proves to have executed a segment, for an auditor with this challenge."""
+        return prove_audit(self._make_runner(segment), challenge, self._get_states(segment))
+
+    def make_answer(self, segment: SegmentContext, demanded: tuple[Leaf, Demand]) -> bytes:
+        """Return what answers a demand of an honest segment; raises InvalidProof when an op does not hold."""
+        return make_answer(self._make_runner(segment), demanded, self._get_states(segment))
 
     @property
     def program(self) -> Program:
@@ -228,6 +255,15 @@ class Learning:
 
         roots = self._remember(self._roots, checkpoint_root, compute)
         return Trace(self._task.program, roots, sidecar.output_roots)
+
+    def _make_runner(self, segment: SegmentContext) -> Runner:
+        task, checkpoint = self._task, self.get_checkpoint(segment.checkpoint_root)
+        return Runner(task.program, self._backend, task.dataset, segment.seed, checkpoint)
+
+    def _get_states(self, segment: SegmentContext) -> Mapping[int, State]:
+        with self._lock:
+            snapshots = self._snapshots.get(segment)
+        return {} if snapshots is None else snapshots.states
 
     def _settle(self, checkpoint_root: Hash, sidecars: tuple[Sidecar, ...]) -> Settlement:
         program = self._task.program

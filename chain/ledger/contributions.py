@@ -12,6 +12,7 @@ from chain.errors import InvalidProof, InvalidTransaction
 from chain.genesis import compute_segment_seed
 from chain.hashing import tagged_hash
 from chain.ledger.accounts import apply_burn, apply_debit
+from chain.ledger.audits import apply_assignment
 from chain.ledger.context import (
     BlockDraft,
     BlockScope,
@@ -129,7 +130,7 @@ def apply_prove(scope: BlockScope, view: StateView, miner: PublicKey, prove: Pro
 
 
 def apply_deadlines(scope: BlockScope, view: StateView) -> tuple[Event, ...]:
-    """Draw the challenges that are due at the end of this block, and expire what is still unproven."""
+    """Draw the challenges and auditors that are due at the end of this block, and expire what is still unproven."""
     context, state = scope.context, get_task_state(scope.context, view)
     events: list[Event] = []
     for key, contribution in iter_contributions(context, view, state):
@@ -149,6 +150,8 @@ def apply_deadlines(scope: BlockScope, view: StateView) -> tuple[Event, ...]:
         view.put(contribution_key(context.task_id, state.round, key), after)
         apply_burn(view, burned)
         events.append(ContributionChanged(state.round, key, following, burned))
+        if event is ContributionEvent.CHALLENGE_DRAWN:
+            events += apply_assignment(scope, view, state.round, key, after)
     return tuple(events)
 
 

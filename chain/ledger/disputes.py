@@ -1,9 +1,10 @@
 """Disputes: a challenger makes a segment's miner show what it committed to, until an op holds or the miner is silent.
 
 The state holds, for each contribution and challenger, what was demanded last, whose turn it is and until when. Only the
-miner ever shows anything, and what an honest segment gives always passes, so a challenger can make an honest miner
-work, at the cost of its deposit, and never lose. Anybody may challenge, side by side: a dispute that is meant to fail
-shields nothing. It knows no tensor; how much is paid stands here, when a round ends in `rounds`.
+miner's side ever shows anything, and what an honest segment gives always passes, so a challenger can make an honest
+miner work, at the cost of its deposit, and never lose. Anybody may answer in the miner's place: whoever vouched for the
+segment must not lose its bond because the miner keeps silent. Anybody may challenge, side by side: a dispute that is
+meant to fail shields nothing. It knows no tensor; how much is paid stands here, when a round ends in `rounds`.
 """
 
 from dataclasses import replace
@@ -11,6 +12,7 @@ from dataclasses import replace
 from chain.dispute import AnswerDispute, Demand, DemandDigests, DemandOpening, DemandStrip, DisputeContribution
 from chain.errors import InvalidProof, InvalidTransaction
 from chain.ledger.accounts import apply_burn, apply_credit, apply_debit
+from chain.ledger.audits import apply_fallen
 from chain.ledger.context import (
     BlockScope,
     ContributionChanged,
@@ -60,9 +62,9 @@ def apply_dispute(
     return _apply_turn(scope, view, key, Dispute(action.step, action.op, action.demand, 0, 0, deposit))
 
 
-def apply_answer(scope: BlockScope, view: StateView, miner: PublicKey, action: AnswerDispute) -> tuple[Event, ...]:
-    """Take what was demanded of a segment; raises InvalidTransaction, MissingData."""
-    key = DisputeKey(action.round, miner, action.index, action.challenger)
+def apply_answer(scope: BlockScope, view: StateView, action: AnswerDispute) -> tuple[Event, ...]:
+    """Take what was demanded of a segment, from whoever has it; raises InvalidTransaction, MissingData."""
+    key = DisputeKey(action.round, action.miner, action.index, action.challenger)
     contribution = _get_contribution(scope, view, action.task, key)
     dispute = view.get(dispute_key(action.task, key))
     if dispute is None:
@@ -126,9 +128,10 @@ def _apply_won(scope: BlockScope, view: StateView, key: DisputeKey, dispute: Dis
     named = ContributionKey(key.miner, key.index)
     changed = ContributionChanged(key.round, named, following, contribution.deposit)
     decided = DisputeDecided(key, DisputeOutcome.WON, paid, burned)
+    fallen = apply_fallen(scope, view, key.round, named, key.challenger)
     if contribution.status is not ContributionStatus.HELD:
-        return (decided, changed)
-    return (decided, changed, *apply_held_rewards(scope, view, key.round, named))
+        return (decided, changed, *fallen)
+    return (decided, changed, *fallen, *apply_held_rewards(scope, view, key.round, named))
 
 
 def _apply_refused(scope: BlockScope, view: StateView, key: DisputeKey, dispute: Dispute) -> tuple[Event, ...]:
@@ -144,7 +147,7 @@ def _apply_refused(scope: BlockScope, view: StateView, key: DisputeKey, dispute:
     named = ContributionKey(key.miner, key.index)
     return (
         decided,
-        apply_late_payout(scope, view, key.round, named),
+        *apply_late_payout(scope, view, key.round, named),
         *apply_held_rewards(scope, view, key.round, named),
     )
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from chain.errors import InvalidProof
 from chain.ledger.accounts import apply_burn, apply_credit
+from chain.ledger.audits import DueAudit, apply_audit_pay, take_due_audits
 from chain.ledger.context import (
     BlockScope,
     ContributionChanged,
@@ -103,35 +104,50 @@ def _is_earned(scope: BlockScope, view: StateView, locked: LockedReward) -> bool
 
 
 def apply_payout(
-    context: LedgerContext, view: StateView, settled: tuple[tuple[ContributionKey, Contribution], ...]
+    context: LedgerContext,
+    view: StateView,
+    settled: tuple[tuple[ContributionKey, Contribution], ...],
+    audits: tuple[DueAudit, ...],
 ) -> tuple[Event, ...]:
-    """Return the deposits of settled contributions, pay them from the pot by their macs, and move the price.
+    """Return the deposits of settled contributions, pay them and their audits from the pot, and move the price.
 
-    What is not spent stays in the pot. Each gets share units for its macs; income that waited for units is spread last.
+    All are paid by their macs; what is not spent stays in the pot. A contribution gets share units for its macs; income
+    that waited for units is spread last.
     """
     state = get_task_state(context, view)
-    macs_total = sum(contribution.macs for _, contribution in settled)
-    events: list[ContributionChanged] = []
+    macs_total = sum(contribution.macs for _, contribution in settled) + sum(audit.macs for audit in audits)
+    events: list[Event] = []
+    paid = 0
     for key, contribution in settled:
         reward = compute_payment(state.price, state.pot, contribution.macs, macs_total)
         events.append(_apply_settled(context, view, state.round, (key, contribution), reward))
+        paid += reward
+    for audit in audits:
+        pay = compute_payment(state.price, state.pot, audit.macs, macs_total)
+        events.append(apply_audit_pay(view, audit, pay))
+        paid += pay
     apply_waiting(view, context.task_id)
-    pot = state.pot - sum(event.amount for event in events)
+    pot = state.pot - paid
     price = compute_next_price(state.price, state.pot, macs_total)
     view.put(task_key(context.task_id), replace(state, pot=pot, price=price))
     return tuple(events)
 
 
-def apply_late_payout(scope: BlockScope, view: StateView, round_number: int, key: ContributionKey) -> Event:
-    """Pay a segment that was held and is settled now, as if it were alone in the running round; the price stays."""
+def apply_late_payout(scope: BlockScope, view: StateView, round_number: int, key: ContributionKey) -> tuple[Event, ...]:
+    """Pay a segment that was held and settles now, and its audits, as if alone in the running round."""
     context, state = scope.context, get_task_state(scope.context, view)
     contribution = view.get_existing(contribution_key(context.task_id, round_number, key))
-    reward = compute_payment(state.price, state.pot, contribution.macs, contribution.macs)
+    audits = take_due_audits(scope, view, round_number, key, contribution)
+    macs_total = contribution.macs + sum(audit.macs for audit in audits)
+    reward = compute_payment(state.price, state.pot, contribution.macs, macs_total)
     event = _apply_settled(context, view, round_number, (key, contribution), reward)
+    pays = [compute_payment(state.price, state.pot, audit.macs, macs_total) for audit in audits]
+    paid_audits = [apply_audit_pay(view, audit, pay) for audit, pay in zip(audits, pays, strict=True)]
     apply_waiting(view, context.task_id)
     settled = state.settled_contributions + 1
-    view.put(task_key(context.task_id), replace(state, pot=state.pot - reward, settled_contributions=settled))
-    return event
+    pot = state.pot - reward - sum(pays)
+    view.put(task_key(context.task_id), replace(state, pot=pot, settled_contributions=settled))
+    return (event, *paid_audits)
 
 
 def _apply_settled(

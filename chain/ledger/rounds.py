@@ -6,6 +6,7 @@ of the steps; amounts stand in `rewards`, training behind the learning engine.
 
 from dataclasses import replace
 
+from chain.ledger.audits import apply_audit_outcomes
 from chain.ledger.bounties import apply_due_bounties
 from chain.ledger.context import (
     BlockScope,
@@ -32,14 +33,15 @@ def apply_round_end(scope: BlockScope, view: StateView) -> tuple[Event, ...]:
     if scope.draft.height < state.start_height + context.parameters.round_blocks:
         return ()
     settled, held = _apply_outcomes(scope, view, state)
-    payouts = apply_payout(context, view, settled)
+    due_audits, audited = apply_audit_outcomes(scope, view, state)
+    payouts = apply_payout(context, view, settled, due_audits)
     # Locked rewards look at the statuses just written and at the old checkpoint, so they come before the next round.
     rewards = apply_locked_rewards(scope, view)
     settlement = _compute_settlement(scope, state, settled)
     contributors = tuple(key for key, _ in settled)
     begun = _apply_next_round(scope, view, settlement, len(settled))
     bounties = apply_due_bounties(scope, view, begun)
-    return (*held, *payouts, *rewards, RoundEnded(state.round, settlement, contributors), *bounties)
+    return (*held, *audited, *payouts, *rewards, RoundEnded(state.round, settlement, contributors), *bounties)
 
 
 def _apply_outcomes(

@@ -7,11 +7,14 @@ node that has seen a transaction in its pool need not check it again. It knows n
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
+from chain.audit import AuditAction, ProveAudit, RegisterAuditor, RetireAuditor
 from chain.dispute import AnswerDispute, DisputeContribution
 from chain.errors import InvalidTransaction
 from chain.genesis import Parameters
 from chain.inference import AnswerInference, ChallengeAnswer, CloseInference, OpenAnswer, RequestInference
 from chain.ledger.accounts import apply_credit, get_account, validate_balance
+from chain.ledger.auditors import apply_register, apply_retire
+from chain.ledger.audits import apply_prove_audit
 from chain.ledger.bonds import apply_post_bond, apply_report, apply_withdraw_bond
 from chain.ledger.bounties import apply_post_bounty, validate_bounty_terms
 from chain.ledger.context import BlockScope, Event, LedgerContext
@@ -93,13 +96,21 @@ def compute_cost(body: TransactionBody, parameters: Parameters) -> int:
         case (
             Transfer(amount=taken)
             | PostBond(amount=taken)
+            | RegisterAuditor(amount=taken)
             | DisputeContribution(deposit=taken)
             | PostBounty(amount=taken)
         ):
             return body.fee + taken
         case CommitContribution():
             return body.fee + parameters.deposit
-        case ProveContribution() | ReportEquivocation() | WithdrawBond() | AnswerDispute():
+        case (
+            ProveContribution()
+            | ReportEquivocation()
+            | WithdrawBond()
+            | AnswerDispute()
+            | RetireAuditor()
+            | ProveAudit()
+        ):
             return body.fee
         case LockStake() | UnlockStake() | ProposeChange() | CastVote() as action:
             return body.fee + compute_governance_cost(action, parameters)
@@ -129,6 +140,8 @@ def apply_transaction(scope: BlockScope, view: StateView, transaction: Transacti
             return apply_report(scope, view, report)
         case PostBounty() as bounty:
             return apply_post_bounty(scope, view, body.sender, bounty)
+        case RegisterAuditor() | RetireAuditor() | ProveAudit() as action:
+            return _apply_audit_action(scope, view, body.sender, action)
         case PostBond() as post:
             apply_post_bond(scope, view, body.sender, post)
         case WithdrawBond() as withdraw:
@@ -153,8 +166,23 @@ def _apply_contribution_action(
         case DisputeContribution():
             return apply_dispute(scope, view, sender, action)
         case AnswerDispute():
-            return apply_answer(scope, view, sender, action)
+            return apply_answer(scope, view, action)
     assert_never(action)
+
+
+def _apply_audit_action(
+    scope: BlockScope, view: StateView, sender: PublicKey, action: AuditAction
+) -> tuple[Event, ...]:
+    match action:
+        case RegisterAuditor():
+            apply_register(scope, view, sender, action)
+        case RetireAuditor():
+            apply_retire(scope, view, sender, action)
+        case ProveAudit():
+            return apply_prove_audit(scope, view, sender, action)
+        case _:
+            assert_never(action)
+    return ()
 
 
 def is_atomic(action: Action) -> bool:
@@ -172,7 +200,7 @@ def _validate_action(action: Action) -> None:
             _validate_recipient(recipient)
         case CommitContribution() | ProveContribution() | DisputeContribution() | AnswerDispute():
             pass
-        case PostBond() | WithdrawBond():
+        case PostBond() | WithdrawBond() | RegisterAuditor() | RetireAuditor() | ProveAudit():
             pass
         case PostBounty():
             validate_bounty_terms(action)
