@@ -30,6 +30,7 @@ from node.rpc.api import (
     SegmentSubmission,
 )
 from node.rpc.arguments import parse_account
+from node.rpc.audit_methods import AUDIT_METHODS
 from node.rpc.bounty_methods import BOUNTY_METHODS
 from node.rpc.dispute_methods import DISPUTE_METHODS
 from node.rpc.economy_methods import ECONOMY_METHODS
@@ -388,6 +389,7 @@ def make_registry() -> Registry:
             SUBMIT_SEGMENT,
             SUBMIT_OPENINGS,
             *DISPUTE_METHODS,
+            *AUDIT_METHODS,
             REPORT_RATES,
         )
     )
