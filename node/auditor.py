@@ -80,9 +80,12 @@ class Auditor:
         while self._has_news:
             self._has_news = False
             await self._press_on()
+            await self.duties.follow()
             for segment in self._list_segments():
                 await self._audit(segment)
-            await self.duties.follow()
+                if self._has_news:
+                    # What is owed comes before what is looked at unasked; nothing is executed twice for it.
+                    break
 
     def _list_segments(self) -> tuple[_Segment, ...]:
         """Return the running round's segments that a dispute may begin about."""

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from chain.audit import ProveAudit
 from chain.codec import encode
 from chain.errors import InvalidTransaction, MissingData
 from chain.ledger.accounts import get_account
@@ -311,4 +312,4 @@ def _name(answer: Answer) -> str:
 
 def _is_outdated(transaction: Transaction, round_number: int) -> bool:
     action = transaction.body.action
-    return isinstance(action, CommitContribution | ProveContribution) and action.round < round_number
+    return isinstance(action, CommitContribution | ProveContribution | ProveAudit) and action.round < round_number

@@ -17,7 +17,8 @@ AUDITORS_PER_SEGMENT_MAX = 4
 class Auditor:
     """An account that answers for its audits with a bond; it is drawn while `release_height` is zero.
 
-    `missed` counts assignments that it let pass since the last one that it proved; `proven` counts all of those.
+    `missed` counts assignments that it let pass since the last one that it proved; `proven` counts all of those, and
+    `paid` the atoms that they brought.
     """
 
     since_height: U64
@@ -25,6 +26,7 @@ class Auditor:
     release_height: U64
     missed: U8
     proven: U32
+    paid: U64
 
 
 @dataclass(frozen=True, slots=True)

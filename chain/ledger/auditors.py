@@ -36,7 +36,7 @@ def apply_register(scope: BlockScope, view: StateView, sender: PublicKey, regist
     apply_debit(view, sender, register.amount)
     height = scope.draft.height
     view.put(AUDITORS_KEY, ActiveAuditors((*listed, ActiveAuditor(sender, height))))
-    view.put(auditor_key(sender), Auditor(height, register.amount, release_height=0, missed=0, proven=0))
+    view.put(auditor_key(sender), Auditor(height, register.amount, release_height=0, missed=0, proven=0, paid=0))
 
 
 def apply_retire(scope: BlockScope, view: StateView, sender: PublicKey, retire: RetireAuditor) -> None:
@@ -62,6 +62,14 @@ def apply_proven(view: StateView, key: PublicKey) -> None:
     auditor = view.get(auditor_key(key))
     if auditor is not None:
         view.put(auditor_key(key), replace(auditor, missed=0, proven=auditor.proven + 1))
+
+
+def apply_paid(view: StateView, key: PublicKey, amount: int) -> None:
+    """Pay for an audit `amount` atoms, taken elsewhere, and count them while the auditor stands."""
+    apply_credit(view, key, amount)
+    auditor = view.get(auditor_key(key))
+    if auditor is not None:
+        view.put(auditor_key(key), replace(auditor, paid=auditor.paid + amount))
 
 
 def apply_missed(scope: BlockScope, view: StateView, key: PublicKey) -> int:

@@ -12,9 +12,8 @@ from chain.audit import ProveAudit
 from chain.errors import InvalidProof, InvalidTransaction
 from chain.genesis import Parameters
 from chain.hashing import tagged_hash
-from chain.ledger.accounts import apply_credit
 from chain.ledger.audit_records import ActiveAuditor, Audit, Audits
-from chain.ledger.auditors import apply_forfeit, apply_missed, apply_proven
+from chain.ledger.auditors import apply_forfeit, apply_missed, apply_paid, apply_proven
 from chain.ledger.context import (
     AuditChanged,
     AuditOutcome,
@@ -144,7 +143,7 @@ def take_due_audits(
 
 def apply_audit_pay(view: StateView, due: DueAudit, amount: int) -> Event:
     """Pay an audit `amount` atoms, taken elsewhere."""
-    apply_credit(view, due.auditor, amount)
+    apply_paid(view, due.auditor, amount)
     return AuditChanged(due.round, due.key, due.auditor, AuditOutcome.PAID, amount, 0)
 
 

@@ -43,12 +43,14 @@ def status(account: str | None, directory: Path, url: str, is_json: bool) -> Non
         "release_height": found.release_height,
         "missed": found.missed,
         "proven": found.proven,
+        "paid_atoms": found.paid,
         "assigned": len(assigned),
         "open": open_,
         "height": found.entry.height,
     }
     leaving = f", free at height {found.release_height}" if found.release_height else ""
-    counts = f"{found.proven} audits proven, {found.missed} missed since; this round {len(assigned)}, {open_} open"
+    done = f"{found.proven} audits proven for {format_coins(int(found.paid))} coins, {found.missed} missed since"
+    counts = f"{done}; this round {len(assigned)}, {open_} open"
     text = f"{coins} coins{leaving}; {counts}" if is_auditor else "not an auditor, no bond"
     print_record(record, is_json, f"{text}, at height {found.entry.height}")
 

@@ -17,7 +17,7 @@ from node.rpc.economy_views import EntryView, view_entry
 from node.rpc.registry import AnyMethod, Method, Params
 from node.rpc.views import Address, Amount, Natural
 
-NO_AUDITOR = Auditor(since_height=0, bond=0, release_height=0, missed=0, proven=0)
+NO_AUDITOR = Auditor(since_height=0, bond=0, release_height=0, missed=0, proven=0, paid=0)
 """What a key is that the state holds no auditor of."""
 
 T = TypeVar("T")
@@ -41,6 +41,7 @@ class AuditorView(msgspec.Struct, frozen=True):
     release_height: Natural | None
     missed: Natural
     proven: Natural
+    paid: Amount
     entry: EntryView
 
 
@@ -78,6 +79,7 @@ def view_auditor(account: PublicKey, entry: StateEntry[Auditor]) -> AuditorView:
         release_height=found.release_height or None,
         missed=found.missed,
         proven=found.proven,
+        paid=str(found.paid),
         entry=view_entry(entry),
     )
 

@@ -97,7 +97,7 @@ def test_a_proven_audit_is_paid_from_the_pot_at_the_price_of_the_round() -> None
     assert chain.audits(BOB, round_number=1) == ()
     auditor = chain.auditor(DAVE)
     assert auditor is not None
-    assert (auditor.proven, auditor.bond) == (1, BOND)
+    assert (auditor.proven, auditor.paid, auditor.bond) == (1, pay, BOND)
 
 
 def test_where_the_pot_is_too_small_audits_share_it_by_their_macs() -> None:

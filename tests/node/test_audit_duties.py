@@ -118,7 +118,7 @@ async def test_a_node_proves_what_it_is_assigned_and_is_paid(live: LiveNode) -> 
     assert contribution.status is ContributionStatus.SETTLED
     macs = contribution.macs * PARAMETERS.audit_pay_bp // 10_000
     pay = before.price * macs >> 40
-    assert pay > 0
+    assert auditor.paid == pay > 0
     # A node's blocks of operands that nobody trained are not paid: what it gained is the audit's pay less its fees.
     genesis = next(each.amount for each in live.genesis.allocations if each.account == MINER.public_key)
     balance = chain.view().get_existing(account_key(MINER.public_key)).balance
