@@ -4,6 +4,7 @@ A rule that is expected to refuse is named here from the books alone. Amounts, p
 bounds are met often: parts that sum to more than the whole, a content that is known, one unit too many.
 """
 
+from benchmarks.lab.economy import audits
 from benchmarks.lab.economy.history import Claim, History
 from benchmarks.lab.economy.oracle import TAX_BP, WHOLE_BP, OracleModel
 from chain.hashing import tagged_hash
@@ -144,6 +145,8 @@ ACTIONS = {
     "transfers": (2, send_coins),
     "models": (2, register_model),
     "data sets": (1, register_dataset),
+    "auditors entering": (2, audits.register),
+    "auditors leaving": (1, audits.retire),
 }
 """By name: how often one is drawn beside the others, and what it does."""
 

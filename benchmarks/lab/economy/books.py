@@ -7,10 +7,13 @@ curve is tested elsewhere. It shares no other code with the ledger and sees no s
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from benchmarks.lab.economy.audits import AuditBooks
 from benchmarks.lab.economy.oracle import Oracle
 from chain.primitives import Hash, PublicKey
 
 PRICE_MACS = 2**40
+AUDIT_BP = 2_500
+"""Of a segment's MACs: what its audit is paid for."""
 PERCENT = 45
 """Of a subsidy, to the block's miner and to the pot alike."""
 
@@ -39,6 +42,7 @@ class Books:
     challenges: dict[PublicKey, tuple[PublicKey, int]] = field(default_factory=dict)
     """Who disputes a miner's segment, and what it has locked."""
     rewards: list[Reward] = field(default_factory=list)
+    audits: AuditBooks = field(default_factory=AuditBooks)
 
     def pay_fee(self, account: PublicKey, fee: int) -> None:
         """Take a fee; it is handed out with the block's reward."""
@@ -58,13 +62,13 @@ class Books:
         self.oracle.credit(challenger, -amount)
         self.challenges[miner] = (challenger, amount)
 
-    def end_challenge(self, miner: PublicKey) -> bool:
-        """Give a challenger its deposit back, with half of the miner's if that stands still; say whether it did."""
+    def end_challenge(self, miner: PublicKey) -> PublicKey | None:
+        """Give a challenger its deposit back, with half of the miner's if that stands still; return who won it."""
         challenger, amount = self.challenges.pop(miner)
         lost = self.deposits.pop(miner, 0)
         self.oracle.credit(challenger, amount + lost // 2)
         self.burned += lost - lost // 2
-        return lost > 0
+        return challenger if lost else None
 
     def compute_locked(self) -> int:
         """Return all deposits together, of contributions and challengers."""
@@ -78,14 +82,19 @@ class Books:
         self.treasury += subsidy - 2 * part
         self.rewards.append(Reward(reward.miner, reward.amount + part, reward.is_true))
 
-    def settle(self, task: Hash, settled: tuple[PublicKey, ...], macs: int) -> None:
-        """End a round: deposits come back, segments are paid and become units, rewards are decided."""
-        total, pot = macs * len(settled), self.pot
+    def settle(self, task: Hash, settled: tuple[PublicKey, ...], macs: int, audited: tuple[PublicKey, ...]) -> None:
+        """End a round: deposits come back, segments and `audited` are paid, units made, rewards decided."""
+        part = macs * AUDIT_BP // 10_000
+        total, pot = macs * len(settled) + part * len(audited), self.pot
         wanted = Fraction(self.price * total, PRICE_MACS)
         each = Fraction(self.price * macs, PRICE_MACS) if int(wanted) <= pot else Fraction(pot * macs, max(1, total))
         for miner in settled:
             self.oracle.credit(miner, self.deposits.pop(miner) + int(each))
             self.pot -= int(each)
+        audit = Fraction(self.price * part, PRICE_MACS) if int(wanted) <= pot else Fraction(pot * part, max(1, total))
+        for auditor in audited:
+            self.oracle.credit(auditor, int(audit))
+            self.pot -= int(audit)
         self.oracle.mint(task, settled, macs)
         if settled:
             step = max(1, self.price // 8)

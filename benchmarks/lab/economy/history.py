@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from random import Random
 
+from benchmarks.lab.economy import audits
 from benchmarks.lab.economy.audit import read_audit
 from benchmarks.lab.economy.books import Books, Reward
 from benchmarks.lab.economy.oracle import Oracle, OracleModel
@@ -136,6 +137,9 @@ class History:
             self._dispute()
         if place == 2:
             self._prove()
+            audits.prove(self, 0.4)
+        if place == PARAMETERS.round_blocks - 1:
+            audits.prove(self, 0.5)
 
     def end_block(self) -> None:
         """Mine the block and compare everything; raises Broken."""
@@ -146,6 +150,8 @@ class History:
         subsidy = compute_subsidy(world.tip.height + 1, PARAMETERS)
         world.mine(miner, world.make_ticket(segment if is_true else None), self.pending)
         self.books.add_block(subsidy, Reward(miner.public_key, self.fees, is_true))
+        if place == 1:
+            audits.note_draw(self)
         if place == 2:
             for lost in self.round.lost:
                 self.books.burn_deposit(lost)
@@ -178,6 +184,7 @@ class History:
         _expect("burned", supply.burned, books.burned)
         _expect("pot", audit.pot, books.pot)
         _expect("deposits", audit.deposits, books.compute_locked())
+        _expect("bonds", audit.bonds, PARAMETERS.bond * len(self.world.genesis.miners) + books.audits.bonds)
         _expect("locked", audit.locked, sum(reward.amount for reward in books.rewards))
         for key in self.keys:
             name, found = key.public_key.hex()[:8], audit.balances[key.public_key]
@@ -228,10 +235,15 @@ class History:
     def _settle(self) -> None:
         disputed = tuple(self.books.challenges)
         for miner in disputed:
-            self.counts["segments slashed"] += self.books.end_challenge(miner)
+            winner = self.books.end_challenge(miner)
+            if winner is not None:
+                self.counts["segments slashed"] += 1
+                audits.fall(self, miner, winner)
         # A forgery that nobody could afford to dispute settles like any other segment.
         settled = tuple(sorted(set(self.round.segments) - self.round.lost - set(disputed)))
-        self.books.settle(self.world.context.task_id, settled, self.world.task.program.segment_macs)
+        audits.miss(self, settled)
+        macs, audited = self.world.task.program.segment_macs, audits.list_paid(self, settled)
+        self.books.settle(self.world.context.task_id, settled, macs, audited)
         self.oracle.contents.add(self.world.round.checkpoint_root)
         self.counts["segments settled"] += len(settled)
         self.round = Round()
