@@ -115,19 +115,19 @@ def apply_audit_outcomes(
 ) -> tuple[tuple[DueAudit, ...], tuple[Event, ...]]:
     """End the audits of the round that ends with this block; return those that are due for pay, and what happened.
 
-    Of a held segment those that are proven wait. An auditor that disputes what stands has done its duty; of what does
-    not stand nobody owes a proof.
+    Those that are proven wait where a dispute about the segment does. An auditor that disputes what stands has done its
+    duty; of what does not stand nobody owes a proof.
     """
     due: list[DueAudit] = []
     events: list[Event] = []
     for key in state.contributions:
         contribution = view.get_existing(contribution_key(scope.context.task_id, state.round, key))
-        proven, open_ = _take(scope, view, state.round, key)
+        proven, open_ = take_audits(scope, view, state.round, key)
         if contribution.status in _STANDING:
             events += [_apply_silence(scope, view, state.round, key, each) for each in open_]
         if contribution.status is ContributionStatus.SETTLED:
             due += _list_due(scope, state.round, (key, contribution), proven)
-        elif contribution.status is ContributionStatus.HELD and proven:
+        elif contribution.disputes and proven:
             waiting = Audits(tuple(Audit(auditor, 1) for auditor in proven))
             view.put(audits_key(scope.context.task_id, state.round, key), waiting)
     return tuple(due), tuple(events)
@@ -137,7 +137,7 @@ def take_due_audits(
     scope: BlockScope, view: StateView, round_number: int, key: ContributionKey, contribution: Contribution
 ) -> tuple[DueAudit, ...]:
     """Take out the audits of a segment that was held and settles now, to be paid."""
-    proven, _ = _take(scope, view, round_number, key)
+    proven, _ = take_audits(scope, view, round_number, key)
     return tuple(_list_due(scope, round_number, (key, contribution), proven))
 
 
@@ -147,18 +147,24 @@ def apply_audit_pay(view: StateView, due: DueAudit, amount: int) -> Event:
     return AuditChanged(due.round, due.key, due.auditor, AuditOutcome.PAID, amount, 0)
 
 
+def has_voucher(scope: BlockScope, view: StateView, round_number: int, key: ContributionKey) -> bool:
+    """Say whether an auditor has vouched for a contribution, and it is not decided yet."""
+    found = view.get(audits_key(scope.context.task_id, round_number, key))
+    return found is not None and any(audit.is_proven for audit in found.audits)
+
+
 def apply_fallen(
     scope: BlockScope, view: StateView, round_number: int, key: ContributionKey, winner: PublicKey
 ) -> tuple[Event, ...]:
     """Take the bonds of those who vouched for a segment that `winner` has shown to be false."""
     events: list[Event] = []
-    for auditor in _take(scope, view, round_number, key)[0]:
+    for auditor in take_audits(scope, view, round_number, key)[0]:
         paid, burned = apply_forfeit(view, auditor, winner)
         events.append(AuditChanged(round_number, key, auditor, AuditOutcome.FALLEN, paid, burned))
     return tuple(events)
 
 
-def _take(
+def take_audits(
     scope: BlockScope, view: StateView, round_number: int, key: ContributionKey
 ) -> tuple[tuple[PublicKey, ...], tuple[PublicKey, ...]]:
     """Take a contribution's audits out of the state; return who has proven and who has not."""

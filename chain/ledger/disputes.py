@@ -12,7 +12,7 @@ from dataclasses import replace
 from chain.dispute import AnswerDispute, Demand, DemandDigests, DemandOpening, DemandStrip, DisputeContribution
 from chain.errors import InvalidProof, InvalidTransaction
 from chain.ledger.accounts import apply_burn, apply_credit, apply_debit
-from chain.ledger.audits import apply_fallen
+from chain.ledger.audits import apply_fallen, has_voucher, take_audits
 from chain.ledger.context import (
     BlockScope,
     ContributionChanged,
@@ -41,7 +41,9 @@ BEGUN_PER_BLOCK_MAX = 256
 _ORDER: tuple[type[Demand], ...] = (DemandDigests, DemandStrip, DemandOpening)
 """Demands come in this order, each at most once; any may be left out. So a dispute has at most three exchanges."""
 
-_LIVE = frozenset(before for before, event in TRANSITIONS if event is ContributionEvent.DISPUTE_WON)
+_LIVE = frozenset(before for before, event in TRANSITIONS if event is ContributionEvent.DISPUTE_WON) - {
+    ContributionStatus.EXPIRED
+}
 
 
 def apply_dispute(
@@ -56,7 +58,8 @@ def apply_dispute(
         _put_contribution(scope, view, key, replace(contribution, disputes=contribution.disputes + 1))
         apply_debit(view, challenger, action.deposit)
     else:
-        _validate_next(contribution, before, action)
+        _validate_going_on(scope, view, key, contribution)
+        _validate_next(before, action)
     scope.learning.validate_demand(scope.context.task, Leaf(action.step, action.op), action.demand)
     deposit = action.deposit if before is None else before.deposit
     return _apply_turn(scope, view, key, Dispute(action.step, action.op, action.demand, 0, 0, deposit))
@@ -69,7 +72,7 @@ def apply_answer(scope: BlockScope, view: StateView, action: AnswerDispute) -> t
     dispute = view.get(dispute_key(action.task, key))
     if dispute is None:
         raise InvalidTransaction("dispute-unknown", f"found no dispute of {action.challenger.hex()}, expected one")
-    _validate_live(contribution)
+    _validate_going_on(scope, view, key, contribution)
     if dispute.is_answered:
         raise InvalidTransaction("dispute-turn", "found an answer, expected the challenger's next demand")
     context, leaf = scope.context, Leaf(dispute.step, dispute.op)
@@ -96,7 +99,8 @@ def apply_due_disputes(scope: BlockScope, view: StateView) -> tuple[Event, ...]:
         dispute = view.get(dispute_key(scope.context.task_id, key))
         if dispute is None or dispute.deadline != scope.draft.height:
             continue
-        if _get_contribution(scope, view, scope.context.task_id, key).status not in _LIVE:
+        contribution = _get_contribution(scope, view, scope.context.task_id, key)
+        if not _is_going_on(scope, view, key, contribution):
             events += _apply_moot(scope, view, key, dispute)
         elif dispute.is_answered:
             events += _apply_refused(scope, view, key, dispute)
@@ -140,6 +144,8 @@ def _apply_refused(scope: BlockScope, view: StateView, key: DisputeKey, dispute:
     apply_credit(view, key.miner, paid)
     apply_burn(view, burned)
     decided = DisputeDecided(key, DisputeOutcome.REFUSED, paid, burned)
+    if contribution.status is ContributionStatus.EXPIRED and not contribution.disputes:
+        take_audits(scope, view, key.round, ContributionKey(key.miner, key.index))
     if contribution.status is not ContributionStatus.HELD or contribution.disputes:
         return (decided,)
     following = compute_next_status(contribution.status, ContributionEvent.DISPUTES_REFUSED)
@@ -191,7 +197,8 @@ def _put_contribution(scope: BlockScope, view: StateView, key: DisputeKey, contr
 def _validate_beginning(
     scope: BlockScope, view: StateView, contribution: Contribution, action: DisputeContribution
 ) -> None:
-    _validate_live(contribution)
+    if contribution.status not in _LIVE:
+        raise _make_status_error(contribution)
     running, deposit = get_task_state(scope.context, view).round, scope.context.parameters.deposit
     if action.round != running:
         raise InvalidTransaction("dispute-late", f"found a contribution of round {action.round}, expected {running}")
@@ -202,8 +209,7 @@ def _validate_beginning(
         raise InvalidTransaction("dispute-full", f"found {len(due.keys)} due with this one, the most there may be")
 
 
-def _validate_next(contribution: Contribution, before: Dispute, action: DisputeContribution) -> None:
-    _validate_live(contribution)
+def _validate_next(before: Dispute, action: DisputeContribution) -> None:
     if not before.is_answered:
         raise InvalidTransaction("dispute-turn", "found a demand, expected the miner's answer to the last one")
     if (action.step, action.op) != (before.step, before.op):
@@ -216,6 +222,17 @@ def _validate_next(contribution: Contribution, before: Dispute, action: DisputeC
         raise InvalidTransaction("dispute-deposit", f"found {action.deposit} atoms, expected 0 after the first demand")
 
 
-def _validate_live(contribution: Contribution) -> None:
-    if contribution.status not in _LIVE:
-        raise InvalidTransaction("dispute-status", f"found {contribution.status.name}, expected one not decided yet")
+def _validate_going_on(scope: BlockScope, view: StateView, key: DisputeKey, contribution: Contribution) -> None:
+    if not _is_going_on(scope, view, key, contribution):
+        raise _make_status_error(contribution)
+
+
+def _is_going_on(scope: BlockScope, view: StateView, key: DisputeKey, contribution: Contribution) -> bool:
+    """Say whether something is left to be decided: of what has expired, the bonds of those who vouched for it."""
+    if contribution.status is ContributionStatus.EXPIRED:
+        return has_voucher(scope, view, key.round, ContributionKey(key.miner, key.index))
+    return contribution.status in _LIVE
+
+
+def _make_status_error(contribution: Contribution) -> InvalidTransaction:
+    return InvalidTransaction("dispute-status", f"found {contribution.status.name}, expected one not decided yet")

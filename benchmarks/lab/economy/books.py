@@ -62,13 +62,13 @@ class Books:
         self.oracle.credit(challenger, -amount)
         self.challenges[miner] = (challenger, amount)
 
-    def end_challenge(self, miner: PublicKey) -> PublicKey | None:
-        """Give a challenger its deposit back, with half of the miner's if that stands still; return who won it."""
+    def end_challenge(self, miner: PublicKey) -> bool:
+        """Give a challenger its deposit back, with half of the miner's if that stands still; say whether it did."""
         challenger, amount = self.challenges.pop(miner)
         lost = self.deposits.pop(miner, 0)
         self.oracle.credit(challenger, amount + lost // 2)
         self.burned += lost - lost // 2
-        return challenger if lost else None
+        return lost > 0
 
     def compute_locked(self) -> int:
         """Return all deposits together, of contributions and challengers."""

@@ -235,10 +235,9 @@ class History:
     def _settle(self) -> None:
         disputed = tuple(self.books.challenges)
         for miner in disputed:
-            winner = self.books.end_challenge(miner)
-            if winner is not None:
-                self.counts["segments slashed"] += 1
-                audits.fall(self, miner, winner)
+            challenger = self.books.challenges[miner][0]
+            self.counts["segments slashed"] += self.books.end_challenge(miner)
+            audits.fall(self, miner, challenger)
         # A forgery that nobody could afford to dispute settles like any other segment.
         settled = tuple(sorted(set(self.round.segments) - self.round.lost - set(disputed)))
         audits.miss(self, settled)

@@ -21,6 +21,7 @@ from chain.signature import SigningKey
 from chain.transaction import Action
 from tests.support.audits import AuditedChain
 from tests.support.ledger import (
+    ALICE,
     BOB,
     CAROL,
     DAVE,
@@ -240,6 +241,48 @@ def test_threat_29_who_vouches_for_what_falls_loses_the_bond_half_of_it_to_the_w
     assert get_burned(chain) - burned == DEPOSIT - DEPOSIT // 2 + BOND - BOND // 2
     assert chain.audits(BOB) == ()
     assert AuditOutcome.MISSED not in [outcome for outcome, _ in outcomes(finish(chain))]
+
+
+@pytest.mark.parametrize("is_answered", [False, True])
+def test_who_vouched_cannot_escape_by_letting_the_segment_expire(*, is_answered: bool) -> None:
+    """A miner that is found out may leave its places closed: its deposit burns, but the dispute goes on."""
+    chain = begin(DAVE, flaw=bytes(32))
+    chain.mine(chain.sign(DAVE, chain.prove_audit(DAVE, BOB)), chain.sign(CAROL, chain.demand(BOB)))
+    chain.mine(*([chain.sign(BOB, chain.answer(BOB, CAROL))] if is_answered else []))
+    assert chain.contribution(BOB).status is S.EXPIRED
+    assert refuse(chain, ALICE, chain.demand(BOB)) == "dispute-status"
+    if is_answered:
+        chain.mine(chain.sign(CAROL, chain.demand(BOB, DemandOpening(0, 0, 0), deposit=0)))
+        assert refuse(chain, DAVE, chain.answer(BOB, CAROL)) == "op-test"
+        chain.mine_to(chain.height + PARAMETERS.dispute_window - 1)
+    events = chain.mine().events
+    assert outcomes(events) == [(AuditOutcome.FALLEN, DAVE.public_key)]
+    assert chain.contribution(BOB).status is S.SLASHED
+    assert chain.account(CAROL).balance == FUNDS + BOND // 2, "the miner's deposit has burned already"
+    assert (chain.auditor(DAVE), chain.audits(BOB)) == (None, ())
+
+
+def test_who_vouched_for_an_honest_segment_that_expired_answers_and_keeps_its_bond() -> None:
+    chain = begin(DAVE)
+    chain.mine(chain.sign(DAVE, chain.prove_audit(DAVE, BOB)))
+    chain.mine(chain.sign(CAROL, chain.demand(BOB, DemandOpening(0, 0, 0))))
+    assert chain.contribution(BOB).status is S.EXPIRED
+    chain.mine(chain.sign(DAVE, chain.answer(BOB, CAROL)))
+    auditor = chain.auditor(DAVE)
+    assert auditor is not None
+    assert (auditor.bond, chain.audits(BOB)) == (BOND, ())
+    assert chain.account(CAROL).balance == FUNDS - DEPOSIT
+    assert AuditOutcome.PAID not in [outcome for outcome, _ in outcomes(finish(chain))]
+
+
+def test_a_dispute_about_what_expired_outlasts_its_round() -> None:
+    chain = begin(DAVE, parameters=Parameters(dispute_window=8), flaw=bytes(32))
+    chain.mine(chain.sign(DAVE, chain.prove_audit(DAVE, BOB)), chain.sign(CAROL, chain.demand(BOB)))
+    finish(chain)
+    assert chain.audits(BOB, round_number=1) == (Audit(DAVE.public_key, 1),)
+    chain.mine_to(21)
+    assert chain.contribution(BOB, round_number=1).status is S.SLASHED
+    assert (chain.auditor(DAVE), chain.audits(BOB, round_number=1)) == (None, ())
 
 
 def test_a_bond_falls_with_a_segment_that_was_held() -> None:
