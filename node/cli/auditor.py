@@ -15,7 +15,7 @@ from node.cli.sending import Sender, node_sending_options
 
 @click.group()
 def auditor() -> None:
-    """Auditors execute assigned segments again: enter on a bond, leave, show how one stands."""
+    """An auditor: enter on a bond, leave, show how one stands."""
 
 
 @auditor.command()

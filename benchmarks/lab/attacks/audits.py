@@ -58,13 +58,14 @@ def prove_from_openings(effort: Effort) -> Outcome:
     segment = make_segment(get_bench().make_runner(make_seed(effort.seed)))
     program = segment.runner.program
     shares, lacking = [], 0
-    for challenge in draw_challenges(effort.seed, effort.trials):
+    trials = effort.trials // 8
+    for challenge in draw_challenges(effort.seed, trials):
         shown = set(_iter_shown(segment, challenge))
         drawn = draw_outputs(program, compute_audit_challenge(challenge, STRANGER.public_key))
         lacking += not {(output.step, output.tensor) for output in drawn} <= shown
         shares.append(_compute_copy_chance(program, shown))
     verdict = f"all four outputs would have to be among the tensors that 8 places show: {np.mean(shares):.0e} of audits"
-    return Outcome(effort.trials, lacking, 1 - float(np.mean(shares)), None, verdict)
+    return Outcome(trials, lacking, 1 - float(np.mean(shares)), None, verdict)
 
 
 def copy_proof(effort: Effort) -> Outcome:
@@ -83,8 +84,8 @@ def copy_proof(effort: Effort) -> Outcome:
         partial(network.mine, network.sign(BOB, own)),
     )
     refused = sum(map(is_refused, attempts))
-    network.mine(network.sign(STRANGER, own), network.sign(ALICE, other))
-    return Outcome(len(attempts), refused, None, None, "what is drawn depends on the auditor's key and the segment")
+    refused += not is_refused(partial(network.mine, network.sign(STRANGER, own), network.sign(ALICE, other)))
+    return Outcome(len(attempts) + 1, refused, None, None, "what is drawn depends on the auditor's key and the segment")
 
 
 def grind_draw(effort: Effort) -> Outcome:
@@ -133,7 +134,10 @@ def vouch_for_forgery(effort: Effort) -> Outcome:
     forged = network.train(BOB, zero_all_layers)
     before = _get_wealth(network)
     _commit(network, forged)
-    network.mine(network.sign(STRANGER, _make_proof(network, forged, STRANGER)))
+    network.mine(
+        network.sign(STRANGER, _make_proof(network, forged, STRANGER)),
+        network.sign(BOB, network.make_proof(BOB, forged)),
+    )
     start, held = network.get_balance(ALICE), [bool(_list_drawn(network))]
     demand = _make_demand(network, forged)
     network.mine(network.sign(ALICE, demand))
