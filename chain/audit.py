@@ -30,12 +30,16 @@ class RetireAuditor:
 
 @dataclass(frozen=True, slots=True)
 class ProveAudit:
-    """Show the strip digests of what was drawn for the sender of a segment assigned to it, in the order drawn."""
+    """Show the strip digests of what was drawn for the sender of a segment assigned to it, in the order drawn.
+
+    `challenge` is the segment's: on another branch another is drawn, and there the proof is of no use.
+    """
 
     task: HashField
     round: U32
     miner: PublicKeyField
     index: U16
+    challenge: HashField
     digests: Annotated[tuple[Annotated[bytes, Bytes(32, DIGESTS_BYTES_MAX)], ...], Many(OUTPUTS_DRAWN_MAX)]
 
 

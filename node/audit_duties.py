@@ -78,7 +78,8 @@ class AuditDuties:
                 return
             digests = await asyncio.to_thread(self._learning.prove_audit, segment, challenge)
             task = self._chain.ledger_context.task_id
-            action = ProveAudit(task, assignment.round, key.miner, key.index, digests)
+            drawn = contribution.challenge
+            action = ProveAudit(task, assignment.round, key.miner, key.index, drawn, digests)
             self._proofs[challenge] = await self._send(action, assignment.round, key)
         except MathesisError as error:
             self._warn("audit cannot be proven", assignment.round, key, error)

@@ -91,6 +91,9 @@ def apply_prove_audit(scope: BlockScope, view: StateView, auditor: PublicKey, pr
     contribution = view.get_existing(contribution_key(context.task_id, proof.round, key))
     if contribution.status not in _AUDITABLE:
         raise InvalidTransaction("audit-status", f"found {contribution.status.name}, expected CHALLENGED or PROVEN")
+    if proof.challenge != contribution.challenge:
+        message = f"found {proof.challenge.hex()}, expected {contribution.challenge.hex()}"
+        raise InvalidTransaction("audit-challenge", message)
     _verify(scope, state, contribution, auditor, proof)
     proven = tuple(replace(audit, is_proven=1) if audit.auditor == auditor else audit for audit in found.audits)
     view.put(place, Audits(proven))

@@ -30,11 +30,12 @@ from node.keystore import write_key
 from node.learning import load_task
 from node.miner.plan import SegmentPlan
 from node.miner.segment import TrainedSegment, open_segment, train_segment
+from node.options import Endpoint
 from node.rpc.audit_methods import GET_AUDITOR, LIST_ASSIGNMENTS, LIST_AUDITORS, AuditorParams, AuditorView
 from node.rpc.client import AsyncRpcClient
 from node.rpc.registry import Params
 from node.rpc.views import from_hex
-from tests.node.test_auditor import make_runner, send, settle_down
+from tests.node.test_auditor import make_runner, send
 from tests.support.live_node import HOLDER, MINER, SECOND_MINER, LiveNode, make_genesis, run_live_node
 
 PARAMETERS = Parameters(proof_window=3)
@@ -83,6 +84,13 @@ async def wait_for_duties(live: LiveNode, kind: str, count: int) -> None:
     async with asyncio.timeout(60):
         while duties.counts.counts[kind] < count:
             await asyncio.sleep(0.02)
+
+
+async def rest(live: LiveNode) -> None:
+    """Wait until the node's auditor has looked at the head and done what it found there."""
+    task = live.node.validator.auditor._task
+    assert task is not None
+    await task
 
 
 async def prove(live: LiveNode) -> TrainedSegment:
@@ -141,6 +149,38 @@ async def test_a_restarted_node_still_proves(tmp_path: Path) -> None:
         assert auditor.proven == 1
 
 
+async def test_a_proof_is_made_anew_on_another_branch(tmp_path: Path) -> None:
+    """There another beacon draws other outputs; what was sent for the first branch must not hold up the second."""
+    roots = tmp_path / "auditor", tmp_path / "other"
+    genesis = make_network()
+    async with run_live_node(roots[0], genesis=genesis) as live:
+        await register(live)
+        await commit(live)
+        peer = (Endpoint("127.0.0.1", live.node.network._port),)
+        async with run_live_node(roots[1], SECOND_MINER, genesis, peer) as other:
+            await wait_for_height(other, 2)
+        await live.mine(PARAMETERS.challenge_delay)
+        await wait_for_duties(live, "proven", 1)
+        async with run_live_node(roots[1], SECOND_MINER) as alone:
+            await alone.mine(PARAMETERS.challenge_delay + 1)
+        left = live.node.parts.chain.head
+        async with run_live_node(roots[1], SECOND_MINER, peers=peer):
+            await wait_for_height(live, 5)
+        assert live.node.parts.chain.head.get_ancestor(left.height).hash != left.hash
+        await wait_for_duties(live, "proven", 2)
+        await live.mine(1)
+        auditor = get_auditor(live)
+        assert auditor is not None
+        assert auditor.proven == 1
+        assert len(live.node.parts.mempool) == 0
+
+
+async def wait_for_height(live: LiveNode, height: int) -> None:
+    async with asyncio.timeout(60):
+        while live.node.parts.chain.head.height < height:
+            await asyncio.sleep(0.05)
+
+
 async def test_a_node_answers_for_what_it_vouched_for_when_the_miner_keeps_silent(live: LiveNode) -> None:
     await prove(live)
     context, deposit = live.node.parts.chain.ledger_context, PARAMETERS.deposit
@@ -153,7 +193,7 @@ async def test_a_node_answers_for_what_it_vouched_for_when_the_miner_keeps_silen
         action = DisputeContribution(context.task_id, 0, SECOND_MINER.public_key, 0, 10, op, demand, locked)
         await send(live, HOLDER, action)
         await live.mine(1)
-        await settle_down(live, 0)
+        await rest(live)
         assert live.node.validator.auditor.duties.counts.counts["answered"] == number, "the miner's turn comes first"
         await live.mine(1)
         await wait_for_duties(live, "answered", number + 1)

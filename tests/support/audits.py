@@ -36,4 +36,5 @@ class AuditedChain(LedgerChain):
         contribution = self.contribution(miner, index)
         challenge = compute_audit_challenge(contribution.challenge, auditor.public_key)
         digests = self.training.make_digests(self.content.get_sidecar(contribution.sidecar_hash), challenge)
-        return ProveAudit(self.context.task_id, self.task.round, miner.public_key, index, digests)
+        drawn = contribution.challenge
+        return ProveAudit(self.context.task_id, self.task.round, miner.public_key, index, drawn, digests)

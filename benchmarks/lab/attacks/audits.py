@@ -77,7 +77,9 @@ def copy_proof(effort: Effort) -> Outcome:
     own, other = (_make_proof(network, segment, key) for key in (STRANGER, ALICE))
     second = make_segment(get_bench().make_runner(make_seed(1)))
     challenge = _get_challenge(network, STRANGER)
-    elsewhere = ProveAudit(own.task, own.round, own.miner, own.index, prove_audit(second.runner, challenge))
+    elsewhere = ProveAudit(
+        own.task, own.round, own.miner, own.index, own.challenge, prove_audit(second.runner, challenge)
+    )
     attempts = (
         partial(network.mine, network.sign(STRANGER, other)),
         partial(network.mine, network.sign(STRANGER, elsewhere)),
@@ -242,7 +244,8 @@ def _make_proof(network: Network, segment: Segment, auditor: SigningKey) -> Prov
     """Return the proof that an auditor has who holds all tensors of a segment as they were committed."""
     drawn = draw_outputs(segment.runner.program, _get_challenge(network, auditor))
     digests = tuple(open_digests(segment.steps[output.step][output.tensor]) for output in drawn)
-    return ProveAudit(network.context.task_id, 0, BOB.public_key, 0, digests)
+    drawn_by = network.get_contribution(BOB).challenge
+    return ProveAudit(network.context.task_id, 0, BOB.public_key, 0, drawn_by, digests)
 
 
 def _get_wealth(network: Network) -> int:

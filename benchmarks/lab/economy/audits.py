@@ -13,7 +13,7 @@ from chain.ledger.audits import compute_audit_challenge
 from chain.ledger.keys import audits_key, contribution_key
 from chain.ledger.learning import SegmentContext
 from chain.ledger.records import ContributionKey
-from chain.primitives import PublicKey
+from chain.primitives import ZERO_HASH, PublicKey
 
 if TYPE_CHECKING:
     from benchmarks.lab.economy.history import History
@@ -126,7 +126,8 @@ def prove(run: "History", chance: float) -> None:
         strangers = [key for key in run.keys if key.public_key not in (*drawn, *books.proven[miner])]
         if strangers and run.random.random() < 0.1:
             stranger = run.random.choice(strangers)
-            proof = ProveAudit(world.context.task_id, state.round, miner, 0, (bytes(32),) * 4)
+            nothing = ZERO_HASH, (bytes(32),) * 4
+            proof = ProveAudit(world.context.task_id, state.round, miner, 0, *nothing)
             run.refuse(stranger, proof, "audit-unassigned")
 
 
@@ -171,4 +172,5 @@ def _make_proof(run: "History", miner: PublicKey, auditor: PublicKey) -> ProveAu
     contribution = world.view.get_existing(contribution_key(task, state.round, ContributionKey(miner, 0)))
     challenge = compute_audit_challenge(contribution.challenge, auditor)
     segment = SegmentContext(contribution.seed, state.checkpoint_root)
-    return ProveAudit(task, state.round, miner, 0, world.learning.prove_audit(segment, challenge))
+    digests = world.learning.prove_audit(segment, challenge)
+    return ProveAudit(task, state.round, miner, 0, contribution.challenge, digests)

@@ -160,6 +160,7 @@ def test_what_a_proof_has_to_be() -> None:
     assert refuse(chain, DAVE, replace(proof, round=0)) == "audit-late"
     assert refuse(chain, DAVE, replace(proof, index=1)) == "audit-unassigned"
     assert refuse(chain, CAROL, chain.prove_audit(CAROL, BOB)) == "audit-unassigned"
+    assert refuse(chain, DAVE, replace(proof, challenge=Hash(bytes(32)))) == "audit-challenge"
     assert refuse(chain, DAVE, replace(proof, digests=(bytes(32),))) == "digests-root"
     chain.mine(chain.sign(DAVE, proof))
     assert refuse(chain, DAVE, proof) == "audit-duplicate"
@@ -351,7 +352,7 @@ def test_an_honest_auditor_answers_where_a_miner_keeps_silent_to_burn_its_bond()
 @pytest.mark.parametrize("exchanges", [1, 2, 3])
 def test_a_bond_outlives_every_dispute_about_what_it_vouched_for(exchanges: int) -> None:
     """Notice right after the proof, demands as late as can be: the bond is still there when the last one wins."""
-    parameters = Parameters(audit_blocks=1, dispute_window=4)
+    parameters = Parameters(dispute_window=8)
     chain = begin(DAVE, parameters=parameters, flaw=bytes(32))
     prove(chain, DAVE)
     chain.mine(chain.retire(DAVE))
