@@ -56,10 +56,11 @@ class DisputeContribution:
 
 @dataclass(frozen=True, slots=True)
 class AnswerDispute:
-    """Give a challenger what it demanded last of a segment of the sender's."""
+    """Give a challenger what it demanded last of a segment of `miner`'s; anybody who has executed it can."""
 
     task: HashField
     round: U32
+    miner: PublicKeyField
     index: U16
     challenger: PublicKeyField
     answer: Annotated[bytes, Bytes(1, ANSWER_BYTES_MAX)]

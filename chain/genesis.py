@@ -78,6 +78,16 @@ class Parameters:
     """Least blocks between the last vote and what it changes, so that whoever disagrees can act before."""
     quorum_bp: U16 = 2_000
     """Basis points of all atoms in circulation that must vote. Of what is locked it would be cheap to reach alone."""
+    auditor_bond: U64 = 20 * ATOMS_PER_COIN
+    """Atoms that an auditor has locked; all of it is lost with a segment that it vouched for and that then falls."""
+    audit_bp: U16 = 10_000
+    """Auditors drawn for a segment, in basis points of one: whole ones always, one more with the chance of the rest.
+    On a development network somebody is told to execute every segment again."""
+    audit_pay_bp: U16 = 2_500
+    """What a proven audit is paid: these basis points of a segment's MACs, at the price of a round's contributions."""
+    audit_penalty: U64 = 2 * ATOMS_PER_COIN
+    """Atoms of the bond that burn for an assignment let pass: about what an audit pays, so that to be away costs twice
+    what it saves; less than a deposit, so that a false dispute is no way out."""
 
     @property
     def round_blocks(self) -> int:

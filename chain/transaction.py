@@ -6,6 +6,7 @@ Their rules are the ledger's business; here are only their fields, hashes and si
 from dataclasses import dataclass
 from typing import Annotated
 
+from chain.audit import AuditAction
 from chain.codec import (
     U8,
     U16,
@@ -259,6 +260,7 @@ Action = (
     | InferenceAction
     | PostTask
     | FundTask
+    | AuditAction
 )
 
 

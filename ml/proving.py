@@ -5,7 +5,7 @@ It keeps some of those states, so that not all earlier steps must be run for one
 and the data set, never the weights. Neither knows who asks, or what a wrong answer costs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from chain.errors import InvalidProof
@@ -47,14 +47,6 @@ def compute_snapshot_interval(program: Program, size_bytes_max: int = SNAPSHOT_B
     return -(-program.steps // (kept + 1))
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """The tensors of one drawn step, and the trees already built over them."""
-
-    tensors: StepTensors
-    trees: dict[TensorId, TensorTree]
-
-
 def prove_segment(
     runner: Runner, challenge: Hash, count: int, states: Mapping[int, State] | None = None
 ) -> tuple[bytes, ...]:
@@ -65,14 +57,30 @@ def prove_segment(
     """
     context = CheckContext(runner.program, runner.dataset, runner.segment_seed)
     places = draw_places(runner.program, challenge, count)
-    steps = _run_drawn_steps(runner, places, {} if states is None else states)
-    return tuple(open_place(context, place, steps[place.step].tensors, steps[place.step].trees) for place in places)
+    steps = rerun_steps(runner, [place.step for place in places], states)
+    trees: dict[int, dict[TensorId, TensorTree]] = {step: {} for step in steps}
+    return tuple(open_place(context, place, steps[place.step], trees[place.step]) for place in places)
 
 
 def rerun_step(runner: Runner, step: int, states: Mapping[int, State] | None = None) -> StepTensors:
     """Return the tensors of one step of a segment; `states` before some of the steps save running those before."""
-    place = Place(step, 0, 0, 0, 0)
-    return _run_drawn_steps(runner, (place,), {} if states is None else states)[step].tensors
+    return rerun_steps(runner, (step,), states)[step]
+
+
+def rerun_steps(
+    runner: Runner, wanted: Collection[int], states: Mapping[int, State] | None = None
+) -> dict[int, StepTensors]:
+    """Return the tensors of the steps `wanted`, each run from the latest state that is at hand."""
+    kept, steps = states or {}, dict[int, StepTensors]()
+    at, state = 0, compute_initial_state(runner.program, runner.checkpoint)
+    for step in sorted(set(wanted)):
+        latest = max((earlier for earlier in kept if earlier <= step), default=0)
+        if latest > at:
+            at, state = latest, kept[latest]
+        while at <= step:
+            steps[step] = run_step(runner, at, state)
+            at, state = at + 1, tuple(steps[step][output] for output in runner.program.state_outputs)
+    return steps
 
 
 def open_place(
@@ -102,18 +110,3 @@ def verify_openings(
         raise InvalidProof("opening-count", f"found {len(openings)} openings, expected {count}")
     for place, data in zip(draw_places(context.program, challenge, count), openings, strict=True):
         verify_opening(context, trace, place, data)
-
-
-def _run_drawn_steps(runner: Runner, places: tuple[Place, ...], states: Mapping[int, State]) -> dict[int, _Step]:
-    """Return the drawn steps by number, each run from the latest state that is at hand."""
-    steps: dict[int, _Step] = {}
-    at, state = 0, compute_initial_state(runner.program, runner.checkpoint)
-    for drawn in sorted({place.step for place in places}):
-        latest = max((step for step in states if step <= drawn), default=0)
-        if latest > at:
-            at, state = latest, states[latest]
-        while at <= drawn:
-            tensors = run_step(runner, at, state)
-            at, state = at + 1, tuple(tensors[output] for output in runner.program.state_outputs)
-        steps[drawn] = _Step(tensors, {})
-    return steps

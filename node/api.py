@@ -35,6 +35,7 @@ class Api:
         self.get_checkpoint_content = queries.get_checkpoint_content
         self.get_contributions = queries.get_contributions
         self.get_disputes = queries.get_disputes
+        self.get_assignments = queries.get_assignments
         self.get_peers = queries.get_peers
         self.get_status = queries.get_status
         self.get_next_nonce = queries.get_next_nonce

@@ -1,4 +1,5 @@
-"""The auditor: executes every committed segment again, and disputes what is not what its seed gives.
+"""The auditor: executes every committed segment again, disputes what is not what its seed gives, proves what it is
+assigned.
 
 It follows the head: what it audits and what it has to demand next is read from the state each time, so that neither a
 restart nor a reorganisation makes it forget. Segments are executed in a thread, once each, on what the learning engine
@@ -20,6 +21,7 @@ from chain.ledger.tasks import Task, get_round_start, get_state, get_task, iter_
 from chain.ledger.transition import ContributionStatus
 from chain.primitives import Hash, PublicKey
 from ml.disputing import Difference
+from node.audit_duties import AuditDuties
 from node.chain import Chain
 from node.demands import make_next_demand
 from node.disputes import find_answer, get_contribution, iter_disputes
@@ -62,6 +64,7 @@ class Auditor:
         self._sent: dict[DisputeKey, Hash] = {}
         """The transaction with the last demand in each dispute."""
         self.audits = Tally(("honest", "mismatch"))
+        self.duties = AuditDuties(chain, learning, sender, key)
 
     def on_head(self, _change: HeadChange) -> None:
         """Look at the head's state again, now or as soon as what is under way is done."""
@@ -79,8 +82,12 @@ class Auditor:
         while self._has_news:
             self._has_news = False
             await self._press_on()
+            await self.duties.follow()
             for segment in self._list_segments():
                 await self._audit(segment)
+                if self._has_news:
+                    # What is owed comes before what is looked at unasked; nothing is executed twice for it.
+                    break
 
     def _list_segments(self) -> tuple[_Segment, ...]:
         """Return the running round's segments that a dispute may begin about."""

@@ -41,7 +41,6 @@ def find_answer(chain: Chain, key: DisputeKey) -> bytes | None:
             action = transaction.body.action
             if not isinstance(action, AnswerDispute):
                 continue
-            miner = transaction.body.sender
-            if DisputeKey(action.task, action.round, miner, action.index, action.challenger) == key:
+            if DisputeKey(action.task, action.round, action.miner, action.index, action.challenger) == key:
                 return action.answer
     return None

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from chain.audit import ProveAudit
 from chain.codec import encode
 from chain.errors import InvalidTransaction, MissingData
 from chain.ledger.accounts import get_account
@@ -17,9 +18,9 @@ from chain.ledger.bonds import NOTHING, get_forfeit
 from chain.ledger.bounds import get_context_in_force
 from chain.ledger.context import BlockDraft, BlockScope, get_task_state
 from chain.ledger.governance_records import ProposalStatus
-from chain.ledger.keys import account_key, proposal_key
+from chain.ledger.keys import account_key, contribution_key, proposal_key
 from chain.ledger.learning import ContentSource, LearningEngine
-from chain.ledger.records import EMPTY_ACCOUNT, Account
+from chain.ledger.records import EMPTY_ACCOUNT, Account, ContributionKey
 from chain.ledger.transactions import apply_transaction, compute_cost, is_atomic, validate_transaction
 from chain.packed import PackedTransaction, pack_transaction, pack_transactions
 from chain.primitives import ZERO_HASH, Hash, PublicKey
@@ -282,11 +283,15 @@ class TransactionGate:
             self._later.popitem(last=False)
 
     def _is_spent(self, transaction: Transaction, view: StateView) -> bool:
-        """Say whether a transaction reports what nothing will be at stake for, or votes on what is decided."""
+        """Say whether a transaction is about what is decided, or what this branch has drawn otherwise."""
         action, height = transaction.body.action, self._chain.head.height + 1
         if isinstance(action, CastVote):
             proposal = view.get(proposal_key(action.proposal))
             return proposal is not None and proposal.status is not ProposalStatus.OPEN
+        if isinstance(action, ProveAudit):
+            named = ContributionKey(action.miner, action.index)
+            audited = view.get(contribution_key(action.task, action.round, named))
+            return audited is None or audited.challenge != action.challenge
         if not isinstance(action, ReportEquivocation):
             return False
         return get_forfeit(self._chain.parameters, view, action.first, height) == NOTHING
@@ -339,4 +344,4 @@ def _name(answer: Answer) -> str:
 
 def _is_outdated(transaction: Transaction, round_number: int) -> bool:
     action = transaction.body.action
-    return isinstance(action, CommitContribution | ProveContribution) and action.round < round_number
+    return isinstance(action, CommitContribution | ProveContribution | ProveAudit) and action.round < round_number

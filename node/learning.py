@@ -6,7 +6,7 @@ another branch, or of a dispute, is executed once. It knows no block and no acco
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from chain.ledger.learning import AnswerClaim, Leaf, SegmentContext, Settlement,
 from chain.primitives import Hash
 from chain.storage.blob_store import BlobStore
 from chain.transaction import SIDECAR_BYTES_MAX, CommitContribution, Sidecar, compute_sidecar_hash
+from ml.auditing import prove_audit, verify_audit
 from ml.backends import Backend
 from ml.backends.cpu.tensor_hash import compute_tensor_roots
 from ml.checkpoint import (
@@ -36,8 +37,8 @@ from ml.fit import validate_fit
 from ml.models import build_program
 from ml.program import Program
 from ml.provable import validate_provable
-from ml.proving import rerun_step, verify_openings
-from ml.segment import Runner, StepTensors, run_segment
+from ml.proving import Snapshots, State, compute_snapshot_interval, rerun_step, verify_openings
+from ml.segment import OnStep, Runner, StepTensors, run_steps
 from ml.settlement import compute_next_checkpoint
 from ml.spec import decode_spec, encode_spec
 from ml.tensor_tree import compute_tensor_root
@@ -52,11 +53,14 @@ from ml.trace import (
 )
 from node.datasets.errors import DatasetError
 from node.datasets.registry import load_dataset_by_root
-from node.demands import validate_demand, verify_answer
+from node.demands import make_answer, validate_demand, verify_answer
 from node.inference.claims import verify_claimed_opening
 from node.posting import load_posted, validate_first_checkpoint
 
 REMEMBERED_MAX = 256
+SNAPSHOTS_MAX = 16
+SNAPSHOT_BYTES_MAX = 16 << 20
+"""Of each segment that was executed lately, so that what an audit or a dispute asks for needs few steps again."""
 
 TASKS_MAX = 8
 """Tasks whose programs and data are held in memory beside that of genesis; others are loaded again."""
@@ -106,17 +110,20 @@ def _validate_sidecar_size(program: Program) -> None:
             )
 
 
-def execute_segment(task: Task, backend: Backend, checkpoint: Checkpoint, segment_seed: Hash) -> Sidecar:
-    """Return the block data that honest execution of a segment yields."""
+def execute_segment(runner: Runner, on_state: OnStep | None = None) -> Sidecar:
+    """Return the block data that honest execution of a segment yields; `on_state` sees each step's tensors."""
+    program = runner.program
     roots: list[bytes] = []
     last: StepTensors = {}
 
     def on_step(step: int, tensors: StepTensors) -> None:
-        roots.append(compute_step_roots(task.program, step, tensors, compute_tensor_roots))
+        roots.append(compute_step_roots(program, step, tensors, compute_tensor_roots))
+        if on_state is not None:
+            on_state(step, tensors)
         last.update(tensors)
 
-    run_segment(task.program, backend, checkpoint, task.dataset, segment_seed, on_step)
-    return Sidecar(b"".join(roots), encode_delta(task.program, last))
+    run_steps(runner, on_step)
+    return Sidecar(b"".join(roots), encode_delta(program, last))
 
 
 class Learning:
@@ -133,6 +140,7 @@ class Learning:
         self._roots: OrderedDict[Hash, tuple[Hash, ...]] = OrderedDict()
         self._faults: OrderedDict[tuple[SegmentContext, Hash], Difference | None] = OrderedDict()
         """By what decides a segment; the task's name is part of its seed."""
+        self._snapshots: OrderedDict[SegmentContext, Snapshots] = OrderedDict()
         self._posted: OrderedDict[tuple[TaskName, Hash, TaskBounds], bool] = OrderedDict()
         """Tasks that were found good."""
         self._settlements: OrderedDict[tuple[TaskName, Hash, tuple[Hash, ...]], Settlement] = OrderedDict()
@@ -190,6 +198,12 @@ class Learning:
         context = CheckContext(loaded.program, loaded.dataset, segment.seed)
         verify_answer(context, trace, demanded, answer)
 
+    def verify_audit(
+        self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar, challenge: Hash, digests: tuple[bytes, ...]
+    ) -> None:
+        """Check that `digests` are of the strips of the outputs that `challenge` draws; raises InvalidProof."""
+        verify_audit(self.make_trace(task, segment.checkpoint_root, sidecar), challenge, digests)
+
     def is_segment_honest(self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar) -> bool:
         """Say whether executing the segment gives exactly `sidecar`; no rule of the ledger asks it."""
         return self.find_fault(task, segment, sidecar) is None
@@ -202,16 +216,27 @@ class Learning:
         key = (segment, compute_sidecar_hash(sidecar))
 
         def execute() -> Difference | None:
-            loaded, checkpoint = self.get_task(task), self.get_checkpoint(task, segment.checkpoint_root)
-            own = execute_segment(loaded, self._backend, checkpoint, segment.seed)
-            return find_difference(loaded.program, own.output_roots, sidecar.output_roots)
+            runner = self._make_runner(task, segment)
+            snapshots = Snapshots(runner.program, compute_snapshot_interval(runner.program, SNAPSHOT_BYTES_MAX))
+            own = execute_segment(runner, snapshots.on_step)
+            self._snapshots[segment] = snapshots
+            if len(self._snapshots) > SNAPSHOTS_MAX:
+                self._snapshots.popitem(last=False)
+            return find_difference(runner.program, own.output_roots, sidecar.output_roots)
 
         return self._remember(self._faults, key, execute)
 
     def rerun_step(self, task: TaskSpec, segment: SegmentContext, step: int) -> StepTensors:
         """Return all tensors of one step of a segment."""
-        loaded, checkpoint = self.get_task(task), self.get_checkpoint(task, segment.checkpoint_root)
-        return rerun_step(Runner(loaded.program, self._backend, loaded.dataset, segment.seed, checkpoint), step)
+        return rerun_step(self._make_runner(task, segment), step, self._get_states(segment))
+
+    def prove_audit(self, task: TaskSpec, segment: SegmentContext, challenge: Hash) -> tuple[bytes, ...]:
+        """Return what proves to have executed a segment, for an auditor with this challenge."""
+        return prove_audit(self._make_runner(task, segment), challenge, self._get_states(segment))
+
+    def make_answer(self, task: TaskSpec, segment: SegmentContext, demanded: tuple[Leaf, Demand]) -> bytes:
+        """Return what answers a demand of an honest segment; raises InvalidProof when an op does not hold."""
+        return make_answer(self._make_runner(task, segment), demanded, self._get_states(segment))
 
     def settle(self, task: TaskSpec, checkpoint_root: Hash, sidecars: tuple[Sidecar, ...]) -> Settlement:
         """Return the next checkpoint and its score, and keep it."""
@@ -275,6 +300,15 @@ class Learning:
 
         roots = self._remember(self._roots, checkpoint_root, compute)
         return Trace(self.get_task(task).program, roots, sidecar.output_roots)
+
+    def _make_runner(self, task: TaskSpec, segment: SegmentContext) -> Runner:
+        loaded, checkpoint = self.get_task(task), self.get_checkpoint(task, segment.checkpoint_root)
+        return Runner(loaded.program, self._backend, loaded.dataset, segment.seed, checkpoint)
+
+    def _get_states(self, segment: SegmentContext) -> Mapping[int, State]:
+        with self._lock:
+            snapshots = self._snapshots.get(segment)
+        return {} if snapshots is None else snapshots.states
 
     def _settle(self, task: TaskSpec, checkpoint_root: Hash, sidecars: tuple[Sidecar, ...]) -> Settlement:
         loaded = self.get_task(task)

@@ -24,6 +24,7 @@ from chain.primitives import ZERO_HASH, Hash, PublicKey
 from chain.state.view import StateKey, StateKind, StateView
 from consensus.flyclient import Demand, prove_chain
 from consensus.header_proof import HeaderProof, prove_headers
+from node.assignments import Assignment, iter_assignments
 from node.disputes import get_contribution, iter_disputes
 from node.parts import Parts
 from node.rpc.api import (
@@ -249,6 +250,10 @@ class NodeQueries:
     def get_disputes(self) -> tuple[tuple[DisputeKey, Dispute], ...]:
         """Return the open disputes by deadline."""
         return tuple(iter_disputes(self._chain.ledger_context, self._chain.view()))
+
+    def get_assignments(self) -> tuple[Assignment, ...]:
+        """Return the audits that were assigned in the running round."""
+        return tuple(iter_assignments(self._chain.ledger_context, self._chain.view()))
 
     def get_demands(self, miner: PublicKey) -> tuple[DemandInfo, ...]:
         """Return what challengers demand of segments of `miner` and have not been answered."""

@@ -121,7 +121,8 @@ class NodeSubmissions:
 
     async def submit_answer(self, answer: AnswerSubmission) -> Hash:
         """Sign and send what a challenger demanded; raises InvalidTransaction."""
-        action = AnswerDispute(answer.task, answer.round, answer.index, answer.challenger, answer.answer)
+        miner = self._parts.key.public_key
+        action = AnswerDispute(answer.task, answer.round, miner, answer.index, answer.challenger, answer.answer)
         return await self._parts.sender.send(action)
 
 

@@ -132,6 +132,36 @@ class DisputeDecided:
     burned: int
 
 
+class AuditOutcome(StrEnum):
+    """What became of an audit."""
+
+    ASSIGNED = auto()
+    """The segment's beacon drew the auditor."""
+    PROVEN = auto()
+    """The auditor has shown that it executed the segment, and vouches for it."""
+    PAID = auto()
+    """The segment has settled."""
+    DISPUTED = auto()
+    """The round ended with a dispute of the auditor's instead of a proof."""
+    MISSED = auto()
+    """The round ended without either: a part of the auditor's bond burned."""
+    FALLEN = auto()
+    """The segment fell in a dispute after it was vouched for: the auditor has lost its bond."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditChanged:
+    """An audit of a contribution came to an outcome; `paid` atoms went to its auditor, or of its bond to another."""
+
+    task: Hash
+    round: int
+    key: ContributionKey
+    auditor: PublicKey
+    outcome: AuditOutcome
+    paid: int
+    burned: int
+
+
 class BountyOutcome(StrEnum):
     """What became of a bounty."""
 
@@ -175,6 +205,7 @@ Event = (
     | EquivocationPunished
     | DisputeMoved
     | DisputeDecided
+    | AuditChanged
     | ProposalChanged
     | BountyDecided
     | TaskClosed

@@ -12,6 +12,7 @@ from chain.errors import InvalidProof, InvalidTransaction
 from chain.genesis import compute_segment_seed
 from chain.hashing import tagged_hash
 from chain.ledger.accounts import apply_burn, apply_debit
+from chain.ledger.audits import apply_assignment
 from chain.ledger.context import (
     BlockDraft,
     BlockScope,
@@ -132,7 +133,7 @@ def apply_prove(scope: BlockScope, view: StateView, miner: PublicKey, prove: Pro
 
 
 def apply_deadlines(scope: BlockScope, view: StateView) -> tuple[Event, ...]:
-    """Draw the challenges that are due at the end of this block, and expire what is still unproven."""
+    """Draw the challenges and auditors that are due at the end of this block, and expire what is still unproven."""
     events: list[Event] = []
     for task in iter_live_tasks(scope.context, view):
         events += _apply_task_deadlines(scope, view, task)
@@ -158,6 +159,8 @@ def _apply_task_deadlines(scope: BlockScope, view: StateView, task: Task) -> Ite
         view.put(contribution_key(task.name, state.round, key), after)
         apply_burn(view, burned)
         yield ContributionChanged(task.name, state.round, key, following, burned)
+        if event is ContributionEvent.CHALLENGE_DRAWN:
+            yield from apply_assignment(scope, view, task, key, after)
 
 
 def iter_contributions(view: StateView, task: Hash, state: TaskState) -> Iterator[tuple[ContributionKey, Contribution]]:

@@ -1,9 +1,10 @@
 """Disputes: a challenger makes a segment's miner show what it committed to, until an op holds or the miner is silent.
 
 The state holds, for each contribution and challenger, what was demanded last, whose turn it is and until when. Only the
-miner ever shows anything, and what an honest segment gives always passes, so a challenger can make an honest miner
-work, at the cost of its deposit, and never lose. Anybody may challenge, side by side: a dispute that is meant to fail
-shields nothing. It knows no tensor; how much is paid stands here, when a round ends in `rounds`.
+miner's side ever shows anything, and what an honest segment gives always passes, so a challenger can make an honest
+miner work, at the cost of its deposit, and never lose. Anybody may answer in the miner's place: whoever vouched for the
+segment must not lose its bond because the miner keeps silent. Anybody may challenge, side by side: a dispute that is
+meant to fail shields nothing. It knows no tensor; how much is paid stands here, when a round ends in `rounds`.
 """
 
 from dataclasses import replace
@@ -11,6 +12,7 @@ from dataclasses import replace
 from chain.dispute import AnswerDispute, Demand, DemandDigests, DemandOpening, DemandStrip, DisputeContribution
 from chain.errors import InvalidProof, InvalidTransaction
 from chain.ledger.accounts import apply_burn, apply_credit, apply_debit
+from chain.ledger.audits import apply_fallen, has_voucher, take_audits
 from chain.ledger.context import (
     BlockScope,
     ContributionChanged,
@@ -39,7 +41,9 @@ BEGUN_PER_BLOCK_MAX = 256
 _ORDER: tuple[type[Demand], ...] = (DemandDigests, DemandStrip, DemandOpening)
 """Demands come in this order, each at most once; any may be left out. So a dispute has at most three exchanges."""
 
-_LIVE = frozenset(before for before, event in TRANSITIONS if event is ContributionEvent.DISPUTE_WON)
+_LIVE = frozenset(before for before, event in TRANSITIONS if event is ContributionEvent.DISPUTE_WON) - {
+    ContributionStatus.EXPIRED
+}
 
 
 def apply_dispute(
@@ -55,21 +59,22 @@ def apply_dispute(
         _put_contribution(view, key, replace(contribution, disputes=contribution.disputes + 1))
         apply_debit(view, challenger, action.deposit)
     else:
-        _validate_next(contribution, before, action)
+        _validate_going_on(view, key, contribution)
+        _validate_next(before, action)
     scope.learning.validate_demand(task.spec, Leaf(action.step, action.op), action.demand)
     deposit = action.deposit if before is None else before.deposit
     return _apply_turn(scope, view, key, Dispute(action.step, action.op, action.demand, 0, 0, deposit))
 
 
-def apply_answer(scope: BlockScope, view: StateView, miner: PublicKey, action: AnswerDispute) -> tuple[Event, ...]:
-    """Take what was demanded of a segment; raises InvalidTransaction, MissingData."""
+def apply_answer(scope: BlockScope, view: StateView, action: AnswerDispute) -> tuple[Event, ...]:
+    """Take what was demanded of a segment, from whoever has it; raises InvalidTransaction, MissingData."""
     task = get_task(scope.context, view, action.task)
-    key = DisputeKey(action.task, action.round, miner, action.index, action.challenger)
+    key = DisputeKey(action.task, action.round, action.miner, action.index, action.challenger)
     contribution = _get_contribution(view, key)
     dispute = view.get(dispute_key(key))
     if dispute is None:
         raise InvalidTransaction("dispute-unknown", f"found no dispute of {action.challenger.hex()}, expected one")
-    _validate_live(contribution)
+    _validate_going_on(view, key, contribution)
     if dispute.is_answered:
         raise InvalidTransaction("dispute-turn", "found an answer, expected the challenger's next demand")
     leaf, start = Leaf(dispute.step, dispute.op), get_round_start(scope.context, view, task, key.round)
@@ -96,7 +101,7 @@ def apply_due_disputes(scope: BlockScope, view: StateView) -> tuple[Event, ...]:
         dispute = view.get(dispute_key(key))
         if dispute is None or dispute.deadline != scope.draft.height:
             continue
-        if _get_contribution(view, key).status not in _LIVE:
+        if not _is_going_on(view, key, _get_contribution(view, key)):
             events += _apply_moot(view, key, dispute)
         elif dispute.is_answered:
             events += _apply_refused(scope, view, key, dispute)
@@ -128,11 +133,12 @@ def _apply_won(scope: BlockScope, view: StateView, key: DisputeKey, dispute: Dis
     named = ContributionKey(key.miner, key.index)
     changed = ContributionChanged(key.task, key.round, named, following, contribution.deposit)
     decided = DisputeDecided(key, DisputeOutcome.WON, paid, burned)
+    fallen = apply_fallen(view, key)
     if contribution.status is not ContributionStatus.HELD:
-        return (decided, changed)
+        return (decided, changed, *fallen)
     state = view.get_existing(task_key(key.task))
     view.put(task_key(key.task), replace(state, held=state.held - 1))
-    return (decided, changed, *apply_held_rewards(scope, view, key))
+    return (decided, changed, *fallen, *apply_held_rewards(scope, view, key))
 
 
 def _apply_refused(scope: BlockScope, view: StateView, key: DisputeKey, dispute: Dispute) -> tuple[Event, ...]:
@@ -141,13 +147,15 @@ def _apply_refused(scope: BlockScope, view: StateView, key: DisputeKey, dispute:
     apply_credit(view, key.miner, paid)
     apply_burn(view, burned)
     decided = DisputeDecided(key, DisputeOutcome.REFUSED, paid, burned)
+    if contribution.status is ContributionStatus.EXPIRED and not contribution.disputes:
+        take_audits(view, key.task, key.round, ContributionKey(key.miner, key.index))
     if contribution.status is not ContributionStatus.HELD or contribution.disputes:
         return (decided,)
     following = compute_next_status(contribution.status, ContributionEvent.DISPUTES_REFUSED)
     _put_contribution(view, key, replace(contribution, status_code=int(following)))
     task, named = get_task(scope.context, view, key.task), ContributionKey(key.miner, key.index)
     late = apply_late_payout(scope.context.parameters, view, task, key.round, named)
-    return (decided, late, *apply_held_rewards(scope, view, key))
+    return (decided, *late, *apply_held_rewards(scope, view, key))
 
 
 def _apply_moot(view: StateView, key: DisputeKey, dispute: Dispute) -> tuple[Event, ...]:
@@ -186,7 +194,8 @@ def _put_contribution(view: StateView, key: DisputeKey, contribution: Contributi
 def _validate_beginning(
     scope: BlockScope, view: StateView, contribution: Contribution, action: DisputeContribution
 ) -> None:
-    _validate_live(contribution)
+    if contribution.status not in _LIVE:
+        raise _make_status_error(contribution)
     running, deposit = get_task_state(scope.context, view).round, scope.context.parameters.deposit
     if action.round != running:
         raise InvalidTransaction("dispute-late", f"found a contribution of round {action.round}, expected {running}")
@@ -197,8 +206,7 @@ def _validate_beginning(
         raise InvalidTransaction("dispute-full", f"found {len(due.keys)} due with this one, the most there may be")
 
 
-def _validate_next(contribution: Contribution, before: Dispute, action: DisputeContribution) -> None:
-    _validate_live(contribution)
+def _validate_next(before: Dispute, action: DisputeContribution) -> None:
     if not before.is_answered:
         raise InvalidTransaction("dispute-turn", "found a demand, expected the miner's answer to the last one")
     if (action.step, action.op) != (before.step, before.op):
@@ -211,6 +219,17 @@ def _validate_next(contribution: Contribution, before: Dispute, action: DisputeC
         raise InvalidTransaction("dispute-deposit", f"found {action.deposit} atoms, expected 0 after the first demand")
 
 
-def _validate_live(contribution: Contribution) -> None:
-    if contribution.status not in _LIVE:
-        raise InvalidTransaction("dispute-status", f"found {contribution.status.name}, expected one not decided yet")
+def _validate_going_on(view: StateView, key: DisputeKey, contribution: Contribution) -> None:
+    if not _is_going_on(view, key, contribution):
+        raise _make_status_error(contribution)
+
+
+def _is_going_on(view: StateView, key: DisputeKey, contribution: Contribution) -> bool:
+    """Say whether something is left to be decided: of what has expired, the bonds of those who vouched for it."""
+    if contribution.status is ContributionStatus.EXPIRED:
+        return has_voucher(view, key)
+    return contribution.status in _LIVE
+
+
+def _make_status_error(contribution: Contribution) -> InvalidTransaction:
+    return InvalidTransaction("dispute-status", f"found {contribution.status.name}, expected one not decided yet")

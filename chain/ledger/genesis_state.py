@@ -10,10 +10,21 @@ from chain.errors import InvalidBlock
 from chain.genesis import Genesis, Parameters
 from chain.hashing import tagged_hash
 from chain.ledger.accounts import apply_credit, apply_debit
+from chain.ledger.audit_records import AUDITORS_PER_SEGMENT_MAX, NO_AUDITORS
+from chain.ledger.auditors import MISSES_MAX
 from chain.ledger.bounds import make_values
 from chain.ledger.context import make_context
 from chain.ledger.governance_records import EMPTY_AGENDA
-from chain.ledger.keys import AGENDA_KEY, BEACONS_KEPT, IN_FORCE_KEY, SUPPLY_KEY, beacon_key, miner_key, task_key
+from chain.ledger.keys import (
+    AGENDA_KEY,
+    AUDITORS_KEY,
+    BEACONS_KEPT,
+    IN_FORCE_KEY,
+    SUPPLY_KEY,
+    beacon_key,
+    miner_key,
+    task_key,
+)
 from chain.ledger.records import BeaconRecord, Miner, Supply, TaskState
 from chain.ledger.registry import apply_genesis_registry
 from chain.ledger.subsidy import compute_issuance_bound
@@ -36,6 +47,7 @@ def validate_genesis(genesis: Genesis) -> None:
         raise InvalidBlock("genesis-price", "found 0 atoms for 2^40 MACs, expected at least 1")
     _validate_windows(parameters)
     _validate_voting(parameters)
+    _validate_audits(parameters)
     _validate_distinct("genesis-allocations", [allocation.account for allocation in genesis.allocations])
     _validate_distinct("genesis-miners", genesis.miners)
     _validate_bonds(genesis)
@@ -59,6 +71,7 @@ def make_genesis_state(genesis: Genesis) -> tuple[Hash, NodeChanges]:
     view.put(task_key(context.task_id), TaskState(0, 0, genesis.task.checkpoint_root, 0, 0, 0, 0, price, 0, 0, ()))
     view.put(IN_FORCE_KEY, make_values(genesis.parameters))
     view.put(AGENDA_KEY, EMPTY_AGENDA)
+    view.put(AUDITORS_KEY, NO_AUDITORS)
     apply_genesis_registry(context, view)
     return view.commit()
 
@@ -97,6 +110,19 @@ def _validate_voting(parameters: Parameters) -> None:
     if parameters.treasury_bp > BASIS_POINTS:
         found = parameters.treasury_bp
         raise InvalidBlock("genesis-treasury", f"found {found} basis points, expected at most {BASIS_POINTS}")
+
+
+def _validate_audits(parameters: Parameters) -> None:
+    bond_min = max(1, MISSES_MAX * parameters.audit_penalty)
+    if parameters.auditor_bond < bond_min:
+        message = f"found {parameters.auditor_bond} atoms, expected at least the {bond_min} of {MISSES_MAX} misses"
+        raise InvalidBlock("genesis-auditor-bond", message)
+    for found, highest in (
+        (parameters.audit_bp, AUDITORS_PER_SEGMENT_MAX * BASIS_POINTS),
+        (parameters.audit_pay_bp, BASIS_POINTS),
+    ):
+        if found > highest:
+            raise InvalidBlock("genesis-audits", f"found {found} basis points, expected at most {highest}")
 
 
 def _validate_bonds(genesis: Genesis) -> None:

@@ -3,6 +3,7 @@
 Fixed widths make every key unambiguous. It knows nothing of what the records mean.
 """
 
+from chain.ledger.audit_records import ActiveAuditors, Auditor, Audits
 from chain.ledger.economy_records import Bounty, Dataset, Licence, Model, OpenBounties, RegisteredContent, Shares
 from chain.ledger.governance_records import Agenda, InForce, Proposal, Stake, Vote
 from chain.ledger.inference_records import Inference
@@ -25,6 +26,7 @@ from chain.primitives import Hash, PublicKey
 from chain.state.view import StateKey
 
 ACCOUNT_PREFIX = b"account/"
+AUDITOR_PREFIX = b"auditor/"
 BOUNTY_PREFIX = b"bounty/"
 CHECKPOINT_PREFIX = b"checkpoint/"
 CONTRIBUTION_PREFIX = b"contribution/"
@@ -46,6 +48,7 @@ SUPPLY_KEY = StateKey(b"supply", Supply)
 IN_FORCE_KEY = StateKey(b"in-force", InForce)
 AGENDA_KEY = StateKey(b"agenda", Agenda)
 LIVE_TASKS_KEY = StateKey(b"live-tasks", LiveTasks)
+AUDITORS_KEY = StateKey(b"auditors", ActiveAuditors)
 
 
 def account_key(account: PublicKey) -> StateKey[Account]:
@@ -82,6 +85,17 @@ def contribution_key(task: Hash, round_number: int, key: ContributionKey) -> Sta
     """Return where a contribution stands."""
     name = task + round_number.to_bytes(4, "big") + key.miner + key.index.to_bytes(2, "big")
     return StateKey(CONTRIBUTION_PREFIX + name, Contribution)
+
+
+def auditor_key(auditor: PublicKey) -> StateKey[Auditor]:
+    """Return where an auditor stands while it has a bond."""
+    return StateKey(AUDITOR_PREFIX + auditor, Auditor)
+
+
+def audits_key(task: Hash, round_number: int, key: ContributionKey) -> StateKey[Audits]:
+    """Return where it stands to whom a contribution is assigned."""
+    name = task + round_number.to_bytes(4, "big") + key.miner + key.index.to_bytes(2, "big")
+    return StateKey(b"audits/" + name, Audits)
 
 
 def dispute_key(key: DisputeKey) -> StateKey[Dispute]:

@@ -90,6 +90,14 @@ class LearningEngine(Protocol):
         What the segment itself would give passes, whatever is demanded.
         """
 
+    def verify_audit(
+        self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar, challenge: Hash, digests: tuple[bytes, ...]
+    ) -> None:
+        """Check that `digests` are of the strips of the outputs that `challenge` draws; raises InvalidProof.
+
+        Nobody has them who has not executed all of the segment, or was given them by its miner.
+        """
+
     def settle(self, task: TaskSpec, checkpoint_root: Hash, sidecars: tuple[Sidecar, ...]) -> Settlement:
         """Return what the deltas of `sidecars` (never empty, by miner and index) make of the checkpoint."""
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from chain.errors import InvalidProof
 from chain.genesis import Parameters
 from chain.ledger.accounts import apply_burn, apply_credit
+from chain.ledger.audits import DueAudit, apply_audit_pay, take_due_audits
 from chain.ledger.context import (
     BlockScope,
     ContributionChanged,
@@ -106,39 +107,53 @@ def _is_earned(scope: BlockScope, view: StateView, locked: LockedReward) -> bool
 
 
 def apply_payout(
-    parameters: Parameters, view: StateView, task: Task, settled: tuple[tuple[ContributionKey, Contribution], ...]
+    parameters: Parameters,
+    view: StateView,
+    task: Task,
+    settled: tuple[tuple[ContributionKey, Contribution], ...],
+    audits: tuple[DueAudit, ...],
 ) -> tuple[Event, ...]:
-    """Return the deposits of settled contributions, pay them from the task's pot by their macs, and move the price.
+    """Return the deposits of settled contributions, pay them and their audits from the pot, and move the price.
 
-    What is not spent stays in the pot. Each gets share units for its macs; income that waited for units is spread last.
+    All are paid by their macs; what is not spent stays in the pot. A contribution gets share units for its macs; income
+    that waited for units is spread last.
     """
     state = get_state(view, task)
-    macs_total = sum(contribution.macs for _, contribution in settled)
     allowance = compute_allowance(parameters, task, state)
-    events: list[ContributionChanged] = []
+    macs_total = sum(contribution.macs for _, contribution in settled) + sum(audit.macs for audit in audits)
+    events: list[Event] = []
+    paid = 0
     for key, contribution in settled:
         reward = compute_payment(state.price, allowance, contribution.macs, macs_total)
         events.append(_apply_settled(view, task, state.round, (key, contribution), reward))
+        paid += reward
+    for audit in audits:
+        pay = compute_payment(state.price, allowance, audit.macs, macs_total)
+        events.append(apply_audit_pay(view, audit, pay))
+        paid += pay
     apply_waiting(view, task.name)
-    pot = state.pot - sum(event.amount for event in events)
     price = compute_next_price(state.price, allowance, macs_total)
-    view.put(task_key(task.name), replace(state, pot=pot, price=price))
+    view.put(task_key(task.name), replace(state, pot=state.pot - paid, price=price))
     return tuple(events)
 
 
 def apply_late_payout(
     parameters: Parameters, view: StateView, task: Task, round_number: int, key: ContributionKey
-) -> Event:
-    """Pay a segment that was held and is settled now, as if it were alone in the running round; the price stays."""
+) -> tuple[Event, ...]:
+    """Pay a segment that was held and settles now, and its audits, as if alone in the running round."""
     state = get_state(view, task)
     contribution = view.get_existing(contribution_key(task.name, round_number, key))
+    audits = take_due_audits(parameters, view, task.name, round_number, (key, contribution))
+    macs_total = contribution.macs + sum(audit.macs for audit in audits)
     allowance = compute_allowance(parameters, task, state)
-    reward = compute_payment(state.price, allowance, contribution.macs, contribution.macs)
+    reward = compute_payment(state.price, allowance, contribution.macs, macs_total)
     event = _apply_settled(view, task, round_number, (key, contribution), reward)
+    pays = [compute_payment(state.price, allowance, audit.macs, macs_total) for audit in audits]
+    paid_audits = [apply_audit_pay(view, audit, pay) for audit, pay in zip(audits, pays, strict=True)]
     apply_waiting(view, task.name)
-    settled, pot = state.settled_contributions + 1, state.pot - reward
+    settled, pot = state.settled_contributions + 1, state.pot - reward - sum(pays)
     view.put(task_key(task.name), replace(state, pot=pot, settled_contributions=settled, held=state.held - 1))
-    return event
+    return (event, *paid_audits)
 
 
 def _apply_settled(

@@ -6,6 +6,7 @@ of the steps; amounts stand in `rewards`, training behind the learning engine.
 
 from dataclasses import replace
 
+from chain.ledger.audits import apply_audit_outcomes
 from chain.ledger.bounties import apply_due_bounties
 from chain.ledger.context import BlockScope, ContributionChanged, Event, RoundEnded
 from chain.ledger.contributions import iter_contributions
@@ -58,7 +59,9 @@ def _apply_outcomes(scope: BlockScope, view: StateView, task: Task, events: list
         else:
             settled.append((key, after))
     view.put(task_key(task.name), replace(state, held=state.held + held))
-    events += apply_payout(scope.context.parameters, view, task, tuple(settled))
+    audits, audited = apply_audit_outcomes(scope, view, task)
+    events += audited
+    events += apply_payout(scope.context.parameters, view, task, tuple(settled), audits)
     return tuple(settled)
 
 

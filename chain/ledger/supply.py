@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from chain.codec import decode
+from chain.ledger.audit_records import Auditor
 from chain.ledger.economy_records import Bounty, Model
 from chain.ledger.governance_records import Proposal, Stake
 from chain.ledger.inference_records import Inference
 from chain.ledger.keys import (
     ACCOUNT_PREFIX,
+    AUDITOR_PREFIX,
     BOUNTY_PREFIX,
     CONTRIBUTION_PREFIX,
     DISPUTE_PREFIX,
@@ -40,6 +42,7 @@ class Holdings:
     deposits: int
     """Those of commits, disputes and proposals, bounties, and what inferences hold: escrows and deposits."""
     bonds: int
+    """Those of miners and of auditors."""
     stakes: int
     locked: int
     pot: int
@@ -72,7 +75,7 @@ def compute_holdings(view: StateView) -> Holdings:
     return Holdings(
         balances=sums[ACCOUNT_PREFIX],
         deposits=sum(sums[prefix] for prefix in locked_up),
-        bonds=sums[MINER_PREFIX],
+        bonds=sums[MINER_PREFIX] + sums[AUDITOR_PREFIX],
         stakes=sums[STAKE_PREFIX],
         locked=sums[LOCKED_REWARD_PREFIX],
         pot=sums[TASK_PREFIX],
@@ -96,6 +99,7 @@ _HELD = {
     BOUNTY_PREFIX: _read(Bounty, lambda bounty: bounty.terms.amount),
     INFERENCE_PREFIX: _read(Inference, lambda inference: inference.held),
     MINER_PREFIX: _read(Miner, lambda miner: miner.bond),
+    AUDITOR_PREFIX: _read(Auditor, lambda auditor: auditor.bond),
     STAKE_PREFIX: _read(Stake, lambda stake: stake.amount + stake.leaving),
     LOCKED_REWARD_PREFIX: _read(LockedReward, lambda reward: reward.amount),
     TASK_PREFIX: _read(TaskState, lambda task: task.pot),

@@ -7,11 +7,14 @@ node that has seen a transaction in its pool need not check it again. It knows n
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
+from chain.audit import AuditAction, ProveAudit, RegisterAuditor, RetireAuditor
 from chain.dispute import AnswerDispute, DisputeContribution
 from chain.errors import InvalidTransaction
 from chain.genesis import Parameters
 from chain.inference import AnswerInference, ChallengeAnswer, CloseInference, OpenAnswer, RequestInference
 from chain.ledger.accounts import apply_credit, get_account, validate_balance
+from chain.ledger.auditors import apply_register, apply_retire
+from chain.ledger.audits import apply_prove_audit
 from chain.ledger.bonds import apply_post_bond, apply_report, apply_withdraw_bond
 from chain.ledger.bounties import apply_post_bounty, validate_bounty_terms
 from chain.ledger.context import BlockScope, Event, LedgerContext
@@ -98,6 +101,7 @@ def compute_cost(body: TransactionBody, parameters: Parameters) -> int:
         case (
             Transfer(amount=taken)
             | PostBond(amount=taken)
+            | RegisterAuditor(amount=taken)
             | DisputeContribution(deposit=taken)
             | PostBounty(amount=taken)
             | PostTask(budget=taken)
@@ -106,7 +110,14 @@ def compute_cost(body: TransactionBody, parameters: Parameters) -> int:
             return body.fee + taken
         case CommitContribution():
             return body.fee + parameters.deposit
-        case ProveContribution() | ReportEquivocation() | WithdrawBond() | AnswerDispute():
+        case (
+            ProveContribution()
+            | ReportEquivocation()
+            | WithdrawBond()
+            | AnswerDispute()
+            | RetireAuditor()
+            | ProveAudit()
+        ):
             return body.fee
         case LockStake() | UnlockStake() | ProposeChange() | CastVote() as action:
             return body.fee + compute_governance_cost(action, parameters)
@@ -136,6 +147,8 @@ def apply_transaction(scope: BlockScope, view: StateView, transaction: Transacti
             return apply_report(scope, view, report)
         case PostBounty() | PostTask() | FundTask() as action:
             return _apply_task_action(scope, view, body.sender, action)
+        case RegisterAuditor() | RetireAuditor() | ProveAudit() as action:
+            return _apply_audit_action(scope, view, body.sender, action)
         case PostBond() as post:
             apply_post_bond(scope, view, body.sender, post)
         case WithdrawBond() as withdraw:
@@ -160,7 +173,7 @@ def _apply_contribution_action(
         case DisputeContribution():
             return apply_dispute(scope, view, sender, action)
         case AnswerDispute():
-            return apply_answer(scope, view, sender, action)
+            return apply_answer(scope, view, action)
     assert_never(action)
 
 
@@ -172,6 +185,21 @@ def _apply_task_action(scope: BlockScope, view: StateView, sender: PublicKey, ac
             apply_post_task(scope, view, sender, action)
         case FundTask():
             apply_fund_task(scope, view, sender, action)
+        case _:
+            assert_never(action)
+    return ()
+
+
+def _apply_audit_action(
+    scope: BlockScope, view: StateView, sender: PublicKey, action: AuditAction
+) -> tuple[Event, ...]:
+    match action:
+        case RegisterAuditor():
+            apply_register(scope, view, sender, action)
+        case RetireAuditor():
+            apply_retire(scope, view, sender, action)
+        case ProveAudit():
+            return apply_prove_audit(scope, view, sender, action)
         case _:
             assert_never(action)
     return ()
@@ -192,7 +220,7 @@ def _validate_action(action: Action) -> None:
             _validate_recipient(recipient)
         case CommitContribution() | ProveContribution() | DisputeContribution() | AnswerDispute():
             pass
-        case PostBond() | WithdrawBond():
+        case PostBond() | WithdrawBond() | RegisterAuditor() | RetireAuditor() | ProveAudit():
             pass
         case PostBounty() | PostTask() | FundTask():
             _validate_task_action(action)

@@ -47,6 +47,8 @@ TRANSITIONS: dict[tuple[ContributionStatus, ContributionEvent], ContributionStat
     (_S.CHALLENGED, _E.DISPUTE_WON): _S.SLASHED,
     (_S.PROVEN, _E.DISPUTE_WON): _S.SLASHED,
     (_S.HELD, _E.DISPUTE_WON): _S.SLASHED,
+    # Only while somebody's bond answers for it: whoever vouched cannot escape by the miner's silence elsewhere.
+    (_S.EXPIRED, _E.DISPUTE_WON): _S.SLASHED,
 }
 
 

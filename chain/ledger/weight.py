@@ -4,6 +4,7 @@ Policy of pools and of whoever assembles a block; no rule of consensus looks at 
 transfer weighs its bytes. What others cost beyond theirs stands in one table. It knows no fee and no state.
 """
 
+from chain.audit import ProveAudit, RegisterAuditor, RetireAuditor
 from chain.dispute import AnswerDispute, DisputeContribution
 from chain.inference import AnswerInference, ChallengeAnswer, CloseInference, OpenAnswer, RequestInference
 from chain.ledger.inference import OPENING_WEIGHT
@@ -76,6 +77,11 @@ EXTRA_WEIGHTS: dict[type[Action], int] = {
     OpenAnswer: OPENING_WEIGHT,
     # What a payment to the model takes.
     CloseInference: 2_048,
+    # The list of auditors is read and written beside the account and the record.
+    RegisterAuditor: 512,
+    RetireAuditor: 512,
+    # Up to 16,384 digests make trees; their bytes count as bytes.
+    ProveAudit: 1_024,
 }
 """Weight beyond the bytes of a transaction; a transfer of 144 bytes takes about 0.2 ms, so a unit stands for 1.4 µs."""
 

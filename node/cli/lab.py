@@ -12,6 +12,7 @@ import click
 
 from node.cli.failures import end_in_exit_codes
 from node.cli.lab_aggregation import aggregation
+from node.cli.lab_audits import audits
 from node.cli.lab_eclipse import eclipse
 from node.cli.lab_fuzz import fuzz
 from node.cli.lab_mutations import mutations
@@ -44,6 +45,7 @@ def lab() -> None:
 
 
 lab.add_command(aggregation)
+lab.add_command(audits)
 lab.add_command(eclipse)
 lab.add_command(fuzz)
 lab.add_command(mutations)

@@ -25,6 +25,7 @@ COMMANDS = {
     "status": ("node.cli.status:status", "Show a running node at a glance."),
     "wallet": ("node.cli.wallet:wallet", "Make keys, see balances, send coins."),
     "bond": ("node.cli.bond:bond", "A miner's bond: show it, post it, withdraw it."),
+    "auditor": ("node.cli.auditor:auditor", "An auditor: enter on a bond, leave, show how one stands."),
     "task": ("node.cli.task:task", "What the network trains: list and show tasks, post and fund one, put up a bounty."),
     "gov": ("node.cli.gov:gov", "Decide together: lock stake, propose changes, vote."),
     "light": ("node.cli.light:light", "Verify a node's answers without trusting it."),

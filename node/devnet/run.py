@@ -7,6 +7,7 @@ import asyncio
 import signal
 from dataclasses import dataclass, field
 
+from node.devnet.auditors import Audited, get_audited, register_auditor
 from node.devnet.holders import Holder, get_holders
 from node.devnet.members import Member, make_members, start_miner, start_node
 from node.devnet.processes import Child, stop_children
@@ -64,6 +65,8 @@ class Devnet:
                 await asyncio.sleep(POLL_S)
         for member in self.members:
             await self._start_miner(member)
+        for member in self.members:
+            await register_auditor(member)
         self.view.say(f"{len(self.nodes)} nodes, {self.options.miners} mining; logs in {self.options.directory}")
 
     async def _start_miner(self, member: Member) -> None:
@@ -116,13 +119,13 @@ class Devnet:
                     return None
         return statuses
 
-    async def _get_accounts(self, statuses: list[StatusView]) -> tuple[list[int], list[Holder]] | None:
-        """Return the atoms of every node's account and who holds the model, or None while the first does not answer."""
+    async def _get_accounts(self, statuses: list[StatusView]) -> tuple[list[int], list[Holder], list[Audited]] | None:
+        """Return every node's atoms, who holds the model, and every node's audits; None while the first is silent."""
         requests = [methods.AccountParams(account=status.node) for status in statuses]
         async with AsyncRpcClient(self.members[0].rpc.url) as client:
             try:
                 balances = [int((await client.call(methods.GET_ACCOUNT, request)).balance) for request in requests]
-                return balances, await get_holders(client, statuses)
+                return balances, await get_holders(client, statuses), await get_audited(client, statuses)
             except NodeUnreachable:
                 return None
 

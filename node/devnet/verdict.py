@@ -1,4 +1,4 @@
-"""What a finished development network is checked for: agreement, learning, conserved supply, an unpaid forger.
+"""What a finished development network is checked for: agreement, learning, supply, an unpaid forger, paid audits.
 
 It asks the running nodes over RPC and has the model scored by a process of its own; it repairs nothing.
 """
@@ -8,6 +8,9 @@ import json
 import sys
 from dataclasses import dataclass
 
+from chain.genesis import Parameters
+from node.cli.output import format_coins
+from node.devnet.auditors import Audited, get_audited
 from node.devnet.members import Member
 from node.rpc import methods
 from node.rpc.client import AsyncRpcClient
@@ -18,6 +21,8 @@ ACCURACY_MIN_PERMILLE = 950
 SETTLED_ROUNDS_MIN = 3
 """Expected of a network that ran long enough for them; a shorter one has to settle every round it went through."""
 CONTRIBUTORS_MIN = 2
+AUDITED_ROUNDS_MIN = 2
+"""Rounds after which an audit must have been paid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ async def compute_verdict(members: tuple[Member, ...], statuses: list[StatusView
             for number in range(statuses[0].task.round)
             for entry in await client.call(methods.LIST_CONTRIBUTIONS, methods.RoundParams(round=number))
         ]
+        audited = await get_audited(client, statuses)
     good_rounds = sum(entry.contributors >= CONTRIBUTORS_MIN for entry in rounds)
     return (
         _check_agreement(statuses),
@@ -52,7 +58,23 @@ async def compute_verdict(members: tuple[Member, ...], statuses: list[StatusView
         await _recompute(members[0], is_trained=good_rounds >= SETTLED_ROUNDS_MIN),
         _check_supply(statuses[0]),
         _check_forger(contributions, statuses[-1].node),
+        check_audits(audited, members[0].directory.read_genesis().parameters, statuses[0].task.round),
     )
+
+
+def check_audits(audited: list[Audited], parameters: Parameters, rounds: int) -> Finding:
+    """Expect every auditor to stand, none to have vouched for what fell, and audits wherever two rounds have ended.
+
+    Auditors enter in the first round, so what is committed in the second is the first that they are surely drawn for.
+    """
+    proven, paid = sum(each.proven for each in audited), sum(each.paid_atoms for each in audited)
+    standing = sum(each.bond_atoms > 0 for each in audited)
+    missed = sum(parameters.auditor_bond - each.bond_atoms for each in audited) // max(1, parameters.audit_penalty)
+    detail = (
+        f"{proven} proven for {format_coins(paid)} coins, {missed} missed, {standing} of {len(audited)} auditors stand"
+    )
+    is_standing, is_paid = standing == len(audited) or rounds < 1, paid > 0 or rounds < AUDITED_ROUNDS_MIN
+    return Finding("audits", is_standing and is_paid and missed <= proven, detail)
 
 
 def _check_agreement(statuses: list[StatusView]) -> Finding:

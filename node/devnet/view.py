@@ -14,6 +14,7 @@ from rich.table import Table
 
 from chain.primitives import ATOMS_PER_COIN, U256_MAX
 from node.cli.output import format_coins
+from node.devnet.auditors import Audited
 from node.devnet.holders import Holder
 from node.devnet.verdict import Finding
 from node.options import OutputOptions
@@ -48,18 +49,21 @@ class NetworkView:
         else:
             self._console.print(message, highlight=False)
 
-    def show(self, statuses: list[StatusView], balances: list[int], holders: list[Holder]) -> None:
-        """Show the network, balances in atoms by node and who holds the model; in lines, when its height has grown."""
+    def show(
+        self, statuses: list[StatusView], balances: list[int], holders: list[Holder], audited: list[Audited]
+    ) -> None:
+        """Show the network, atoms and audits by node, and who holds the model; in lines, when its height has grown."""
         best = max(statuses, key=lambda status: int(status.head.total_work))
         if self._live:
-            self._live.update(Group(_make_table(statuses, balances), _describe_learning(best), _make_holders(holders)))
+            table = _make_table(statuses, balances, audited)
+            self._live.update(Group(table, _describe_learning(best), _make_holders(holders)))
             return
         if best.head.height <= self._last_height:
             return
         interval_ms = best.head.timestamp_ms - self._last_timestamp_ms if self._last_height else 0
         blocks = best.head.height - self._last_height
         self._last_height, self._last_timestamp_ms = best.head.height, best.head.timestamp_ms
-        facts = get_facts(best, statuses, balances, holders)
+        facts = get_facts(best, statuses, (balances, holders, audited))
         if self._output.json:
             print(json.dumps({"event": "block"} | asdict(facts)), flush=True)
         else:
@@ -89,12 +93,13 @@ class NetworkFacts:
     peers: list[int]
     balances_atoms: list[int]
     holders: list[Holder]
+    audited: list[Audited]
     tickets_per_s: int
     macs_per_s: int
 
 
 def get_facts(
-    best: StatusView, statuses: list[StatusView], balances_atoms: list[int], holders: list[Holder]
+    best: StatusView, statuses: list[StatusView], accounts: tuple[list[int], list[Holder], list[Audited]]
 ) -> NetworkFacts:
     """Return the facts of a moment; `best` is the status with the most work."""
     rates = [status.rates for status in statuses if status.rates]
@@ -106,8 +111,9 @@ def get_facts(
         loss_bits=format_loss(best),
         accuracy=format_accuracy(best),
         peers=[status.peers for status in statuses],
-        balances_atoms=balances_atoms,
-        holders=holders,
+        balances_atoms=accounts[0],
+        holders=accounts[1],
+        audited=accounts[2],
         tickets_per_s=sum(rate.tickets for rate in rates),
         macs_per_s=sum(rate.macs for rate in rates),
     )
@@ -119,15 +125,17 @@ def _make_line(facts: NetworkFacts, interval_ms: int) -> str:
         f"height {facts.height:>4} · {interval_ms / 1000:5.1f} s · difficulty {facts.expected_macs / 1e9:.2f} GMAC · "
         f"round {facts.round} · loss {facts.loss_bits} bits · accuracy {facts.accuracy} · "
         f"peers {'/'.join(map(str, facts.peers))} · coins {coins} · {_describe_holders(facts.holders)} · "
+        f"{_describe_audits(facts.audited)} · "
         f"{facts.tickets_per_s} tickets/s, {facts.macs_per_s / 1e9:.1f} GMAC/s"
     )
 
 
-def _make_table(statuses: list[StatusView], balances: list[int]) -> Table:
+def _make_table(statuses: list[StatusView], balances: list[int], audited: list[Audited]) -> Table:
     table = Table(title="Mathesis development network", expand=False)
-    for name in ("node", "height", "tip", "difficulty", "round", "peers", "pool", "coins", "tickets/s", "GMAC/s"):
+    names = ("node", "height", "tip", "difficulty", "round", "peers", "pool", "coins", "audits", "for")
+    for name in (*names, "tickets/s", "GMAC/s"):
         table.add_column(name, justify="right")
-    for number, (status, balance) in enumerate(zip(statuses, balances, strict=True), start=1):
+    for number, (status, balance, audits) in enumerate(zip(statuses, balances, audited, strict=True), start=1):
         rates = status.rates
         table.add_row(
             str(number),
@@ -138,10 +146,17 @@ def _make_table(statuses: list[StatusView], balances: list[int]) -> Table:
             str(status.peers),
             str(status.pool_transactions),
             str(balance // ATOMS_PER_COIN),
+            str(audits.proven),
+            f"{format_coins(audits.paid_atoms)} coins",
             str(rates.tickets) if rates else "-",
             f"{rates.macs / 1e9:.2f}" if rates else "-",
         )
     return table
+
+
+def _describe_audits(audited: list[Audited]) -> str:
+    proven = "/".join(str(audits.proven) for audits in audited)
+    return f"audits {proven} for {format_coins(sum(audits.paid_atoms for audits in audited))} coins"
 
 
 def _describe_holders(holders: list[Holder]) -> str:

@@ -119,13 +119,14 @@ class Watch:
         )
 
     def _list_task(self) -> tuple[Source, ...]:
-        queries = self._queries
+        queries, auditor = self._queries, self._validator.auditor
         return (
             Gauge("task_round", "The running round.", lambda: queries.get_task().round),
             Gauge("task_pot_coins", "Coins in the round's pot.", lambda: queries.get_task().pot / ATOMS_PER_COIN),
             Gauge("task_heldout_accuracy", "Held-out examples answered well, 0 to 1.", self._get_accuracy),
             Gauge("contributions", "Contributions of the running round.", self._count_contributions, "status"),
-            Count("audits", "Segments executed again by the auditor.", "result", self._validator.auditor.audits),
+            Count("audits", "Segments executed again by the auditor.", "result", auditor.audits),
+            Count("audit_duties", "Proofs and answers that the auditor sent.", "kind", auditor.duties.counts),
             Gauge("miner_tickets_per_second", "What the node's miner reported.", lambda: self._get_rate("tickets")),
             Gauge("miner_macs_per_second", "What the node's miner reported.", lambda: self._get_rate("macs")),
         )

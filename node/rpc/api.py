@@ -19,6 +19,7 @@ from chain.ticket import Ticket, TicketOpening
 from chain.transaction import Transaction
 from consensus.flyclient import Demand
 from consensus.header_proof import HeaderProof
+from node.assignments import Assignment
 from node.rpc.proofs import AccountProof, MinerProof
 from node.rpc.submitted import AnswerSubmission, OpeningsSubmission, SegmentSubmission, TicketOutcome
 
@@ -365,6 +366,10 @@ class NodeApi(Protocol):
 
     def get_disputes(self) -> tuple[tuple[DisputeKey, Dispute], ...]:
         """Return the open disputes by deadline."""
+        ...
+
+    def get_assignments(self) -> tuple[Assignment, ...]:
+        """Return the audits that were assigned in the running round."""
         ...
 
     def report_rates(self, rates: MinerRates) -> None:

@@ -22,6 +22,7 @@ from consensus.sampling import compute_public_seed
 from node.rpc import state_views, views, work_views
 from node.rpc.api import HEADERS_MAX, HEIGHTS_MAX, SENT_AT_ONCE_MAX, MinerRates, NodeApi
 from node.rpc.arguments import parse_account
+from node.rpc.audit_methods import AUDIT_METHODS
 from node.rpc.bounty_methods import BOUNTY_METHODS
 from node.rpc.dispute_methods import DISPUTE_METHODS
 from node.rpc.economy_methods import ECONOMY_METHODS
@@ -381,6 +382,7 @@ def make_registry() -> Registry:
             SUBMIT_SEGMENT,
             SUBMIT_OPENINGS,
             *DISPUTE_METHODS,
+            *AUDIT_METHODS,
             REPORT_RATES,
         )
     )

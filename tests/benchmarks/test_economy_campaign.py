@@ -14,24 +14,21 @@ from benchmarks.lab.reliability import economy
 from benchmarks.lab.reliability.economy import play_history, run_economy
 from benchmarks.lab.reliability.part import Setup
 from chain.errors import InvalidBlock
-from chain.ledger import income, registry, rewards, shares, task_pots
+from chain.genesis import Parameters
+from chain.ledger import audits, income, registry, rewards, shares, task_pots
+from chain.ledger.audit_records import ActiveAuditor
 from chain.ledger.economy_records import Model
-from chain.primitives import ZERO_HASH
+from chain.ledger.records import Contribution
+from chain.primitives import ZERO_HASH, PublicKey
 
 
 def test_a_history_holds_and_meets_every_kind_of_action(tmp_path: Path) -> None:
     counts = Counter[str]()
-    play_history(tmp_path, 5, 700, counts)
+    play_history(tmp_path, 5, 900, counts)
     assert min(counts[name] for name in actions.ACTIONS) >= 20
-    for name in (
-        "reorganisations",
-        "segments settled",
-        "segments expired",
-        "segments slashed",
-        "blocks",
-        "posted segments settled",
-        "tasks closed",
-    ):
+    kinds = ("reorganisations", "segments settled", "segments expired", "segments slashed", "blocks")
+    posted = ("posted segments settled", "tasks closed")
+    for name in (*kinds, *posted, "audits proven", "audits missed", "audit bonds fallen", "audit bonds given back"):
         assert counts[name], name
     refused = {name.removeprefix(REFUSED) for name in counts if name.startswith(REFUSED)}
     assert {
@@ -46,6 +43,12 @@ def test_a_history_holds_and_meets_every_kind_of_action(tmp_path: Path) -> None:
         "task-height",
         "task-closed",
         "fund-amount",
+        "auditor-held",
+        "auditor-none",
+        "auditor-release",
+        "audit-unassigned",
+        "audit-duplicate",
+        "audit-status",
     } <= refused
 
 
@@ -105,6 +108,25 @@ def keep_what_is_left(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(task_pots, "apply_credit", lambda *_: None)
 
 
+def pay_more_for_audits(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(books, "AUDIT_BP", 2_501)
+
+
+def vouch_for_free(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(audits, "apply_forfeit", lambda *_: (0, 0))
+
+
+def draw_whoever_is_new(patch: pytest.MonkeyPatch) -> None:
+    honest = audits.draw_auditors
+
+    def draw(
+        parameters: Parameters, contribution: Contribution, miner: PublicKey, listed: tuple[ActiveAuditor, ...]
+    ) -> tuple[PublicKey, ...]:
+        return honest(parameters, replace(contribution, commit_height=2**40), miner, listed)
+
+    patch.setattr(audits, "draw_auditors", draw)
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -117,6 +139,9 @@ def keep_what_is_left(patch: pytest.MonkeyPatch) -> None:
         spend_all_at_once,
         ask_more_rent,
         keep_what_is_left,
+        pay_more_for_audits,
+        vouch_for_free,
+        draw_whoever_is_new,
     ],
 )
 def test_a_wrong_rule_or_book_is_noticed(spoil: Patch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ THREATS = {
     "trajectory": {*range(1, 11), 52},
     "commitment": {*range(11, 17), 56, 57},
     "challenge": {*range(17, 23), 53, 62, 64},
+    "audits": {28, 29},
     "lottery": {*range(45, 52), 54, 55, 59, 63},
     "algebra": {*range(23, 27)},
     "determinism": {31, 32, 33},
@@ -136,6 +137,19 @@ def challenge_without_beacon(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("benchmarks.lab.attacks.challenge_beacon.compute_challenge", challenge)
 
 
+def believe_audits(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("benchmarks.lab.attacks.audits.verify_audit", accept_anything)
+    patch.setattr("node.learning.verify_audit", accept_anything)
+
+
+def draw_anybody(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("chain.ledger.audits.draw_auditors", lambda _p, _c, _m, listed: tuple(e.auditor for e in listed))
+
+
+def forgive_vouchers(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("chain.ledger.audits.apply_forfeit", lambda *_args: (0, 0))
+
+
 @pytest.mark.parametrize(
     ("break_rule", "name"),
     [
@@ -147,6 +161,10 @@ def challenge_without_beacon(patch: pytest.MonkeyPatch) -> None:
         (believe_sidecars, "one forged update, the rest free: re-execution"),
         (believe_sidecars, "replay"),
         (forget_deltas, "delta bytes poisoned"),
+        (believe_audits, "audit without work"),
+        (believe_audits, "audit proof copied"),
+        (draw_anybody, "draw of auditors ground"),
+        (forgive_vouchers, "forgery vouched for"),
     ],
 )
 def test_a_broken_rule_flips_its_case(monkeypatch: pytest.MonkeyPatch, break_rule: Break, name: str) -> None:

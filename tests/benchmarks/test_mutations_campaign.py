@@ -151,6 +151,7 @@ def say_yes(*_args: object) -> bool:
         ("chain.ledger.bonds.verify_signature", say_yes, "evidence"),
         ("chain.ledger.bonds._validate_pair", accept_anything, "evidence"),
         ("node.light.verify_inclusion", accept_anything, "light client answers"),
+        ("node.learning.verify_audit", accept_anything, "audits"),
     ],
 )
 def test_a_weakened_check_is_seen(

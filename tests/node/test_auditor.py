@@ -98,7 +98,7 @@ async def commit_forged(live: LiveNode) -> tuple[Op, IntArray]:
     """Put a segment of the second miner's into a block, one element of one product wrong; return op and product."""
     await live.mine(1)
     task, runner = make_runner(live, SECOND_MINER, 0)
-    honest = execute_segment(task, runner.backend, runner.checkpoint, runner.segment_seed)  # type: ignore[arg-type]
+    honest = execute_segment(runner)
     op = next(op for op in task.program.ops if op.kind is OpKind.LINEAR)
     forged = rerun_step(runner, STEP)[op.outputs[0]].copy()
     forged[ROW, COLUMN] += 1
@@ -136,7 +136,7 @@ async def test_a_forged_element_is_disputed_down_to_its_opening_and_slashed(live
         demands.append(dispute.demand)
         strip = dispute.demand.strip if isinstance(dispute.demand, DemandStrip) else None
         shown = open_digests(forged) if strip is None else open_whole_strip(forged, strip)
-        await send(live, SECOND_MINER, AnswerDispute(task_id, 0, 0, MINER.public_key, shown))
+        await send(live, SECOND_MINER, AnswerDispute(task_id, 0, SECOND_MINER.public_key, 0, MINER.public_key, shown))
         await live.mine(1)
     await settle_down(live, 1)
     await live.mine(1)

@@ -10,7 +10,10 @@ import pytest
 import pytest_asyncio
 from rich.console import Console
 
+from chain.genesis import Parameters
+from node.devnet.auditors import Audited
 from node.devnet.holders import OTHERS_MAX, Holder, get_holders
+from node.devnet.verdict import check_audits
 from node.devnet.view import NetworkView
 from node.options import OutputOptions
 from node.rpc.client import AsyncRpcClient
@@ -44,13 +47,14 @@ def show(output: OutputOptions, status: StatusView, *, is_terminal: bool = False
     text = io.StringIO()
     console = Console(file=text, force_terminal=is_terminal, width=200)
     with NetworkView(output, console) as view:
-        view.show([status], [10**9], HOLDERS)
+        view.show([status], [10**9], HOLDERS, [Audited(7, 2_500_000_000, 20 * 10**9)])
     return text.getvalue()
 
 
 async def test_lines_tell_shares_income_and_segments_of_each_holder(live: LiveNode) -> None:
     text = show(OutputOptions(plain=True), await ask_status(live))
     assert "shares 66.66/33.33/0.00 % · income 1.500000001/0/0.000000007 · settled 4/2/-" in text
+    assert "audits 7 for 2.5 coins" in text
     assert "height    1" in text
 
 
@@ -101,3 +105,22 @@ async def test_without_any_units_members_are_shown_with_zeros(live: LiveNode) ->
     status = await ask_status(live)
     async with AsyncRpcClient(live.url) as rpc:
         assert await get_holders(rpc, [status]) == [Holder("node 1", 0, 0, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("audited", "rounds", "is_good"),
+    [
+        ([Audited(3, 10**9, 20 * 10**9), Audited(2, 10**9, 18 * 10**9)], 4, True),
+        ([Audited(3, 10**9, 20 * 10**9), Audited(0, 0, 0)], 4, False),
+        ([Audited(0, 0, 20 * 10**9)], 2, False),
+        ([Audited(0, 0, 20 * 10**9)], 1, True),
+        ([Audited(1, 10**9, 16 * 10**9)], 4, False),
+        ([Audited(20, 0, 0)], 0, True),
+    ],
+)
+def test_the_verdict_wants_audits_that_are_paid_and_auditors_that_stand(
+    audited: list[Audited], rounds: int, *, is_good: bool
+) -> None:
+    finding = check_audits(audited, Parameters(), rounds)
+    assert finding.is_good is is_good
+    assert f"{sum(each.proven for each in audited)} proven" in finding.detail

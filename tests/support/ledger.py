@@ -127,6 +127,16 @@ class HashTraining:
         if isinstance(demanded[1], DemandOpening) and sidecar != self.make_sidecar(segment):
             raise InvalidProof("op-test", "found another output, expected the segment's")
 
+    def make_digests(self, sidecar: Sidecar, challenge: Hash) -> tuple[bytes, ...]:
+        """Return what an audit shows that has what `sidecar` says, be it by execution or from its miner."""
+        return (tagged_hash("test.digests", sidecar.output_roots, challenge),)
+
+    def verify_audit(
+        self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar, challenge: Hash, digests: tuple[bytes, ...]
+    ) -> None:
+        if digests != self.make_digests(sidecar, challenge):
+            raise InvalidProof("digests-root", "found other digests, expected those of what was committed to")
+
     def settle(self, task: TaskSpec, checkpoint_root: Hash, sidecars: tuple[Sidecar, ...]) -> Settlement:
         deltas = [sidecar.delta for sidecar in sidecars]
         return Settlement(tagged_hash("test.settle", checkpoint_root, *deltas), 10_000, len(sidecars), 10)
@@ -260,7 +270,7 @@ class LedgerChain:
         assert dispute is not None
         sidecar = self.content.get_sidecar(self.contribution(miner, 0, number).sidecar_hash)
         shown = self.training.make_answer(sidecar, (Leaf(dispute.step, dispute.op), dispute.demand))
-        return AnswerDispute(self.trained, number, 0, challenger.public_key, shown)
+        return AnswerDispute(self.trained, number, miner.public_key, 0, challenger.public_key, shown)
 
     def ticket(self, key: SigningKey, index: int = 0, anchor: int | None = None) -> Ticket:
         anchored = self.task.start_height if anchor is None else anchor

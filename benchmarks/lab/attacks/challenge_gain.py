@@ -19,7 +19,7 @@ DEVNET_SEGMENTS = 8
 SHARE = 1 / 3
 """Of the work, held by a cheat that wins blocks: where selfish mining begins to pay anyway."""
 AUDIT_ONE_IN = 8
-"""A chance of audits to compute with: no network draws audits yet."""
+"""A chance of audits to compute with; what coalitions gain for others, `benchmarks.lab.audit_gains` computes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from time import perf_counter
 from benchmarks.lab.attacks.case import Attack, Effort, Outcome, is_as_expected
 from benchmarks.lab.tables import describe_run, format_table
 
-FAMILIES = ("trajectory", "commitment", "challenge", "lottery", "algebra", "determinism")
+FAMILIES = ("trajectory", "commitment", "challenge", "audits", "lottery", "algebra", "determinism")
 """Modules of this package, in the order of the page."""
 
 HEADER = ("threats", "attack", "expected", "tried", "detected", "computed", "cost / honest", "gain", "outcome")

@@ -4,6 +4,7 @@ A rule that is expected to refuse is named here from the books alone. Amounts, p
 bounds are met often: parts that sum to more than the whole, a content that is known, one unit too many.
 """
 
+from benchmarks.lab.economy import audits
 from benchmarks.lab.economy.history import Claim, History
 from benchmarks.lab.economy.oracle import TAX_BP, WHOLE_BP, OracleModel
 from benchmarks.lab.economy.posting import fund_task, post_task
@@ -147,6 +148,8 @@ ACTIONS = {
     "data sets": (1, register_dataset),
     "tasks": (1, post_task),
     "funds": (2, fund_task),
+    "auditors entering": (2, audits.register),
+    "auditors leaving": (1, audits.retire),
 }
 """By name: how often one is drawn beside the others, and what it does."""
 

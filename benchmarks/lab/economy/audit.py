@@ -7,6 +7,7 @@ compares nothing.
 from dataclasses import dataclass, field
 
 from chain.codec import decode
+from chain.ledger.audit_records import Auditor
 from chain.ledger.economy_records import Model, Shares
 from chain.ledger.records import Account, Contribution, Dispute, LockedReward, Miner, Supply, TaskState
 from chain.primitives import ZERO_HASH, Hash, PublicKey
@@ -44,17 +45,23 @@ class Audit:
                 self.deposits += decode(Dispute, value, VALUE_BYTES_MAX).deposit
             case b"miner":
                 self.bonds += decode(Miner, value, VALUE_BYTES_MAX).bond
+            case b"auditor":
+                self.bonds += decode(Auditor, value, VALUE_BYTES_MAX).bond
             case b"locked-reward":
                 self.locked += decode(LockedReward, value, VALUE_BYTES_MAX).amount
             case b"task":
                 self.pot += decode(TaskState, value, VALUE_BYTES_MAX).pot
             case b"supply":
                 self.supply = decode(Supply, value, VALUE_BYTES_MAX)
-            case b"model":
-                self.models[Hash(name)] = decode(Model, value, VALUE_BYTES_MAX)
-            case b"shares":
-                holders = self.shares.setdefault(Hash(name[:32]), {})
-                holders[PublicKey(name[32:])] = decode(Shares, value, VALUE_BYTES_MAX)
+            case b"model" | b"shares":
+                self._add_shares(kind, name, value)
+
+    def _add_shares(self, kind: bytes, name: bytes, value: bytes) -> None:
+        if kind == b"model":
+            self.models[Hash(name)] = decode(Model, value, VALUE_BYTES_MAX)
+        else:
+            holders = self.shares.setdefault(Hash(name[:32]), {})
+            holders[PublicKey(name[32:])] = decode(Shares, value, VALUE_BYTES_MAX)
 
 
 def read_audit(view: StateView) -> Audit:

@@ -7,11 +7,14 @@ curve is tested elsewhere. It shares no other code with the ledger and sees no s
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from benchmarks.lab.economy.audits import AuditBooks
 from benchmarks.lab.economy.oracle import Oracle
 from chain.primitives import Hash, PublicKey
 
 PRICE_MACS = 2**40
 COIN = 10**9
+AUDIT_BP = 2_500
+"""Of a segment's MACs: what its audit is paid for."""
 PERCENT = 45
 """Of a subsidy, to the block's miner and to the pot alike."""
 
@@ -67,6 +70,7 @@ class Books:
     """Those of posted tasks that are live."""
     posted: dict[tuple[Hash, PublicKey], int] = field(default_factory=dict)
     """Deposits of contributions to them."""
+    audits: AuditBooks = field(default_factory=AuditBooks)
 
     def pay_fee(self, account: PublicKey, fee: int) -> None:
         """Take a fee; it is handed out with the block's reward."""
@@ -107,12 +111,14 @@ class Books:
         self.treasury += subsidy - 2 * part
         self.rewards.append(Reward(reward.miner, reward.amount + part, reward.is_true))
 
-    def settle(self, task: Hash, settled: tuple[PublicKey, ...], macs: int) -> None:
-        """End a round: deposits come back, segments are paid and become units, rewards are decided."""
-        each, self.price = compute_pay(self.price, self.pot, len(settled), macs)
+    def settle(self, task: Hash, settled: tuple[PublicKey, ...], macs: int, audited: tuple[PublicKey, ...]) -> None:
+        """End a round: deposits come back, segments and `audited` are paid, units made, rewards decided."""
+        segment, audit, self.price = compute_pay(self.price, self.pot, (len(settled), len(audited)), macs)
         for miner in settled:
-            self.oracle.credit(miner, self.deposits.pop(miner) + each)
-            self.pot -= each
+            self.oracle.credit(miner, self.deposits.pop(miner) + segment)
+        for auditor in audited:
+            self.oracle.credit(auditor, audit)
+        self.pot -= len(settled) * segment + len(audited) * audit
         self.oracle.mint(task, settled, macs)
         for reward in self.rewards:
             if reward.is_true and reward.miner in settled:
@@ -140,15 +146,21 @@ class Books:
         """Lose it."""
         self.burned += self.posted.pop((name, miner))
 
-    def settle_posted(self, name: Hash, settled: tuple[PublicKey, ...], macs: int, place: tuple[int, int]) -> bool:
-        """End a round of a posted task at a (height, blocks of a round); say whether the task has closed."""
-        pot, (height, round_blocks) = self.pots[name], place
-        each, pot.price = compute_pay(
-            pot.price, pot.compute_spendable(height - round_blocks, round_blocks), len(settled), macs
-        )
+    def settle_posted(
+        self, name: Hash, ended: tuple[tuple[PublicKey, ...], tuple[PublicKey, ...]], macs: int, place: tuple[int, int]
+    ) -> bool:
+        """End a round of a posted task with (settled, audited) at a (height, blocks of a round).
+
+        Say whether the task has closed.
+        """
+        pot, (settled, audited), (height, round_blocks) = self.pots[name], ended, place
+        spendable = pot.compute_spendable(height - round_blocks, round_blocks)
+        segment, audit, pot.price = compute_pay(pot.price, spendable, (len(settled), len(audited)), macs)
         for miner in settled:
-            self.oracle.credit(miner, self.posted.pop((name, miner)) + each)
-            pot.atoms -= each
+            self.oracle.credit(miner, self.posted.pop((name, miner)) + segment)
+        for auditor in audited:
+            self.oracle.credit(auditor, audit)
+        pot.atoms -= len(settled) * segment + len(audited) * audit
         self.oracle.mint(name, settled, macs)
         rent = min(COIN, pot.atoms)
         pot.atoms -= rent
@@ -165,12 +177,14 @@ class Books:
         return True
 
 
-def compute_pay(price: int, spendable: int, segments: int, macs: int) -> tuple[int, int]:
-    """Return what each of a round's segments gets, and the next price."""
-    if not segments:
-        return 0, price
-    total = macs * segments
-    wanted = Fraction(price * total, PRICE_MACS)
-    each = Fraction(price * macs, PRICE_MACS) if int(wanted) <= spendable else Fraction(spendable * macs, total)
+def compute_pay(price: int, spendable: int, counts: tuple[int, int], macs: int) -> tuple[int, int, int]:
+    """Return what each of a round's segments gets, what each of its audits, and the next price."""
+    segments, audits = counts
+    part = macs * AUDIT_BP // 10_000
+    total = macs * segments + part * audits
+    if not total:
+        return 0, 0, price
+    is_enough = int(Fraction(price * total, PRICE_MACS)) <= spendable
+    rate = Fraction(price, PRICE_MACS) if is_enough else Fraction(spendable, total)
     step, fitting = max(1, price // 8), int(Fraction(spendable * PRICE_MACS, total))
-    return int(each), min(max(fitting, price - step, 1), price + step, 2**64 - 1)
+    return int(rate * macs), int(rate * part), min(max(fitting, price - step, 1), price + step, 2**64 - 1)

@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from random import Random
 
+from benchmarks.lab.economy import audits
 from benchmarks.lab.economy.audit import read_audit
 from benchmarks.lab.economy.books import Books, Reward
 from benchmarks.lab.economy.oracle import Oracle, OracleModel
@@ -140,6 +141,9 @@ class History:
             self._dispute()
         if place == 2:
             self._prove()
+            audits.prove(self, 0.4)
+        if place == PARAMETERS.round_blocks - 1:
+            audits.prove(self, 0.5)
 
     def end_block(self) -> None:
         """Mine the block and compare everything; raises Broken."""
@@ -150,6 +154,8 @@ class History:
         subsidy = compute_subsidy(world.tip.height + 1, PARAMETERS)
         world.mine(miner, world.make_ticket(segment if is_true else None), self.pending)
         self.books.add_block(subsidy, Reward(miner.public_key, self.fees, is_true))
+        if place == 1:
+            audits.note_draw(self)
         if place == 2:
             for lost in self.round.lost:
                 self.books.burn_deposit(lost)
@@ -184,6 +190,7 @@ class History:
         _expect("burned", supply.burned, books.burned)
         _expect("pot", audit.pot, books.pot + sum(pot.atoms for pot in books.pots.values()))
         _expect("deposits", audit.deposits, books.compute_locked())
+        _expect("bonds", audit.bonds, PARAMETERS.bond * len(self.world.genesis.miners) + books.audits.bonds)
         _expect("locked", audit.locked, sum(reward.amount for reward in books.rewards))
         for key in self.keys:
             name, found = key.public_key.hex()[:8], audit.balances[key.public_key]
@@ -254,10 +261,16 @@ class History:
     def _settle(self) -> None:
         disputed = tuple(self.books.challenges)
         for miner in disputed:
+            challenger = self.books.challenges[miner][0]
             self.counts["segments slashed"] += self.books.end_challenge(miner)
+            audits.fall(self, (self.world.context.task_id, miner), challenger)
         # A forgery that nobody could afford to dispute settles like any other segment.
         settled = tuple(sorted(set(self.round.segments) - self.round.lost - set(disputed)))
-        self.books.settle(self.world.context.task_id, settled, self.world.task.program.segment_macs)
+        task = self.world.context.task_id
+        trained = [(task, miner) for miner in settled]
+        audits.miss(self, trained)
+        macs, audited = self.world.task.program.segment_macs, audits.list_paid(self, trained)
+        self.books.settle(task, settled, macs, audited)
         self.oracle.contents.add(self.world.round.checkpoint_root)
         self.counts["segments settled"] += len(settled)
         height = self.world.tip.height
@@ -267,11 +280,12 @@ class History:
 
     def _settle_posted(self, name: Hash, place: tuple[int, int]) -> None:
         task = self.world.find_task(name)
-        settled = {miner for other, miner in self.round.posted if other == name}
-        settled -= {miner for other, miner in self.round.posted_lost if other == name}
+        trained = sorted(each for each in self.round.posted if each[0] == name and each not in self.round.posted_lost)
         macs = self.world.learning.compute_segment_macs(task.spec)
-        self.counts["posted segments settled"] += len(settled)
-        self.counts["tasks closed"] += self.books.settle_posted(name, tuple(sorted(settled)), macs, place)
+        audits.miss(self, trained)
+        ended = tuple(miner for _, miner in trained), audits.list_paid(self, trained)
+        self.counts["posted segments settled"] += len(trained)
+        self.counts["tasks closed"] += self.books.settle_posted(name, ended, macs, place)
         self.oracle.contents.add(get_state(self.world.view, task).checkpoint_root)
 
     def _settle_claims(self) -> None:

@@ -43,7 +43,9 @@ from node.miner.plan import SegmentPlan
 from node.miner.sabotage import forge_delta
 from node.miner.segment import TrainedSegment, open_segment, train_segment
 
-PARAMETERS = Parameters(commit_blocks=1, challenge_delay=1, proof_window=1, audit_blocks=1, places_drawn=2)
+PARAMETERS = Parameters(
+    commit_blocks=1, challenge_delay=1, proof_window=1, audit_blocks=1, places_drawn=2, audit_bp=15_000
+)
 """Rounds of four blocks: commits in the first, openings in the third, settlement in the fourth."""
 
 

@@ -4,6 +4,7 @@ Numbers go round the slots, and those of free slots name no case: so a new targe
 """
 
 from benchmarks.lab.mutations.answer_target import TARGET_OF_ANSWERS
+from benchmarks.lab.mutations.audit_target import TARGET_OF_AUDITS
 from benchmarks.lab.mutations.evidence_target import TARGET_OF_EVIDENCE
 from benchmarks.lab.mutations.header_proof_target import TARGET_OF_HEADER_PROOFS
 from benchmarks.lab.mutations.header_target import TARGET_OF_HEADERS
@@ -26,8 +27,9 @@ TARGETS = (
     TARGET_OF_STATE_PROOFS,
     TARGET_OF_EVIDENCE,
     TARGET_OF_ANSWERS,
+    TARGET_OF_AUDITS,
 )
-_SHARES = (4, 6, 2, 1, 3, 2, 3, 3, 1)
+_SHARES = (4, 6, 2, 1, 3, 2, 3, 3, 1, 1)
 _SCHEDULE = tuple(target for target, share in zip(TARGETS, _SHARES, strict=True) for _ in range(share))
 
 

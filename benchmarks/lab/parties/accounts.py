@@ -207,7 +207,7 @@ class Accounts:
             deposit = before.deposit if before else action.deposit
             self.quarrels[key] = Quarrel(deposit, deadline, isinstance(action.demand, DemandOpening))
             return
-        key = (action.round, (sender, action.index), action.challenger)
+        key = (action.round, (action.miner, action.index), action.challenger)
         asked = self.quarrels.pop(key)
         if asked.is_last:
             self._refuse(key, asked)

@@ -38,7 +38,8 @@ def run_economy(setup: Setup) -> Result:
     refused = {name: count for name, count in sorted(counts.items()) if name.startswith(REFUSED)}
     shown = (*ACTIONS, "blocks", "reorganisations")
     segments = ("segments committed", "segments settled", "segments expired", "segments slashed")
-    result.figures = {name: f"{counts[name]:,}" for name in (*shown, *segments)}
+    audits = ("audits assigned", "audits proven", "audits missed", "audit bonds fallen", "audit bonds given back")
+    result.figures = {name: f"{counts[name]:,}" for name in (*shown, *segments, *audits)}
     result.figures |= {"actions refused, as expected": f"{sum(refused.values()):,}"}
     result.figures |= {
         f"of them by `{name.removeprefix('refused: ')}`": f"{count:,}" for name, count in refused.items()

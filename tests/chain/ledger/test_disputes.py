@@ -92,6 +92,21 @@ def test_a_flawed_segment_can_show_all_but_that_its_op_holds() -> None:
     assert chain.account(DAVE).balance == FUNDS + HALF
 
 
+def test_anybody_who_has_what_was_demanded_may_answer_in_the_miners_place() -> None:
+    chain = make_proven(is_flawed=False)
+    chain.mine(chain.sign(DAVE, chain.demand(BOB, OPENING)))
+    chain.mine(chain.sign(CAROL, chain.answer(BOB, DAVE)))
+    assert chain.dispute(BOB, DAVE) is None
+    assert chain.account(BOB).balance == FUNDS - DEPOSIT + HALF, "what the challenger lost is the miner's still"
+    assert chain.account(CAROL).balance == FUNDS
+
+
+def test_nobody_can_answer_for_a_flawed_segment() -> None:
+    chain = make_proven()
+    chain.mine(chain.sign(DAVE, chain.demand(BOB, OPENING)))
+    assert refuse(chain, CAROL, chain.answer(BOB, DAVE)) == "op-test"
+
+
 def test_a_challenger_who_falls_silent_loses() -> None:
     chain = make_proven()
     chain.mine(chain.sign(DAVE, chain.demand(BOB)))
@@ -113,7 +128,7 @@ def test_turns_leaf_order_and_deposit_are_kept_to() -> None:
     answer = chain.answer(BOB, DAVE)
     assert refuse(chain, BOB, replace(answer, answer=b"other")) == "answer"
     assert refuse(chain, BOB, replace(answer, challenger=ALICE.public_key)) == "dispute-unknown"
-    assert refuse(chain, CAROL, answer) == "dispute-contribution"
+    assert refuse(chain, BOB, replace(answer, miner=CAROL.public_key)) == "dispute-contribution"
     chain.mine(chain.sign(BOB, answer))
     assert refuse(chain, BOB, answer) == "dispute-turn"
     assert refuse(chain, DAVE, chain.demand(BOB, DemandDigests(0), deposit=0)) == "dispute-order"

@@ -1,0 +1,87 @@
+"""`mathesis auditor`: an account that is drawn to execute segments again, by a node's answer.
+
+The key is the node's own unless another is named: a node that runs proves what its own key is assigned. The ledger's
+rules stand in `chain/ledger/auditors.py`; what they refuse is told in one line.
+"""
+
+from pathlib import Path
+
+import click
+
+from node.cli.keys import get_node_key, resolve_address
+from node.cli.output import Fields, directory_option, format_coins, json_option, print_record, rpc_option
+from node.cli.sending import Sender, node_sending_options
+
+
+@click.group()
+def auditor() -> None:
+    """An auditor: enter on a bond, leave, show how one stands."""
+
+
+@auditor.command()
+@click.argument("account", required=False)
+@directory_option
+@rpc_option
+@json_option
+def status(account: str | None, directory: Path, url: str, is_json: bool) -> None:
+    """Show how ACCOUNT stands: an address, a key's name or a keystore file; the node's own key by default."""
+    from node.rpc.audit_methods import GET_AUDITOR, LIST_ASSIGNMENTS, AuditorParams
+    from node.rpc.client import RpcClient
+    from node.rpc.registry import Params
+
+    address, client = resolve_address(account or get_node_key(directory), directory), RpcClient(url)
+    found = client.call(GET_AUDITOR, AuditorParams(address))
+    assigned = [each for each in client.call(LIST_ASSIGNMENTS, Params()) if each.auditor == address]
+    is_auditor, coins = found.entry.value is not None, format_coins(int(found.bond))
+    open_ = sum(not each.is_proven for each in assigned)
+    record: Fields = {
+        "address": address,
+        "is_auditor": is_auditor,
+        "atoms": found.bond,
+        "coins": coins,
+        "since_height": found.since_height if is_auditor else None,
+        "release_height": found.release_height,
+        "missed": found.missed,
+        "proven": found.proven,
+        "paid_atoms": found.paid,
+        "assigned": len(assigned),
+        "open": open_,
+        "height": found.entry.height,
+    }
+    leaving = f", free at height {found.release_height}" if found.release_height else ""
+    done = f"{found.proven} audits proven for {format_coins(int(found.paid))} coins, {found.missed} missed since"
+    counts = f"{done}; this round {len(assigned)}, {open_} open"
+    text = f"{coins} coins{leaving}; {counts}" if is_auditor else "not an auditor, no bond"
+    print_record(record, is_json, f"{text}, at height {found.entry.height}")
+
+
+@auditor.command()
+@node_sending_options
+def register(sender: Sender) -> None:
+    """Lock the bond that the network asks of auditors, and be drawn from now on."""
+    from chain.audit import RegisterAuditor
+    from chain.codec import decode
+    from chain.genesis import GENESIS_BYTES_MAX, Genesis
+    from node.rpc import methods
+    from node.rpc.client import RpcClient
+    from node.rpc.registry import Params
+
+    signer = sender.open_key()
+    record = RpcClient(sender.url).call(methods.GET_GENESIS, Params()).record
+    bond = decode(Genesis, record, GENESIS_BYTES_MAX).parameters.auditor_bond
+    sender.send(signer, RegisterAuditor(bond), {"atoms": str(bond)}, f"bond {format_coins(bond)} coins")
+
+
+@auditor.command()
+@node_sending_options
+def retire(sender: Sender) -> None:
+    """Give notice, to be drawn no more; once the bond is free (`status` says where), take it back the same way."""
+    from chain.audit import RetireAuditor
+    from node.addresses import format_address
+    from node.rpc.audit_methods import GET_AUDITOR, AuditorParams
+    from node.rpc.client import RpcClient
+
+    signer = sender.open_key()
+    found = RpcClient(sender.url).call(GET_AUDITOR, AuditorParams(format_address(signer.public_key)))
+    step = "notice" if found.release_height is None else "withdrawal"
+    sender.send(signer, RetireAuditor(int(found.bond)), {"step": step}, step)
