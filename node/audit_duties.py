@@ -54,18 +54,16 @@ class AuditDuties:
             if assignment.auditor == self._key and is_open:
                 await self._prove(assignment)
         for key, dispute in tuple(iter_disputes(self._chain.ledger_context, self._chain.view())):
-            if not dispute.is_answered and self._is_turn(key, dispute):
+            if not dispute.is_answered and self._has_vouched(key):
                 await self._answer(key, dispute)
 
     def _forget(self) -> None:
         self._proofs = {name: sent for name, sent in self._proofs.items() if self._sender.is_waiting(sent)}
         self._answers = {name: sent for name, sent in self._answers.items() if self._sender.is_waiting(sent)}
 
-    def _is_turn(self, key: DisputeKey, dispute: Dispute) -> bool:
-        """Say whether to answer in a miner's place: it has had a block to do so itself, unless there is one alone."""
-        context, window = self._chain.ledger_context, self._chain.parameters.dispute_window
-        has_waited = self._chain.head.height > dispute.deadline - window or window == 1
-        return has_waited and key.miner != self._key and has_vouched(context, self._chain.view(), key, self._key)
+    def _has_vouched(self, key: DisputeKey) -> bool:
+        # It does not wait for the miner's answer: of one block less, a producer would keep an answer out more often.
+        return has_vouched(self._chain.ledger_context, self._chain.view(), key, self._key)
 
     async def _prove(self, assignment: Assignment) -> None:
         contribution, key = assignment.contribution, assignment.key
