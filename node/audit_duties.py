@@ -10,11 +10,10 @@ import asyncio
 from chain.audit import ProveAudit
 from chain.dispute import AnswerDispute
 from chain.errors import MathesisError
-from chain.ledger.audits import compute_audit_challenge
+from chain.ledger.audits import AUDITABLE, compute_audit_challenge
 from chain.ledger.context import get_round_start, get_segment_context
 from chain.ledger.learning import Leaf, SegmentContext
 from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey
-from chain.ledger.transition import ContributionStatus
 from chain.primitives import Hash, PublicKey
 from chain.transaction import Action
 from node.assignments import Assignment, has_vouched, iter_assignments
@@ -26,9 +25,6 @@ from node.observability.tally import Tally
 from node.sender import Sender
 
 log = get_log("auditor")
-
-_DUE = frozenset({ContributionStatus.CHALLENGED, ContributionStatus.PROVEN})
-"""Where a contribution stands whose audit can be proven."""
 
 
 class AuditDuties:
@@ -50,7 +46,7 @@ class AuditDuties:
         """Send each proof and answer that is owed now and was not sent."""
         self._forget()
         for assignment in tuple(iter_assignments(self._chain.ledger_context, self._chain.view())):
-            is_open = assignment.contribution.status in _DUE and not assignment.is_proven
+            is_open = assignment.contribution.status in AUDITABLE and not assignment.is_proven
             if assignment.auditor == self._key and is_open:
                 await self._prove(assignment)
         for key, dispute in tuple(iter_disputes(self._chain.ledger_context, self._chain.view())):

@@ -15,6 +15,7 @@ from chain.codec import encode
 from chain.dispute import AnswerDispute
 from chain.errors import InvalidTransaction, MissingData
 from chain.ledger.accounts import get_account
+from chain.ledger.audits import AUDITABLE
 from chain.ledger.bonds import NOTHING, get_forfeit
 from chain.ledger.bounds import get_context_in_force
 from chain.ledger.context import BlockDraft, BlockScope, get_task_state
@@ -271,7 +272,9 @@ class TransactionGate:
         if isinstance(action, ProveAudit):
             named = ContributionKey(action.miner, action.index)
             audited = view.get(contribution_key(action.task, action.round, named))
-            return audited is None or audited.challenge != action.challenge
+            if audited is None or audited.status not in AUDITABLE:
+                return True
+            return audited.challenge != action.challenge
         if isinstance(action, AnswerDispute):
             # Miner and auditor may both have answered; the second answer must not hold up what its sender sends next.
             key = DisputeKey(action.round, action.miner, action.index, action.challenger)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from chain.audit import RegisterAuditor
+from chain.audit import ProveAudit, RegisterAuditor
 from chain.codec import decode
 from chain.dispute import AnswerDispute, Demand, DemandDigests, DemandOpening, DemandStrip, DisputeContribution
 from chain.genesis import Genesis, Parameters
@@ -214,6 +214,19 @@ async def test_a_second_answer_holds_up_nothing(live: LiveNode, monkeypatch: pyt
     monkeypatch.setattr(mempool, "drop", lambda _hash: None)
     await live.mine(1)
     assert len(mempool) == 0
+
+
+async def test_a_proof_of_what_has_expired_is_let_go_of(live: LiveNode) -> None:
+    await register(live)
+    await commit(live)
+    await live.mine(PARAMETERS.challenge_delay)
+    await wait_for_duties(live, "proven", 1)
+    (proof,) = [packed.transaction for packed in live.node.parts.mempool.iter_candidates()]
+    assert isinstance(proof.body.action, ProveAudit)
+    chain, gate = live.node.parts.chain, live.node.parts.gate
+    assert not gate._is_spent(proof, chain.view())
+    await live.mine(PARAMETERS.proof_window)
+    assert gate._is_spent(proof, chain.view())
 
 
 async def test_the_commands_register_show_and_retire(
