@@ -10,12 +10,11 @@ import asyncio
 from chain.audit import ProveAudit
 from chain.dispute import AnswerDispute
 from chain.errors import MathesisError
-from chain.ledger.audits import compute_audit_challenge
+from chain.ledger.audits import AUDITABLE, compute_audit_challenge
 from chain.ledger.context import get_segment_context
 from chain.ledger.learning import Leaf, SegmentContext
 from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey
 from chain.ledger.tasks import Task, get_round_start, get_task
-from chain.ledger.transition import ContributionStatus
 from chain.primitives import Hash, PublicKey
 from chain.transaction import Action
 from node.assignments import Assignment, has_vouched, iter_assignments
@@ -27,9 +26,6 @@ from node.observability.tally import Tally
 from node.sender import Sender
 
 log = get_log("auditor")
-
-_DUE = frozenset({ContributionStatus.CHALLENGED, ContributionStatus.PROVEN})
-"""Where a contribution stands whose audit can be proven."""
 
 
 class AuditDuties:
@@ -51,22 +47,20 @@ class AuditDuties:
         """Send each proof and answer that is owed now and was not sent."""
         self._forget()
         for assignment in tuple(iter_assignments(self._chain.ledger_context, self._chain.view())):
-            is_open = assignment.contribution.status in _DUE and not assignment.is_proven
+            is_open = assignment.contribution.status in AUDITABLE and not assignment.is_proven
             if assignment.auditor == self._key and is_open:
                 await self._prove(assignment)
         for key, dispute in tuple(iter_disputes(self._chain.ledger_context, self._chain.view())):
-            if not dispute.is_answered and self._is_turn(key, dispute):
+            if not dispute.is_answered and self._has_vouched(key):
                 await self._answer(key, dispute)
 
     def _forget(self) -> None:
         self._proofs = {name: sent for name, sent in self._proofs.items() if self._sender.is_waiting(sent)}
         self._answers = {name: sent for name, sent in self._answers.items() if self._sender.is_waiting(sent)}
 
-    def _is_turn(self, key: DisputeKey, dispute: Dispute) -> bool:
-        """Say whether to answer in a miner's place: it has had a block to do so itself, unless there is one alone."""
-        window = self._chain.parameters.dispute_window
-        has_waited = self._chain.head.height > dispute.deadline - window or window == 1
-        return has_waited and key.miner != self._key and has_vouched(self._chain.view(), key, self._key)
+    def _has_vouched(self, key: DisputeKey) -> bool:
+        # It does not wait for the miner's answer: of one block less, a producer would keep an answer out more often.
+        return has_vouched(self._chain.view(), key, self._key)
 
     async def _prove(self, assignment: Assignment) -> None:
         contribution, key = assignment.contribution, assignment.key

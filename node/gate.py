@@ -12,15 +12,17 @@ from dataclasses import dataclass
 
 from chain.audit import ProveAudit
 from chain.codec import encode
+from chain.dispute import AnswerDispute
 from chain.errors import InvalidTransaction, MissingData
 from chain.ledger.accounts import get_account
+from chain.ledger.audits import AUDITABLE
 from chain.ledger.bonds import NOTHING, get_forfeit
 from chain.ledger.bounds import get_context_in_force
 from chain.ledger.context import BlockDraft, BlockScope, get_task_state
 from chain.ledger.governance_records import ProposalStatus
-from chain.ledger.keys import account_key, contribution_key, proposal_key
+from chain.ledger.keys import account_key, contribution_key, dispute_key, proposal_key
 from chain.ledger.learning import ContentSource, LearningEngine
-from chain.ledger.records import EMPTY_ACCOUNT, Account, ContributionKey
+from chain.ledger.records import EMPTY_ACCOUNT, Account, ContributionKey, DisputeKey
 from chain.ledger.transactions import apply_transaction, compute_cost, is_atomic, validate_transaction
 from chain.packed import PackedTransaction, pack_transaction, pack_transactions
 from chain.primitives import ZERO_HASH, Hash, PublicKey
@@ -291,7 +293,14 @@ class TransactionGate:
         if isinstance(action, ProveAudit):
             named = ContributionKey(action.miner, action.index)
             audited = view.get(contribution_key(action.task, action.round, named))
-            return audited is None or audited.challenge != action.challenge
+            if audited is None or audited.status not in AUDITABLE:
+                return True
+            return audited.challenge != action.challenge
+        if isinstance(action, AnswerDispute):
+            # Miner and auditor may both have answered; the second answer must not hold up what its sender sends next.
+            key = DisputeKey(action.task, action.round, action.miner, action.index, action.challenger)
+            dispute = view.get(dispute_key(key))
+            return dispute is None or bool(dispute.is_answered)
         if not isinstance(action, ReportEquivocation):
             return False
         return get_forfeit(self._chain.parameters, view, action.first, height) == NOTHING

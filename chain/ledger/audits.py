@@ -22,7 +22,8 @@ from chain.ledger.transition import ContributionStatus
 from chain.primitives import BASIS_POINTS, Hash, PublicKey
 from chain.state.view import StateView
 
-_AUDITABLE = frozenset({ContributionStatus.CHALLENGED, ContributionStatus.PROVEN})
+AUDITABLE = frozenset({ContributionStatus.CHALLENGED, ContributionStatus.PROVEN})
+"""Where a contribution stands whose audit can be proven."""
 _STANDING = frozenset({ContributionStatus.SETTLED, ContributionStatus.HELD})
 
 
@@ -83,7 +84,7 @@ def apply_prove_audit(scope: BlockScope, view: StateView, auditor: PublicKey, pr
     if assigned[auditor].is_proven:
         raise InvalidTransaction("audit-duplicate", "found a second proof, expected one")
     contribution = view.get_existing(contribution_key(task.name, proof.round, key))
-    if contribution.status not in _AUDITABLE:
+    if contribution.status not in AUDITABLE:
         raise InvalidTransaction("audit-status", f"found {contribution.status.name}, expected CHALLENGED or PROVEN")
     if proof.challenge != contribution.challenge:
         message = f"found {proof.challenge.hex()}, expected {contribution.challenge.hex()}"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.lab.parties import accounts as rules
+from benchmarks.lab.parties import audits
 from benchmarks.lab.parties.accounts import Accounts, compute_subsidy, count_blocks
 from benchmarks.lab.parties.report import render_page
 from benchmarks.lab.parties.story import AUTHOR, BUYER, DATA_OWNER, FEE, Line, Outcome, play
@@ -16,8 +17,9 @@ from chain.ledger.keys import SUPPLY_KEY
 from chain.ledger.supply import compute_holdings
 from chain.signature import SigningKey
 from chain.transaction import BuyLicence, ClaimIncome, PayModel, Transfer, TransferShares
+from tests.support.audits import AuditedChain
 from tests.support.economy import get_model, get_shares, make_dataset, make_model, register_dataset, register_model
-from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, SEGMENT_MACS, LedgerChain, make_genesis, settle_round
+from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, SEGMENT_MACS, make_genesis, settle_round
 from tests.support.processes import find_ports
 
 ERIN = SigningKey(bytes([31]) * 32)
@@ -50,10 +52,10 @@ async def test_everybody_ends_with_what_the_blocks_give(tmp_path: Path) -> None:
     assert f"{found['burned']:,}" in page
 
 
-def make_history() -> LedgerChain:
+def make_history() -> AuditedChain:
     """Return a ledger on which everything has happened that accounts tell of; Carol forges."""
-    genesis = make_genesis()
-    chain = LedgerChain(replace(genesis, allocations=(*genesis.allocations, Allocation(ERIN.public_key, FUNDS))))
+    genesis = make_genesis(Parameters(audit_bp=15_000))
+    chain = AuditedChain(replace(genesis, allocations=(*genesis.allocations, Allocation(ERIN.public_key, FUNDS))))
     task = chain.context.task_id
     chain.mine(chain.sign(DAVE, PayModel(task, 12_347), fee=3))
     chain.mine_to(9)
@@ -90,18 +92,50 @@ def make_history() -> LedgerChain:
     chain.mine(chain.sign(ALICE, chain.answer(ALICE, ERIN, held)))
     chain.mine(chain.sign(DAVE, PayModel(task, 1_000_003)))
     chain.mine(*(chain.sign(key, ClaimIncome(task)) for key in (ALICE, BOB, ERIN)))
+    audit(chain)
     return chain
 
 
-def list_differences(chain: LedgerChain, accounts: Accounts) -> list[str]:
+def audit(chain: AuditedChain) -> None:
+    """Let auditors prove, miss, vouch falsely and leave, over a few rounds; some segments have two auditors."""
+    keys = (CAROL, DAVE, ERIN)
+
+    def play(*, is_proven: bool = True, flaw: bytes = b"", is_expired: bool = False) -> None:
+        chain.mine(*(chain.register(key) for key in keys if chain.auditor(key) is None))
+        chain.mine_to(chain.task.start_height + 9)
+        start, sidecar = chain.task.start_height, chain.training.make_sidecar(chain.segment(BOB), flaw)
+        chain.mine(chain.sign(BOB, chain.commit(BOB, sidecar=sidecar)), chain.sign(ALICE, chain.commit(ALICE)))
+        chain.mine_to(start + 3)
+        openings = [chain.sign(key, chain.prove(key)) for key in ((ALICE,) if is_expired else (ALICE, BOB))]
+        drawn = {audit.auditor for audit in chain.audits(BOB)}
+        assert drawn
+        able = [key for key in keys if key.public_key in drawn and is_proven]
+        proofs = [chain.sign(key, chain.prove_audit(key, BOB)) for key in able]
+        demands = [chain.sign(ALICE, chain.demand(BOB), nonce=chain.account(ALICE).nonce + 1)] if flaw else []
+        chain.mine(*openings, *proofs, *demands)
+        chain.mine_to(start + 9)
+
+    play()
+    play(is_proven=False)
+    play(flaw=b"flaw")
+    play(flaw=b"flaw", is_expired=True)
+    leaving = [key for key in keys if (auditor := chain.auditor(key)) and not auditor.release_height]
+    chain.mine(*(chain.retire(key) for key in leaving))
+
+
+def list_differences(chain: AuditedChain, accounts: Accounts) -> list[str]:
     """Return what of a ledger's state the accounts do not give."""
     holdings, supply, task = compute_holdings(chain.view), chain.view.get_existing(SUPPLY_KEY), chain.context.task_id
-    model, pairs = accounts.models[task], {}
+    model = accounts.models[task]
+    pairs: dict[str, tuple[object, object]] = {}
     for number, key in enumerate(KEYS):
         shares, account = get_shares(chain, task, key.public_key), key.public_key
         pairs[f"balance {number}"] = (chain.account(key).balance, accounts.balances.get(account, 0))
         pairs[f"units {number}"] = (shares.units, model.units.get(account, 0))
         pairs[f"due {number}"] = (shares.earned, int(model.owed.get(account, 0)))
+        auditor, bond = chain.auditor(key), accounts.audits.bonds.get(account)
+        stands = auditor and (auditor.bond, auditor.missed, auditor.release_height)
+        pairs[f"auditor {number}"] = (stands, bond and (bond.amount, bond.missed, bond.release))
     pairs |= {"deposits": (holdings.deposits, accounts.deposits), "bonds": (holdings.bonds, accounts.bonds)}
     pairs |= {"pot": (holdings.pot, accounts.pot), "price": (chain.task.price, accounts.price)}
     pairs |= {"burned": (supply.burned, accounts.burned), "treasury": (supply.treasury, accounts.treasury)}
@@ -121,6 +155,7 @@ def test_accounts_from_blocks_are_the_ledgers() -> None:
         "disputes refused",
         "block rewards paid",
         "block rewards burned",
+        "audits paid",
     } <= set(accounts.counts)
     assert len(accounts.models) == 3
 
@@ -133,6 +168,14 @@ def test_a_wrong_rule_of_theirs_shows(name: str, value: int, monkeypatch: pytest
     chain = make_history()
     monkeypatch.setattr(rules, name, value)
     assert list_differences(chain, count_blocks(chain.genesis, SEGMENT_MACS, chain.blocks))
+
+
+@pytest.mark.parametrize(("name", "value"), [("WHOLE", 20_000), ("MISSES", 1), ("WINDOWS_AFTER_NOTICE", 1)])
+def test_a_wrong_rule_of_audits_shows(name: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = make_history()
+    monkeypatch.setattr(audits, name, value)
+    accounts = count_blocks(chain.genesis, SEGMENT_MACS, chain.blocks)
+    assert list_differences(chain, accounts)
 
 
 def test_a_dispute_that_is_left_out_shows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import assert_never
 
+from benchmarks.lab.parties.audits import Audits, Bond, Segment
+from chain.audit import AuditAction, ProveAudit, RegisterAuditor, RetireAuditor
 from chain.block import Block
 from chain.codec import encode
 from chain.dispute import AnswerDispute, DemandOpening, DisputeContribution
@@ -29,9 +31,6 @@ from chain.transaction import (
     Transfer,
     TransferShares,
 )
-
-Segment = tuple[PublicKey, int]
-"""A miner and the index of its segment in a round."""
 
 TREASURY, NETWORK_ROYALTY, WHOLE = 100, 1_000, 10_000
 """In basis points: of each payment; what children of the network's model owe; all of it."""
@@ -108,7 +107,7 @@ class Accounts:
     macs: int
     """Multiply-accumulates of a segment of the task."""
     balances: dict[PublicKey, int] = field(default_factory=dict)
-    bonds: int = 0
+    miners_bonds: int = 0
     issued: int = 0
     burned: int = 0
     treasury: int = 0
@@ -130,6 +129,7 @@ class Accounts:
     lost: dict[PublicKey, int] = field(default_factory=dict)
     """Deposits that each miner has lost."""
     counts: dict[str, int] = field(default_factory=dict)
+    audits: Audits = field(init=False)
 
     def __post_init__(self) -> None:
         nobody, bond = PublicKey(ZERO_HASH), self.genesis.parameters.bond
@@ -137,8 +137,9 @@ class Accounts:
             self.credit(allocation.account, allocation.amount)
         for miner in self.genesis.miners:
             self.credit(miner, -bond)
-            self.bonds += bond
+            self.miners_bonds += bond
         self.price = self.genesis.parameters.first_price
+        self.audits = Audits(self.genesis.parameters, self.chain_id, self.task)
         self.models[self.task] = Held(nobody, royalty=NETWORK_ROYALTY)
 
     @property
@@ -157,6 +158,11 @@ class Accounts:
         locked = (len(self.commits) + len(self.held)) * self.genesis.parameters.deposit
         return locked + sum(quarrel.deposit for quarrel in self.quarrels.values())
 
+    @property
+    def bonds(self) -> int:
+        """Atoms locked as bonds, by miners and by auditors."""
+        return self.miners_bonds + self.audits.locked
+
     def credit(self, account: PublicKey, amount: int) -> None:
         """Add to a balance; less than nothing takes away."""
         self.balances[account] = self.balances.get(account, 0) + amount
@@ -165,6 +171,7 @@ class Accounts:
         """Take in the next block."""
         foliage, ticket = block.header.foliage, block.header.trunk.ticket
         fees = 0
+        self.audits.beacons[foliage.height] = block.header.trunk.beacon
         for transaction in block.transactions:
             fees += transaction.body.fee
             self._apply(foliage.height, transaction)
@@ -174,6 +181,7 @@ class Accounts:
         self.pot += part
         self.treasury += subsidy - 2 * part
         self.rewards.append(((foliage.miner, ticket.index), ticket.anchor_height, part + fees))
+        self.audits.draw(foliage.height, self.round, set(self.commits))
         self._expire(foliage.height)
         self._decide(foliage.height)
         if foliage.height == self.round_start + self.genesis.parameters.round_blocks:
@@ -189,14 +197,27 @@ class Accounts:
             case CommitContribution(index=index, anchor_height=anchor):
                 self.credit(sender, -self.genesis.parameters.deposit)
                 self.commits[sender, index] = (height, anchor)
+                self.audits.commit(height, sender, action)
             case ProveContribution(index=index):
                 self.proven.add((sender, index))
             case DisputeContribution() | AnswerDispute():
                 self._quarrel(height, sender, action)
+            case RegisterAuditor() | RetireAuditor() | ProveAudit():
+                self._audit(height, sender, action)
             case RegisterDataset() | RegisterModel() | TransferShares() | BuyLicence() | PayModel() | ClaimIncome():
                 self._trade(sender, action)
             case _:
                 raise AssertionError(f"found {type(action).__name__}, expected no party to send one")
+
+    def _audit(self, height: int, sender: PublicKey, action: AuditAction) -> None:
+        match action:
+            case RegisterAuditor(amount=amount):
+                self.credit(sender, -amount)
+                self.audits.bonds[sender] = Bond(amount, height)
+            case RetireAuditor():
+                self.credit(sender, self.audits.retire(height, sender))
+            case ProveAudit():
+                self.audits.prove(action.round, (action.miner, action.index), sender)
 
     def _quarrel(self, height: int, sender: PublicKey, action: DisputeContribution | AnswerDispute) -> None:
         deadline = height + self.genesis.parameters.dispute_window
@@ -220,7 +241,8 @@ class Accounts:
             del self.quarrels[key]
             number, segment, challenger = key
             is_running = number == self.round and segment in self.commits
-            if not is_running and (number, segment) not in self.held:
+            is_vouched = bool(self.audits.list_proven(number, segment))
+            if not is_running and (number, segment) not in self.held and not is_vouched:
                 self.credit(challenger, quarrel.deposit)
             elif quarrel.is_answered:
                 self._refuse(key, quarrel)
@@ -233,24 +255,27 @@ class Accounts:
         self.credit(segment[0], quarrel.deposit // 2)
         self._burn("disputes refused", quarrel.deposit - quarrel.deposit // 2)
         if (number, segment) in self.held and not any(each[:2] == (number, segment) for each in self.quarrels):
-            self._settle_late(segment, self.held.pop((number, segment)))
+            self._settle_late(number, segment, self.held.pop((number, segment)))
 
     def _slash(self, key: tuple[int, Segment, PublicKey], quarrel: Quarrel) -> None:
-        """Take a miner's deposit: half is the challenger's."""
+        """Take a miner's deposit, unless it has burned, and the bonds of who vouched: half is the challenger's."""
         number, segment, challenger = key
-        deposit = self.genesis.parameters.deposit
-        self.credit(challenger, quarrel.deposit + deposit // 2)
-        self._burn("segments slashed", deposit - deposit // 2)
-        self.lost[segment[0]] = self.lost.get(segment[0], 0) + 1
+        self.credit(challenger, quarrel.deposit)
+        is_locked = (number, segment) in self.held or (number == self.round and segment in self.commits)
+        lost = [self.genesis.parameters.deposit] if is_locked else []
+        for amount in lost + self.audits.fall(number, segment):
+            self.credit(challenger, amount // 2)
+            self.burned += amount - amount // 2
+        self._count("segments slashed")
+        self.lost[segment[0]] = self.lost.get(segment[0], 0) + is_locked
         for _, amount in self.held.pop((number, segment), [(0, 0)])[1:]:
             self._burn("block rewards burned", amount)
         if number == self.round:
             self.commits.pop(segment, None)
 
-    def _settle_late(self, segment: Segment, held: list[tuple[int, int]]) -> None:
-        paid = min(int(Fraction(self.price * self.macs, PRICE_MACS)), self.pot)
-        self.credit(segment[0], self.genesis.parameters.deposit + paid)
-        self.pot -= paid
+    def _settle_late(self, number: int, segment: Segment, held: list[tuple[int, int]]) -> None:
+        self.credit(segment[0], self.genesis.parameters.deposit)
+        self._pay([segment[0]], self.audits.list_proven(number, segment))
         self._mint(segment[0])
         self.models[self.task].give(0)
         for anchor, amount in held[1:]:
@@ -316,12 +341,15 @@ class Accounts:
             rewards = [(anchor, amount) for named, anchor, amount in self.rewards if named == segment]
             self.held[self.round, segment] = [(self.commits.pop(segment)[1], 0), *rewards]
             self.rewards = [each for each in self.rewards if each[0] != segment]
-        settled, total, pot = sorted(self.commits), len(self.commits) * self.macs, self.pot
-        is_enough = Fraction(self.price * total, PRICE_MACS) < pot + 1
+        held = [segment for number, segment in self.held if number == self.round]
+        for segment in [*self.commits, *held]:
+            disputed_by = {each[2] for each in self.quarrels if each[:2] == (self.round, segment)}
+            self.burned += self.audits.miss(height, self.round, segment, disputed_by)
+        settled, pot = sorted(self.commits), self.pot
+        audited = [auditor for segment in settled for auditor in self.audits.list_proven(self.round, segment)]
+        total = self._pay([miner for miner, _ in settled], audited)
         for miner, _ in settled:
-            paid = int(Fraction(self.price * self.macs, PRICE_MACS) if is_enough else Fraction(pot * self.macs, total))
-            self.credit(miner, parameters.deposit + paid)
-            self.pot -= paid
+            self.credit(miner, parameters.deposit)
             self._mint(miner)
         self.models[self.task].give(0)
         if settled:
@@ -332,6 +360,19 @@ class Accounts:
             self._reward(segment[0], amount, is_paid=is_paid)
         self.round, self.round_start = self.round + 1, height
         self.commits, self.proven, self.rewards = {}, set(), []
+
+    def _pay(self, miners: list[PublicKey], auditors: list[PublicKey]) -> int:
+        """Pay for segments and audits from the pot, by price or where that is too much by share; return all MACs."""
+        part = _part(self.macs, self.genesis.parameters.audit_pay_bp)
+        total, pot = len(miners) * self.macs + len(auditors) * part, self.pot
+        is_enough = Fraction(self.price * total, PRICE_MACS) < pot + 1
+        for account, macs in [(miner, self.macs) for miner in miners] + [(auditor, part) for auditor in auditors]:
+            paid = int(Fraction(self.price * macs, PRICE_MACS) if is_enough else Fraction(pot * macs, total))
+            self.credit(account, paid)
+            self.pot -= paid
+        if auditors:
+            self._count("audits paid")
+        return total
 
     def _lose(self, what: str, segment: Segment) -> None:
         """Burn the deposit of a segment that will not settle."""
