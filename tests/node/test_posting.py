@@ -68,9 +68,12 @@ NARROW = replace(SMALL, model=Mlp((32, 16, 10)))
 TEXT = replace(SMALL, model=Decoder(128, 16, 16, 1, 1, 32, 0, 0), heldout=1)
 
 
+DEEP = replace(TEXT, model=Decoder(128, 2, 2, 33, 1, 2, 0, 0))
+
+
 @pytest.mark.parametrize(
     ("spec", "rule"),
-    [(WIDE, "task-size"), (LONG, "task-size"), (HEAVY, "task-macs"), (NARROW, "task-program"),
+    [(WIDE, "task-size"), (DEEP, "task-size"), (LONG, "task-size"), (HEAVY, "task-macs"), (NARROW, "task-program"),
      (TEXT, "task-program"), (replace(SMALL, heldout=1_797), "task-program")],
 )  # fmt: skip
 def test_what_nobody_could_prove_or_keep_up_with_is_refused(learning: Learning, spec: Spec, rule: str) -> None:
