@@ -138,6 +138,8 @@ class Learning:
         self._settlements: OrderedDict[tuple[TaskName, Hash, tuple[Hash, ...]], Settlement] = OrderedDict()
         # Assembly, import and audit run in threads; re-execution is not worth doing twice at once.
         self._lock = threading.RLock()
+        # Queries ask for tasks while a segment is executed; they must not wait for it.
+        self._tasks_lock = threading.RLock()
         self.keep_checkpoint(compute_initial_checkpoint(task.program))
 
     def validate_task(self, task: TaskSpec, data: bytes, bounds: TaskBounds, *, is_new: bool) -> None:
@@ -237,15 +239,16 @@ class Learning:
     def get_task(self, spec: TaskSpec) -> Task:
         """Return a task with its program and data; raises DecodeError."""
         name = _name_task(spec.program, spec.dataset_root)
-        with self._lock:
+        with self._tasks_lock:
             if name not in self._tasks:
                 self._keep_task(spec, load_task(spec, self._blobs.get(spec.dataset_root)))
             return self._tasks[name]
 
     def _keep_task(self, spec: TaskSpec, task: Task) -> None:
-        self._tasks[_name_task(spec.program, spec.dataset_root)] = task
-        if len(self._tasks) > TASKS_MAX + 1:
-            del self._tasks[next(each for each in self._tasks if each != self._genesis)]
+        with self._tasks_lock:
+            self._tasks[_name_task(spec.program, spec.dataset_root)] = task
+            if len(self._tasks) > TASKS_MAX + 1:
+                del self._tasks[next(each for each in self._tasks if each != self._genesis)]
 
     def _validate_start(self, task: TaskSpec, program: Program) -> None:
         """Check that a program can go on from a checkpoint that another has reached."""
@@ -267,6 +270,13 @@ class Learning:
         self._blobs.put(root, encode_checkpoint(checkpoint))
         return root
 
+    def keep_first_checkpoint(self, task: TaskSpec) -> Checkpoint:
+        """Compute and keep the checkpoint that a task without a parent starts from; raises StorageError."""
+        first = compute_initial_checkpoint(self.get_task(task).program)
+        if self.keep_checkpoint(first) != task.checkpoint_root:
+            raise StorageError(f"the checkpoint {task.checkpoint_root.hex()} is gone, expected every task's last")
+        return first
+
     def make_trace(self, task: TaskSpec, checkpoint_root: Hash, sidecar: Sidecar) -> Trace:
         """Return the trace that block data says a segment from a checkpoint had."""
 
@@ -287,9 +297,7 @@ class Learning:
     def _load_checkpoint(self, task: TaskSpec, root: Hash) -> Checkpoint:
         data = self._blobs.get(root)
         if data is None and root == task.checkpoint_root:
-            first = compute_initial_checkpoint(self.get_task(task).program)
-            if self.keep_checkpoint(first) == root:
-                return first
+            return self.keep_first_checkpoint(task)
         if data is None:
             raise StorageError(f"the checkpoint {root.hex()} is gone; re-import the chain to compute it again")
         return decode_checkpoint(self.get_task(task).program, data)
