@@ -273,8 +273,9 @@ class Learning:
     def keep_first_checkpoint(self, task: TaskSpec) -> Checkpoint:
         """Compute and keep the checkpoint that a task without a parent starts from; raises StorageError."""
         first = compute_initial_checkpoint(self.get_task(task).program)
-        if self.keep_checkpoint(first) != task.checkpoint_root:
+        if compute_checkpoint_root(first) != task.checkpoint_root:
             raise StorageError(f"the checkpoint {task.checkpoint_root.hex()} is gone, expected every task's last")
+        self.keep_checkpoint(first)
         return first
 
     def make_trace(self, task: TaskSpec, checkpoint_root: Hash, sidecar: Sidecar) -> Trace:
