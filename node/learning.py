@@ -28,7 +28,7 @@ from ml.checkpoint import (
     encode_checkpoint,
 )
 from ml.checks import CheckContext
-from ml.dataset import Dataset, build_dataset
+from ml.dataset import Dataset, build_dataset, compute_dataset_root
 from ml.deltas import compute_delta_size, decode_delta, encode_delta
 from ml.disputing import Difference, find_difference
 from ml.evaluation import compute_evaluation
@@ -133,7 +133,7 @@ class Learning:
         self._roots: OrderedDict[Hash, tuple[Hash, ...]] = OrderedDict()
         self._faults: OrderedDict[tuple[SegmentContext, Hash], Difference | None] = OrderedDict()
         """By what decides a segment; the task's name is part of its seed."""
-        self._posted: OrderedDict[tuple[TaskName, Hash, TaskBounds], bool] = OrderedDict()
+        self._posted: OrderedDict[tuple[TaskSpec, Hash, TaskBounds, bool], bool] = OrderedDict()
         """Tasks that were found good."""
         self._settlements: OrderedDict[tuple[TaskName, Hash, tuple[Hash, ...]], Settlement] = OrderedDict()
         # Assembly, import and audit run in threads; re-execution is not worth doing twice at once.
@@ -155,7 +155,8 @@ class Learning:
             self._keep_task(task, Task(program, dataset))
             return True
 
-        self._remember(self._posted, (_name_task(task.program, task.dataset_root), task.checkpoint_root, bounds), check)
+        # All that the answer follows from: what is remembered on one node must be what another computes.
+        self._remember(self._posted, (task, compute_dataset_root(data), bounds, is_new), check)
 
     def validate_sidecar(
         self, task: TaskSpec, checkpoint_root: Hash, commit: CommitContribution, sidecar: Sidecar

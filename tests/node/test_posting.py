@@ -119,3 +119,15 @@ def test_whoever_asks_for_a_task_waits_for_no_segment_that_is_executed(learning:
         asking.start()
         asking.join(20)
         assert not asking.is_alive()
+
+
+def test_what_was_found_good_once_vouches_for_nothing_else(learning: Learning) -> None:
+    """A node that has seen a good task must refuse what one that has not refuses."""
+    own = learning.keep_checkpoint(compute_initial_checkpoint(build_program(replace(SMALL, init_seed=3))))
+    for root, is_new in ((None, True), (own, False)):
+        task = make_spec(root=root)
+        learning.validate_task(task, DATA, BOUNDS, is_new=is_new)
+        assert refuse(learning, task, DATA[:-1] + b"\x01", is_new=is_new) == "task-data"
+    assert refuse(learning, make_spec(root=own)) == "task-start"
+    with pytest.raises(InvalidTransaction, match="task-macs"):
+        learning.validate_task(make_spec(), DATA, replace(BOUNDS, macs_max=1), is_new=True)
