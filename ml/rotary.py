@@ -4,7 +4,7 @@ No library computes them, so every machine has the same table. Source: Su et al.
 i of a head of width w by t * 10000**(-2 i / w).
 """
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -47,6 +47,7 @@ def _multiply(x: int, y: int) -> int:
     return x * y >> _BITS
 
 
+@cache
 def _logarithm(n: int) -> int:
     """Return ln(n) by 2 artanh((n - 1) / (n + 1))."""
     ratio = ((n - 1) << _BITS) // (n + 1)

@@ -29,7 +29,7 @@ from ml.checkpoint import (
     encode_checkpoint,
 )
 from ml.checks import CheckContext
-from ml.dataset import Dataset, build_dataset
+from ml.dataset import Dataset, build_dataset, compute_dataset_root
 from ml.deltas import compute_delta_size, decode_delta, encode_delta
 from ml.disputing import Difference, find_difference
 from ml.evaluation import compute_evaluation
@@ -141,11 +141,13 @@ class Learning:
         self._faults: OrderedDict[tuple[SegmentContext, Hash], Difference | None] = OrderedDict()
         """By what decides a segment; the task's name is part of its seed."""
         self._snapshots: OrderedDict[SegmentContext, Snapshots] = OrderedDict()
-        self._posted: OrderedDict[tuple[TaskName, Hash, TaskBounds], bool] = OrderedDict()
+        self._posted: OrderedDict[tuple[TaskSpec, Hash, TaskBounds, bool], bool] = OrderedDict()
         """Tasks that were found good."""
         self._settlements: OrderedDict[tuple[TaskName, Hash, tuple[Hash, ...]], Settlement] = OrderedDict()
         # Assembly, import and audit run in threads; re-execution is not worth doing twice at once.
         self._lock = threading.RLock()
+        # Queries ask for tasks while a segment is executed; they must not wait for it.
+        self._tasks_lock = threading.RLock()
         self.keep_checkpoint(compute_initial_checkpoint(task.program))
 
     def validate_task(self, task: TaskSpec, data: bytes, bounds: TaskBounds, *, is_new: bool) -> None:
@@ -161,7 +163,8 @@ class Learning:
             self._keep_task(task, Task(program, dataset))
             return True
 
-        self._remember(self._posted, (_name_task(task.program, task.dataset_root), task.checkpoint_root, bounds), check)
+        # All that the answer follows from: what is remembered on one node must be what another computes.
+        self._remember(self._posted, (task, compute_dataset_root(data), bounds, is_new), check)
 
     def validate_sidecar(
         self, task: TaskSpec, checkpoint_root: Hash, commit: CommitContribution, sidecar: Sidecar
@@ -262,15 +265,16 @@ class Learning:
     def get_task(self, spec: TaskSpec) -> Task:
         """Return a task with its program and data; raises DecodeError."""
         name = _name_task(spec.program, spec.dataset_root)
-        with self._lock:
+        with self._tasks_lock:
             if name not in self._tasks:
                 self._keep_task(spec, load_task(spec, self._blobs.get(spec.dataset_root)))
             return self._tasks[name]
 
     def _keep_task(self, spec: TaskSpec, task: Task) -> None:
-        self._tasks[_name_task(spec.program, spec.dataset_root)] = task
-        if len(self._tasks) > TASKS_MAX + 1:
-            del self._tasks[next(each for each in self._tasks if each != self._genesis)]
+        with self._tasks_lock:
+            self._tasks[_name_task(spec.program, spec.dataset_root)] = task
+            if len(self._tasks) > TASKS_MAX + 1:
+                del self._tasks[next(each for each in self._tasks if each != self._genesis)]
 
     def _validate_start(self, task: TaskSpec, program: Program) -> None:
         """Check that a program can go on from a checkpoint that another has reached."""
@@ -291,6 +295,14 @@ class Learning:
         root = compute_checkpoint_root(checkpoint)
         self._blobs.put(root, encode_checkpoint(checkpoint))
         return root
+
+    def keep_first_checkpoint(self, task: TaskSpec) -> Checkpoint:
+        """Compute and keep the checkpoint that a task without a parent starts from; raises StorageError."""
+        first = compute_initial_checkpoint(self.get_task(task).program)
+        if compute_checkpoint_root(first) != task.checkpoint_root:
+            raise StorageError(f"the checkpoint {task.checkpoint_root.hex()} is gone, expected every task's last")
+        self.keep_checkpoint(first)
+        return first
 
     def make_trace(self, task: TaskSpec, checkpoint_root: Hash, sidecar: Sidecar) -> Trace:
         """Return the trace that block data says a segment from a checkpoint had."""
@@ -321,9 +333,7 @@ class Learning:
     def _load_checkpoint(self, task: TaskSpec, root: Hash) -> Checkpoint:
         data = self._blobs.get(root)
         if data is None and root == task.checkpoint_root:
-            first = compute_initial_checkpoint(self.get_task(task).program)
-            if self.keep_checkpoint(first) == root:
-                return first
+            return self.keep_first_checkpoint(task)
         if data is None:
             raise StorageError(f"the checkpoint {root.hex()} is gone; re-import the chain to compute it again")
         return decode_checkpoint(self.get_task(task).program, data)

@@ -18,8 +18,11 @@ from ml.fit import validate_fit
 from ml.models import build_program
 from ml.program import Program
 from ml.provable import validate_provable
-from ml.spec import Spec, count_weights, decode_spec
+from ml.spec import Decoder, Spec, count_weights, decode_spec
 from ml.trace import compute_output_roots_size
+
+LAYERS_MAX = 32
+"""Blocks of a posted decoder: 256 make a program of 13,000 ops, whose openings take 2.5 s to size."""
 
 RECORDS_MAX = 1 << 16
 """Examples, or blocks of text, of a posted task's data: splitting them takes 0.2 s."""
@@ -54,6 +57,8 @@ def validate_first_checkpoint(task: TaskSpec, program: Program) -> None:
 
 
 def _build_bounded(spec: Spec, bounds: TaskBounds) -> Program:
+    if isinstance(spec.model, Decoder):
+        _validate_at_most("task-size", "layers", spec.model.layers, LAYERS_MAX)
     # Each weight takes half a byte of a delta at least.
     _validate_at_most("task-size", "weights", count_weights(spec.model), 2 * bounds.sidecar_bytes_max)
     program = build_program(spec)

@@ -24,6 +24,7 @@ from chain.primitives import ZERO_HASH, Hash, PublicKey
 from chain.state.view import StateKey, StateKind, StateView
 from consensus.flyclient import Demand, prove_chain
 from consensus.header_proof import HeaderProof, prove_headers
+from ml.checkpoint import encode_checkpoint
 from node.assignments import Assignment, iter_assignments
 from node.disputes import get_contribution, iter_disputes
 from node.parts import Parts
@@ -228,11 +229,11 @@ class NodeQueries:
 
     def get_checkpoint_content(self, root: Hash, task: Hash | None = None) -> bytes | None:
         """Return the canonical bytes of a checkpoint of a task."""
-        found = self._find_task(self._chain.view(), task)
-        if found is not None and root == found.spec.checkpoint_root:
+        data, found = self._read_blob(root), self._find_task(self._chain.view(), task)
+        if data is None and found is not None and root == found.spec.checkpoint_root:
             # A posted task's first checkpoint is computed by whoever needs it first.
-            self._parts.learning.get_checkpoint(found.spec, root)
-        return self._read_blob(root)
+            data = encode_checkpoint(self._parts.learning.keep_first_checkpoint(found.spec))
+        return data
 
     def get_contributions(self, round_number: int | None, task: Hash | None = None) -> tuple[ContributionInfo, ...]:
         """Return a round's contributions to a task by miner and index."""

@@ -62,6 +62,7 @@ def _get_record(client: "RpcClient") -> Fields:
         "round": found.task.round,
         "round_ends_at_height": found.task.end_height,
         "heldout_correct": f"{checkpoint.correct} of {checkpoint.total}" if checkpoint.total else None,
+        "posted_tasks": found.posted_tasks,
         "tickets_per_second": rates.tickets if rates else None,
         "macs_per_second": rates.macs if rates else None,
         "coins_issued": format_coins(int(found.supply.issued)),
@@ -69,7 +70,7 @@ def _get_record(client: "RpcClient") -> Fields:
         "coins_of_stake": format_coins(int(found.supply.stakes)),
         "coins_in_treasury": format_coins(int(found.supply.treasury)),
         "coins_of_income": format_coins(int(found.supply.income)),
-        "coins_in_pot": format_coins(int(found.supply.pot)),
+        "coins_in_pots": format_coins(int(found.supply.pot)),
     }
 
 

@@ -239,7 +239,7 @@ async def _get_peers(api: NodeApi, _: Params) -> list[views.PeerView]:
 
 
 async def _get_status(api: NodeApi, _: Params) -> views.StatusView:
-    return views.view_status(api.get_status(), api.get_head(), api.get_genesis_hash(), api.get_task())
+    return views.view_status(api.get_status(), api.get_head(), api.get_genesis_hash(), api.list_tasks())
 
 
 async def _get_work(api: NodeApi, _: Params) -> work_views.WorkView:

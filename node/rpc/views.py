@@ -4,6 +4,7 @@ A record that somebody may want to verify comes whole in its canonical bytes (`r
 reading. It knows no method. Numbers are JSON integers only where 53 bits suffice.
 """
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -194,7 +195,7 @@ class RatesView(msgspec.Struct, frozen=True):
 
 
 class StatusView(msgspec.Struct, frozen=True):
-    """The node at a glance."""
+    """The node at a glance; `task` is genesis', `posted_tasks` counts the live ones beside it."""
 
     version: str
     network: str
@@ -207,6 +208,7 @@ class StatusView(msgspec.Struct, frozen=True):
     pool_size_bytes: Natural
     uptime_ms: Natural
     task: TaskView
+    posted_tasks: Natural
     supply: SupplyView
     rates: RatesView | None
 
@@ -340,7 +342,7 @@ def view_supply(info: SupplyInfo) -> SupplyView:
     return SupplyView(**{name: str(getattr(info, name)) for name in SupplyView.__struct_fields__})
 
 
-def view_status(info: StatusInfo, head: Header, genesis_hash: Hash, task: TaskInfo) -> StatusView:
+def view_status(info: StatusInfo, head: Header, genesis_hash: Hash, tasks: Sequence[TaskInfo]) -> StatusView:
     """Return the node at a glance as JSON shows it."""
     return StatusView(
         version=info.version,
@@ -353,7 +355,8 @@ def view_status(info: StatusInfo, head: Header, genesis_hash: Hash, task: TaskIn
         pool_transactions=info.pool_transactions,
         pool_size_bytes=info.pool_size_bytes,
         uptime_ms=info.uptime_ms,
-        task=view_task(task),
+        task=view_task(tasks[0]),
+        posted_tasks=len(tasks) - 1,
         supply=view_supply(info.supply),
         rates=None if info.rates is None else RatesView(info.rates.tickets, info.rates.macs),
     )

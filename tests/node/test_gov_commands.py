@@ -91,6 +91,8 @@ async def test_what_the_ledger_refuses_ends_in_a_failure_that_names_the_rule(
         (["propose", "t", "--set", "deposit", "100000"], "change-bounds"),
         (["propose", "t", "--set", "treasury_bp", "5000"], "change-bounds"),
         (["propose", "t", "--pay", "holder", "100"], "spend-treasury"),
+        (["propose", "t", "--subsidise", f"0x{unknown}", "2001"], "share-bounds"),
+        (["propose", "t", "--subsidise", f"0x{unknown}", "100"], "share-task"),
         (["propose", "", "--set", "deposit", "6"], "proposal-title"),
         (["propose", "t", "--pay", "mth1x", "1"], "mth1x"),
     )
@@ -117,6 +119,8 @@ async def test_what_the_ledger_refuses_ends_in_a_failure_that_names_the_rule(
         ["vote", "ab" * 32, "perhaps"],
         ["propose", "t"],
         ["propose", "t", "--set", "deposit", "6", "--pay", "holder", "1"],
+        ["propose", "t", "--pay", "holder", "1", "--subsidise", f"0x{'ab' * 32}", "1"],
+        ["propose", "t", "--subsidise", "ab", "1"],
         ["propose", "t", "--set", "interval_ms", "6"],
         ["propose", "t", "--set", "treasury_bp", "6.5"],
         ["propose", "t", "--set", "deposit"],

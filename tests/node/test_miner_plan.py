@@ -5,7 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chain.genesis import Parameters
-from node.miner.plan import RoundPosition, SegmentPlan, is_commit_open, is_live, plan_segments
+from node.miner.plan import RoundPosition, SegmentPlan, is_commit_open, is_live, plan_segments, rank_posted
+from node.options import BEST_TASK, NO_TASK
+from node.rpc.views import CheckpointView, TaskView
+from node.rpc.work_views import PostedWorkView
 
 PARAMETERS = Parameters()
 
@@ -41,3 +44,19 @@ def test_liveness_ends_with_the_window() -> None:
     plan = SegmentPlan(0, 0, 10)
     assert [is_live(plan, height, 8) for height in (10, 11, 18, 19)] == [False, True, True, False]
     assert is_live(SegmentPlan(0, 0, 0), 0, 8)
+
+
+def test_the_posted_task_that_pays_a_segment_best_comes_first() -> None:
+    """A price is worth no more than what the round may spend."""
+    names = [f"0x{letter * 64}" for letter in "abc"]
+    terms = ((1 << 40, 10**9, 1_000), (1 << 50, 900, 1_000), (1 << 39, 10**9, 4_000))
+    posted = [make_posted(name, *each) for name, each in zip(names, terms, strict=True)]
+    assert rank_posted(posted, BEST_TASK) == (names[2], names[0], names[1])
+    assert rank_posted(posted, names[1]) == (names[1],)
+    assert rank_posted(posted, NO_TASK) == ()
+
+
+def make_posted(name: str, price: int, allowance: int, macs: int) -> PostedWorkView:
+    checkpoint = CheckpointView(0, 0, name, "0", 0, 0, 0, None)
+    task = TaskView(name, "a", 1, 9, 18, "10", str(price), str(allowance), macs, 90, True, checkpoint)  # fields
+    return PostedWorkView(task, [])

@@ -1,5 +1,6 @@
 """What everybody would have to do for a posted task is bounded before it is done: each refusal, and what is kept."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,9 +69,12 @@ NARROW = replace(SMALL, model=Mlp((32, 16, 10)))
 TEXT = replace(SMALL, model=Decoder(128, 16, 16, 1, 1, 32, 0, 0), heldout=1)
 
 
+DEEP = replace(TEXT, model=Decoder(128, 2, 2, 33, 1, 2, 0, 0))
+
+
 @pytest.mark.parametrize(
     ("spec", "rule"),
-    [(WIDE, "task-size"), (LONG, "task-size"), (HEAVY, "task-macs"), (NARROW, "task-program"),
+    [(WIDE, "task-size"), (DEEP, "task-size"), (LONG, "task-size"), (HEAVY, "task-macs"), (NARROW, "task-program"),
      (TEXT, "task-program"), (replace(SMALL, heldout=1_797), "task-program")],
 )  # fmt: skip
 def test_what_nobody_could_prove_or_keep_up_with_is_refused(learning: Learning, spec: Spec, rule: str) -> None:
@@ -105,3 +109,25 @@ def test_a_task_starts_from_its_own_first_checkpoint_or_from_one_of_its_shapes(l
 def test_a_text_can_be_posted(learning: Learning) -> None:
     text = encode_text(b"to be or not to be, that is the question. " * 400)
     learning.validate_task(make_spec(TEXT, text), text, BOUNDS, is_new=True)
+
+
+def test_whoever_asks_for_a_task_waits_for_no_segment_that_is_executed(learning: Learning) -> None:
+    """The loop of a node asks; an audit takes as long as training."""
+    with learning._lock:
+        asking = threading.Thread(target=learning.compute_segment_macs, args=(make_spec(),), daemon=True)
+        learning._blobs.put(compute_dataset_root(DATA), DATA)
+        asking.start()
+        asking.join(20)
+        assert not asking.is_alive()
+
+
+def test_what_was_found_good_once_vouches_for_nothing_else(learning: Learning) -> None:
+    """A node that has seen a good task must refuse what one that has not refuses."""
+    own = learning.keep_checkpoint(compute_initial_checkpoint(build_program(replace(SMALL, init_seed=3))))
+    for root, is_new in ((None, True), (own, False)):
+        task = make_spec(root=root)
+        learning.validate_task(task, DATA, BOUNDS, is_new=is_new)
+        assert refuse(learning, task, DATA[:-1] + b"\x01", is_new=is_new) == "task-data"
+    assert refuse(learning, make_spec(root=own)) == "task-start"
+    with pytest.raises(InvalidTransaction, match="task-macs"):
+        learning.validate_task(make_spec(), DATA, replace(BOUNDS, macs_max=1), is_new=True)

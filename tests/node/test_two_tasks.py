@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from chain.dispute import Demand, DemandDigests, DemandOpening, DemandStrip, DisputeContribution
 from chain.errors import InvalidTransaction, MissingData
 from chain.genesis import compute_segment_seed
 from chain.ledger.accounts import get_account
@@ -22,6 +23,7 @@ from ml.backends import get_backend
 from ml.dataset import load_digits
 from ml.lottery import get_lottery
 from ml.models import build_program
+from ml.program import OpKind
 from ml.segment import Runner
 from ml.spec import DIGITS
 from node.cli.main import main
@@ -37,6 +39,7 @@ from node.miner.segment import train_segment
 from node.miner.tools import Tools
 from node.options import Endpoint
 from node.rpc.client import AsyncRpcClient
+from node.rpc.dispute_methods import LIST_DISPUTES
 from node.rpc.methods import GET_CHECKPOINT, GET_WORK, LIST_CONTRIBUTIONS, CheckpointParams, RoundParams
 from node.rpc.registry import Params
 from node.rpc.task_methods import GET_POSTED, GET_TASK, GET_TASK_DATA, LIST_TASKS, PostedParams, TaskParams
@@ -201,3 +204,34 @@ async def test_peers_fetch_the_data_with_the_block_and_a_directory_keeps_all_of_
             ["verify", "--dir", into],
         ):
             assert await asyncio.to_thread(main, ["db", *arguments]) == ExitCode.OK, arguments
+
+
+async def test_a_miner_answers_a_false_dispute_about_a_posted_task_to_its_end(live: LiveNode) -> None:
+    name = await post(live, HOLDER, *make_digits_task(live))
+    chain, parameters = live.node.parts.chain, live.genesis.parameters
+    await live.mine(parameters.round_blocks - chain.head.height)
+    tools = Tools(live.genesis, load_task(live.genesis.task), get_backend("cpu"), get_lottery("cpu"))
+    loop = MinerLoop(NodeLink(live.url, lambda: live.token), tools)
+
+    async def follow() -> None:
+        async with AsyncRpcClient(live.url, live.token) as client:
+            work = await client.call(GET_WORK, Params())
+        await asyncio.to_thread(loop._prepare, work)
+        await live.mine(1)
+
+    await follow()
+    before = get_account(chain.view(), HOLDER.public_key).balance
+    op = next(op for op in build_program(SPEC).ops if op.kind is OpKind.ADAM).index
+    key = DisputeKey(name, 1, MINER.public_key, 0, HOLDER.public_key)
+    demands: tuple[Demand, ...] = (DemandDigests(0), DemandStrip(0, 0), DemandOpening(1, 1, 0))
+    for number, demand in enumerate(demands):
+        locked = parameters.deposit if number == 0 else 0
+        await send(live, HOLDER, DisputeContribution(name, 1, MINER.public_key, 0, 3, op, demand, locked))
+        await live.mine(1)
+        async with AsyncRpcClient(live.url) as client:
+            (shown,) = await client.call(LIST_DISPUTES, Params())
+        assert (shown.task, shown.demand, shown.is_answered) == (to_hex(name), type(demand).__name__, False)
+        await follow()
+    assert chain.view().get(dispute_key(key)) is None
+    assert before - get_account(chain.view(), HOLDER.public_key).balance == parameters.deposit
+    assert get_contribution(live, name, MINER, 1).status is ContributionStatus.PROVEN
