@@ -6,11 +6,14 @@ allowed. What each refusal is called is the rule that was meant.
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
+from chain.hashing import tagged_hash
 from chain.primitives import Hash, PublicKey
-from chain.transaction import Action, BuyLicence, ClaimIncome, PayModel, TransferShares
+from chain.transaction import Action, BuyLicence, ClaimIncome, FundTask, PayModel, Sidecar, TransferShares
 from tests.support.economy import make_dataset, make_model, register_dataset, register_model
 from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, SEGMENT_MACS, LedgerChain, settle_round
+from tests.support.posted import make_task, post_task, register_data
 from tests.test_contribution_mutations import flip, refuse_resigned
 
 Values = dict[str, Callable[[], object]]
@@ -83,3 +86,37 @@ def test_no_altered_transfer_or_claim_of_shares_is_applied() -> None:
     assert found == {"model-unknown", "recipient", "units"}
     claims: Values = {"model": lambda: rng.choice([model, Hash(flip(rng, task))])}
     assert refuse_all(chain, ClaimIncome(task), claims) == {"model-unknown", "income-none"}
+
+
+def test_no_altered_task_or_fund_is_applied() -> None:
+    chain, _, _ = make_chain()
+    dataset = register_data(chain)
+    rng, balance, terms = random.Random(24), chain.account(BOB).balance, make_task(chain, dataset)
+    wrong = [chain.content.add(Sidecar(tagged_hash("test.dataset", data), b"\x02")) for data in (b"\x01", b"\x02")]
+    known = [chain.context.task.checkpoint_root, make_dataset(1).content_root]
+    models = [
+        *(replace(terms.model, checkpoint_root=root) for root in (*known, tagged_hash("test.nothing"))),
+        replace(terms.model, datasets=()),
+        replace(terms.model, parents=(chain.context.task_id,)),
+        replace(terms.model, author_bp=9_901),
+        replace(terms.model, spec_hash=tagged_hash("test.nothing")),
+    ]
+    values: Values = {
+        "program": lambda: flip(rng, terms.program),
+        "model": lambda: rng.choice(models),
+        "data_hash": lambda: rng.choice(wrong),
+        "budget": lambda: rng.choice([rng.randrange(10 * 10**9), rng.randrange(balance + 1, 2**64)]),
+        "price": lambda: 0,
+        "last_height": lambda: rng.choice([rng.randrange(27), rng.randrange(2**20, 2**64)]),
+    }
+    found = refuse_all(chain, terms, values)
+    assert found == {
+        "task-spec", "content-known", "task-start", "task-dataset", "income-parts", "task-data", "task-budget",
+        "balance", "task-price", "task-height",
+    }  # fmt: skip
+    name = post_task(chain, terms)
+    funds: Values = {
+        "task": lambda: rng.choice([chain.context.task_id, Hash(flip(rng, name))]),
+        "amount": lambda: rng.choice([rng.randrange(10**9), rng.randrange(balance + 1, 2**64)]),
+    }
+    assert refuse_all(chain, FundTask(name, 10**9), funds) == {"task", "task-genesis", "fund-amount", "balance"}
