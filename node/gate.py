@@ -169,8 +169,16 @@ class TransactionGate:
         # What was meant for a round that is over can never be included, and would hold up its sender's next nonces.
         round_number = get_task_state(self._context, view).round
         self._mempool.drop_passing(lambda transaction: _is_outdated(transaction, round_number))
-        self._mempool.drop_passing(lambda transaction: self._is_spent(transaction, view))
         returned = [transaction for block in reversed(change.disconnected) for transaction in block.transactions]
+
+        def is_spent(transaction: Transaction) -> bool:
+            found = self._is_spent(transaction, view)
+            if found and isinstance(transaction.body.action, AnswerDispute):
+                # Its demand may stand in no block of this branch yet; till then it is tried again from head to head.
+                returned.append(transaction)
+            return found
+
+        self._mempool.drop_passing(is_spent)
         waiting = [*pack_transactions(returned), *self._later.values()]
         self._later.clear()
         offers = [Offer(packed) for packed in waiting if not _is_outdated(packed.transaction, round_number)]

@@ -18,9 +18,18 @@ from chain.ledger.context import get_task_state
 from chain.ledger.keys import account_key, auditor_key, contribution_key
 from chain.ledger.records import ContributionKey
 from chain.ledger.transition import ContributionStatus
+from chain.packed import pack_transaction
 from chain.primitives import Hash
 from chain.state.proof import STATE_PROOF_BYTES_MAX, StateProof, verify_inclusion
-from chain.transaction import CommitContribution, ProveContribution, compute_sidecar_hash
+from chain.transaction import (
+    CommitContribution,
+    ProveContribution,
+    Transaction,
+    TransactionBody,
+    Transfer,
+    compute_sidecar_hash,
+    compute_signing_hash,
+)
 from ml.backends import get_backend
 from ml.program import OpKind
 from node.addresses import format_address
@@ -214,6 +223,29 @@ async def test_a_second_answer_holds_up_nothing(live: LiveNode, monkeypatch: pyt
     monkeypatch.setattr(mempool, "drop", lambda _hash: None)
     await live.mine(1)
     assert len(mempool) == 0
+    await send(live, SECOND_MINER, Transfer(HOLDER.public_key, 1))
+    before = chain.view().get_existing(account_key(SECOND_MINER.public_key)).nonce
+    await live.mine(1)
+    assert chain.view().get_existing(account_key(SECOND_MINER.public_key)).nonce == before + 1
+
+
+async def test_an_answer_waits_for_a_demand_that_another_branch_does_not_have_yet(
+    live: LiveNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await prove(live)
+    chain, gate = live.node.parts.chain, live.node.parts.gate
+    task_id = chain.ledger_context.task_id
+    early = AnswerDispute(task_id, 0, SECOND_MINER.public_key, 0, HOLDER.public_key, b"what will be demanded")
+    body = TransactionBody(SECOND_MINER.public_key, 2, 0, early)
+    signature = SECOND_MINER.sign(compute_signing_hash(chain.ledger_context.chain_id, body))
+    packed = pack_transaction(Transaction(body, signature))
+    # As on the branch that has the demand; there it was good.
+    live.node.parts.mempool.add(packed, 2, live.node.parts.get_time_ms())
+    monkeypatch.setattr(live.node.parts.mempool, "drop", lambda _hash: None)
+    await live.mine(1)
+    await asyncio.gather(*gate._tasks)
+    assert live.node.parts.mempool.get(packed.hash) is None
+    assert gate.is_waiting(packed.hash)
 
 
 async def test_a_proof_of_what_has_expired_is_let_go_of(live: LiveNode) -> None:
