@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +74,11 @@ def run_script(network: Network, root: Path, name: str) -> str:
     return done.stdout
 
 
-def test_all_scripts_are_run_and_listed() -> None:
-    found = {path.stem for path in EXAMPLES.glob("*.py")} - {"people"}
+def test_all_scripts_are_run_listed_and_typed() -> None:
+    stems = {path.stem for path in EXAMPLES.glob("*.py")}
+    settings = tomllib.loads((EXAMPLES.parent / "pyproject.toml").read_text())
+    assert {*settings["tool"]["mypy"]["modules"]} == stems
+    found = stems - {"people"}
     assert found == {*SCRIPTS, *ELSEWHERE}
     page = (EXAMPLES / "README.md").read_text()
     assert all(f"`{name}.py`" in page for name in found)

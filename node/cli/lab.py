@@ -16,6 +16,15 @@ from node.cli.lab_audits import audits
 from node.cli.lab_eclipse import eclipse
 from node.cli.lab_fuzz import fuzz
 from node.cli.lab_mutations import mutations
+from node.cli.lab_options import (
+    choose_names,
+    count_option,
+    keep_page,
+    names_option,
+    out_option,
+    quick_option,
+    threads_option,
+)
 from node.cli.lab_parties import parties
 from node.cli.lab_perturb import perturb
 from node.cli.lab_reliability import reliability
@@ -28,15 +37,7 @@ if TYPE_CHECKING:
 
     from benchmarks.lab.cases import QualityCase
 
-out_option = click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("benchmarks/results"),
-    show_default=True,
-    help="Folder of the results.",
-)
-case_option = click.option("--case", "names", multiple=True, help="One of the cases; all by default.")
-threads_option = click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True)
+case_option = names_option("--case", "One of the cases; all by default.")
 
 
 @click.group()
@@ -58,12 +59,12 @@ lab.add_command(simulate)
 @lab.command()
 @case_option
 @click.option("--steps", type=click.IntRange(2, 65_535), help="Steps of the compared runs; the case's own by default.")
-@click.option("--seeds", type=click.IntRange(1), help="Seeds at the chosen rate; the case's own number by default.")
+@count_option(None, "Seeds at the chosen rate; the case's own number by default.", "--seeds")
 @click.option("--side", type=click.Choice(["both", "integer", "float32"]), default="both", show_default=True)
 @click.option("--backend", type=click.Choice(["cpu", "reference"]), default="cpu", show_default=True)
 @click.option("--states", type=click.Path(path_type=Path, file_okay=False), help="Keep integer runs' weights here.")
-@click.option("--quick", "is_quick", is_flag=True, help="Tiny models and forty steps, to see that everything runs.")
-@threads_option
+@quick_option("Tiny models and forty steps, to see that everything runs.")
+@threads_option()
 @out_option
 def quality(
     names: tuple[str, ...],
@@ -93,7 +94,7 @@ def quality(
 @lab.command()
 @case_option
 @click.option("--steps", type=click.IntRange(2, 65_535), help="As the runs had it.")
-@click.option("--quick", "is_quick", is_flag=True, help="Render quick runs.")
+@quick_option("Render quick runs.")
 @out_option
 def render(names: tuple[str, ...], steps: int | None, out: Path, *, is_quick: bool) -> None:
     """Make page and plot of whatever quality runs have finished."""
@@ -104,8 +105,8 @@ def render(names: tuple[str, ...], steps: int | None, out: Path, *, is_quick: bo
 
 @lab.command()
 @click.option("--width", "widths", type=click.IntRange(32), multiple=True, default=(256, 512), show_default=True)
-@click.option("--steps", type=click.IntRange(1), default=15, show_default=True, help="Steps of each side.")
-@click.option("--threads", type=click.IntRange(1, 1024), default=2, show_default=True)
+@count_option(15, "Steps of each side.", "--steps")
+@threads_option(2)
 @out_option
 def speed(widths: tuple[int, ...], steps: int, threads: int, out: Path) -> None:
     """Time an integer step beside a float32 step."""
@@ -120,9 +121,7 @@ def speed(widths: tuple[int, ...], steps: int, threads: int, out: Path) -> None:
 
 @lab.command()
 @click.option("--rows", default="", help="Numbers of threats, such as 1,2,52; all by default.")
-@click.option(
-    "--quick", "is_quick", is_flag=True, help="Few trials, to see in seconds that every case ends as expected."
-)
+@quick_option("Few trials, to see in seconds that every case ends as expected.")
 @json_option
 @out_option
 def attacks(rows: str, out: Path, *, is_quick: bool, is_json: bool) -> None:
@@ -157,7 +156,7 @@ def _parse_rows(text: str) -> tuple[int, ...]:
 
 
 @lab.command()
-@click.option("--only", "names", multiple=True, help="Name of a probe; all by default.")
+@names_option("--only", "Name of a probe; all by default.")
 @click.option(
     "--weights",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -170,7 +169,7 @@ def breaks(names: tuple[str, ...], weights: Path | None, out: Path) -> None:
         from benchmarks.lab.breaks import PROBES, render_page
 
         findings = []
-        for name in _check_names("probe", names, list(PROBES)):
+        for name in choose_names("probe", names, list(PROBES)):
             click.echo(f"probing {name}")
             findings.append(PROBES[name]())
         if weights is not None:
@@ -185,7 +184,7 @@ def breaks(names: tuple[str, ...], weights: Path | None, out: Path) -> None:
 
 
 @lab.command()
-@click.option("--quick", "is_quick", is_flag=True, help="Few repeats and small products, to see that everything runs.")
+@quick_option("Few repeats and small products, to see that everything runs.")
 @out_option
 def verifiers(out: Path, *, is_quick: bool) -> None:
     """Compare spot checks, Freivalds and re-execution of a step: cost, bytes, memory, soundness."""
@@ -210,7 +209,7 @@ def peers(names: tuple[str, ...], repeats: int, proofs: int, out: Path) -> None:
         from benchmarks.lab.peers import run_peers
         from benchmarks.lab.peers_case import CASES, Plan
 
-        cases = [CASES[name] for name in _check_names("case", names, list(CASES))]
+        cases = [CASES[name] for name in choose_names("case", names, list(CASES))]
         page = run_peers(cases, Plan(repeats, proofs), lambda line: click.echo(line, err=True))
         if names:
             click.echo(page)
@@ -221,19 +220,12 @@ def peers(names: tuple[str, ...], repeats: int, proofs: int, out: Path) -> None:
 def _get_cases(names: "Sequence[str]", steps: int | None, is_quick: bool) -> "list[QualityCase]":
     from benchmarks.lab.cases import CASES, make_quick
 
-    cases = [CASES[name] for name in _check_names("case", names, list(CASES))]
+    cases = [CASES[name] for name in choose_names("case", names, list(CASES))]
     if is_quick:
         cases = [make_quick(case) for case in cases]
     if steps is not None:
         cases = [replace(case, steps=steps, choosing_steps=min(steps, case.choosing_steps)) for case in cases]
     return cases
-
-
-def _check_names(kind: str, names: "Sequence[str]", known: list[str]) -> list[str]:
-    for name in names:
-        if name not in known:
-            raise CommandError(ExitCode.USAGE, f"found no {kind} {name!r}, expected one of {', '.join(known)}")
-    return list(names) or known
 
 
 def _get_name(steps: int | None, is_quick: bool) -> str:
@@ -257,7 +249,5 @@ def _render(cases: "Sequence[QualityCase]", results: Path) -> None:
 
 
 def _write(path: Path, page: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page)
     click.echo(page)
-    click.echo(f"written to {path}", err=True)
+    keep_page(path, page)

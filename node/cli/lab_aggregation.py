@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from node.cli.failures import end_in_exit_codes
+from node.cli.lab_options import SEED_MAX, choose_names, names_option, out_option, quick_option, threads_option
 
 STEPS = 2_000
 """Of each contributor, and of synchronous training: the least that the comparison is asked for."""
@@ -17,18 +18,12 @@ SEEDS = (1, 2, 3)
 
 @click.command()
 @click.option("--steps", type=click.IntRange(50, 65_535), default=STEPS, show_default=True, help="Of each contributor.")
-@click.option("--seed", "seeds", type=click.IntRange(1, 2**62), multiple=True, default=SEEDS, show_default=True)
-@click.option("--arm", "names", multiple=True, help="One way to train; all by default.")
+@click.option("--seed", "seeds", type=click.IntRange(1, SEED_MAX), multiple=True, default=SEEDS, show_default=True)
+@names_option("--arm", "One way to train; all by default.")
 @click.option("--render", "is_rendering", is_flag=True, help="Run nothing; make page and plot of what has finished.")
-@click.option("--quick", "is_quick", is_flag=True, help="A tiny model and eight steps, to see that everything runs.")
-@click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("benchmarks/results"),
-    show_default=True,
-    help="Folder of the results.",
-)
+@quick_option("A tiny model and eight steps, to see that everything runs.")
+@threads_option()
+@out_option
 def aggregation(
     steps: int,
     seeds: tuple[int, ...],
@@ -50,13 +45,11 @@ def aggregation(
         from node.training.backends import make_backend
 
         plan, results = make_plan(steps, is_quick=is_quick), out / f"aggregation{'-quick' * is_quick}.jsonl"
-        known = [arm.name for arm in plan.arms]
-        if odd := [name for name in names if name not in known]:
-            raise CommandError(ExitCode.USAGE, f"found no arm {odd[0]!r}, expected one of {', '.join(known)}")
+        wanted = choose_names("arm", names, [arm.name for arm in plan.arms])
         if not is_rendering:
-            wanted = replace(plan, arms=tuple(arm for arm in plan.arms if not names or arm.name in names))
+            chosen = replace(plan, arms=tuple(arm for arm in plan.arms if arm.name in wanted))
             dataset, backend = load_dataset(plan.dataset, plan.heldout), make_backend("cpu", threads)
-            run_campaign(wanted, seeds, results, dataset, backend, lambda text: click.echo(text, err=True))
+            run_campaign(chosen, seeds, results, dataset, backend, lambda text: click.echo(text, err=True))
         records = read_arm_records(results)
         if not records:
             raise CommandError(ExitCode.USAGE, f"found no runs in {results}, expected some; leave out --render")

@@ -10,14 +10,15 @@ from pathlib import Path
 import click
 
 from node.cli.failures import end_in_exit_codes
+from node.cli.lab_options import count_option, names_option, out_option, seed_option
 from node.cli.output import json_option, print_record
 from node.exit_codes import CommandError, ExitCode
 
 
 @click.command()
-@click.option("--count", type=click.IntRange(1), default=10_000_000, show_default=True, help="Inputs a decoder.")
-@click.option("--seed", type=click.IntRange(0, 2**63), default=1, show_default=True, help="Decides every input.")
-@click.option("--decoder", "names", multiple=True, help="A decoder, or the start of the names of some; all by default.")
+@count_option(10_000_000, "Inputs a decoder.")
+@seed_option("Decides every input.")
+@names_option("--decoder", "A decoder, or the start of the names of some; all by default.")
 @click.option("--list", "is_list", is_flag=True, help="List the decoders.")
 @click.option("--replay", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Repeat a finding's file.")
 @click.option(
@@ -29,13 +30,7 @@ from node.exit_codes import CommandError, ExitCode
 )
 @click.option("--keep", "is_kept", is_flag=True, help="Write the inputs worth keeping into that folder.")
 @json_option
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("benchmarks/results"),
-    show_default=True,
-    help="Folder of the results, which add up, of their page, and of a folder `findings`.",
-)
+@out_option
 def fuzz(
     count: int,
     seed: int,
@@ -48,7 +43,10 @@ def fuzz(
     is_kept: bool,
     is_json: bool,
 ) -> None:
-    """Fuzz every decoder; only typed errors, faithful values, and bounded time and memory may come of it."""
+    """Fuzz every decoder; only typed errors, faithful values, and bounded time and memory may come of it.
+
+    Results add up in the folder, whose page shows them all; findings are kept in its folder `findings`.
+    """
     with end_in_exit_codes():
         from benchmarks.lab.fuzz.campaign import Plan, run_campaign
         from benchmarks.lab.fuzz.report import add_rows, append_row, make_row, read_rows, render_page

@@ -9,6 +9,15 @@ from pathlib import Path
 import click
 
 from node.cli.failures import end_in_exit_codes
+from node.cli.lab_options import (
+    choose_names,
+    count_option,
+    keep_page,
+    names_option,
+    out_option,
+    processes_option,
+    seed_option,
+)
 from node.cli.output import json_option, print_record
 from node.exit_codes import CommandError, ExitCode
 
@@ -17,21 +26,13 @@ FULL_COUNT = 1_000_000
 
 
 @click.command()
-@click.option(
-    "--count", type=click.IntRange(1), default=1_050_000, show_default=True, help="Cases to draw; a few come out valid."
-)
-@click.option("--seed", type=click.IntRange(0, 2**63), default=1, show_default=True, help="Decides every case.")
-@click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes.")
-@click.option("--target", "names", multiple=True, help="One kind of object; all by default.")
+@count_option(1_050_000, "Cases to draw; a few come out valid.")
+@seed_option("Decides every case.")
+@processes_option("--workers")
+@names_option("--target", "One kind of object; all by default.")
 @click.option("--replay", metavar="SEED:N", help="Repeat one case and show it.")
 @json_option
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("benchmarks/results"),
-    show_default=True,
-    help="Folder of the results.",
-)
+@out_option
 def mutations(
     count: int, seed: int, workers: int, names: tuple[str, ...], replay: str | None, *, is_json: bool, out: Path
 ) -> None:
@@ -52,7 +53,7 @@ def mutations(
             page = render_page(plan, tally)
             click.echo(page)
             if count >= FULL_COUNT and not names:
-                _keep(out / "mutations.md", page)
+                keep_page(out / "mutations.md", page)
         if tally.fault_count:
             lines = "\n".join(list_faults(plan, tally))
             raise CommandError(ExitCode.FAILURE, f"{tally.fault_count} cases ended as none may\n{lines}")
@@ -71,13 +72,5 @@ def _check_targets(names: Sequence[str]) -> tuple[str, ...]:
     from benchmarks.lab.mutations.targets import TARGETS
 
     known = [target.name for target in TARGETS]
-    for name in names:
-        if name not in known:
-            raise CommandError(ExitCode.USAGE, f"found no target {name!r}, expected one of {', '.join(known)}")
-    return tuple(name for name in known if not names or name in names)
-
-
-def _keep(path: Path, page: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page)
-    click.echo(f"written to {path}", err=True)
+    chosen = choose_names("target", names, known)
+    return tuple(name for name in known if name in chosen)

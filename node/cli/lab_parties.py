@@ -8,21 +8,16 @@ from pathlib import Path
 import click
 
 from node.cli.failures import end_in_exit_codes
+from node.cli.lab_options import base_port_option, keep_page, out_option
 from node.cli.output import json_option, print_record
 from node.exit_codes import CommandError, ExitCode
 
 
 @click.command()
 @click.option("--rounds", type=click.IntRange(2, 1_000), default=3, show_default=True, help="Settled rounds at least.")
-@click.option("--base-port", type=click.IntRange(1024, 65_000), default=4_860, show_default=True, help="First of four.")
+@base_port_option(4_860, "First of four.")
 @json_option
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("benchmarks/results"),
-    show_default=True,
-    help="Folder of the page.",
-)
+@out_option
 def parties(rounds: int, base_port: int, out: Path, *, is_json: bool) -> None:
     """Let an owner of data, an author, two contributors and a buyer trade; derive all balances from the blocks."""
     with end_in_exit_codes():
@@ -38,7 +33,6 @@ def parties(rounds: int, base_port: int, out: Path, *, is_json: bool) -> None:
             text = f"{'ok  ' if line.is_equal else 'FAIL'} {line.name}: {line.found:,} found, {line.expected:,} derived"
             fields = {"name": line.name, "found": str(line.found), "expected": str(line.expected)}
             print_record(fields | {"equal": line.is_equal}, is_json, text)
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "parties.md").write_text(render_page(outcome))
+        keep_page(out / "parties.md", render_page(outcome))
         if not outcome.is_good:
             raise CommandError(ExitCode.FAILURE, "something is not what the blocks say, or a forger was not caught")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from node.cli.failures import end_in_exit_codes
+from node.cli.lab_options import base_port_option
 from node.cli.output import json_option, print_record
 from node.exit_codes import CommandError, ExitCode
 
@@ -27,7 +28,7 @@ MANIFESTS = Path(__file__).resolve().parents[2] / "benchmarks/lab/perturb/manife
     help="Where the nodes keep their files; emptied first.",
 )
 @click.option("--loopback", is_flag=True, help="All nodes on loopback, even where they could have namespaces.")
-@click.option("--base-port", type=click.IntRange(1024, 65_000), default=4710, show_default=True, help="On loopback.")
+@base_port_option(4_710, "On loopback.")
 @click.option(
     "--timeout", "timeout_s", type=click.IntRange(10, 36_000), default=900, show_default=True, help="Seconds."
 )

@@ -10,6 +10,16 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 
 from node.cli.failures import end_in_exit_codes
+from node.cli.lab_options import (
+    choose_names,
+    count_option,
+    minutes_option,
+    names_option,
+    out_option,
+    processes_option,
+    quick_option,
+    seed_option,
+)
 from node.cli.output import json_option, print_record
 from node.exit_codes import CommandError, ExitCode
 
@@ -32,21 +42,15 @@ class Extent(TypedDict):
 
 
 @click.command()
-@click.option("--part", "names", multiple=True, help="One part; all by default.")
-@click.option("--count", type=click.IntRange(1), help="Cases of each part; what its target asks for by default.")
-@click.option("--seed", type=click.IntRange(0, 2**62), default=1, show_default=True, help="Of the first case.")
+@names_option("--part", "One part; all by default.")
+@count_option(None, "Cases of each part; what its target asks for by default.")
+@seed_option("Of the first case.")
 @click.option("--more", "is_more", is_flag=True, help="Go on where each part's kept results end; --seed is not asked.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Begin no further case of a part after this.")
-@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Simulated cases at a time.")
-@click.option("--quick", "is_quick", is_flag=True, help="Few cases, to see that everything runs; no page is written.")
+@minutes_option("Begin no further case of a part after this.")
+@processes_option("--jobs", "Simulated cases at a time.")
+@quick_option("Few cases, to see that everything runs; no page is written.")
 @json_option
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("benchmarks/results"),
-    show_default=True,
-    help="Folder of the results.",
-)
+@out_option
 def reliability(names: tuple[str, ...], out: Path, *, is_json: bool, **extent: Unpack[Extent]) -> None:
     """Kill, damage, fill, flood, cut off and deceive real nodes; nothing told of may be lost, no answer wrong."""
     with end_in_exit_codes():
@@ -74,13 +78,10 @@ def _plan(names: tuple[str, ...], kept: Path, extent: Extent) -> "Iterator[tuple
     from benchmarks.lab.reliability.campaign import Stretch, find_rest, read_lines
     from benchmarks.lab.reliability.parts import PARTS
 
-    known = [part.name for part in PARTS]
-    for name in names:
-        if name not in known:
-            raise CommandError(ExitCode.USAGE, f"found no part {name!r}, expected one of {', '.join(known)}")
+    chosen = choose_names("part", names, [part.name for part in PARTS])
     minutes = float("inf") if extent["minutes"] is None else extent["minutes"]
     for part in PARTS:
-        if names and part.name not in names:
+        if part.name not in chosen:
             continue
         rest = Stretch(extent["seed"], part.quick if extent["is_quick"] else part.count)
         if extent["is_more"]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from node.cli.failures import end_in_exit_codes
+from node.cli.lab_options import minutes_option, processes_option
 from node.exit_codes import CommandError, ExitCode
 
 SEEDS_MAX = 1_000_000
@@ -19,8 +20,8 @@ SEEDS_MAX = 1_000_000
 @click.option("--seeds", "span", default="0..99", show_default=True, help="First and last seed.")
 @click.option("--seed", type=click.IntRange(0), help="Run this one alone.")
 @click.option("--trace", "is_traced", is_flag=True, help="With --seed: print every event.")
-@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Seeds run at a time.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Begin no further seed after this long.")
+@processes_option("--jobs", "Seeds run at a time.")
+@minutes_option("Begin no further seed after this long.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the results to this page.")
 def simulate(
     span: str, seed: int | None, jobs: int, minutes: float | None, out: Path | None, *, is_traced: bool

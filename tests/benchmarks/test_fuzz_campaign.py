@@ -25,6 +25,8 @@ from benchmarks.lab.mutations.byte_mutators import BYTE_MUTATORS
 from benchmarks.lab.records import LabError
 from chain import codec
 from chain.errors import DecodeError
+from ml import deltas
+from ml.arithmetic import I8
 from node.cli import main
 from node.exit_codes import ExitCode
 from p2p.messages import KINDS, Ping
@@ -120,6 +122,31 @@ def test_a_broken_decoder_is_caught(
     assert found
     assert all(len(data) <= size_bytes_max for *_, data in found)
     assert ending is Ending.UNFAITHFUL or found[0][1].startswith("KeyError")
+
+
+def unpack_leniently(data: bytes, count: int, bits: int) -> I8:
+    """Drop the spare half byte without a look."""
+    return unpack_soundly(bytes([*data[:-1], data[-1] & 15]) if bits == 4 and count % 2 else data, count, bits)
+
+
+unpack_soundly = deltas.unpack_mantissas
+
+
+@pytest.mark.parametrize(
+    ("place", "broken", "told"),
+    [
+        ("unpack_mantissas", unpack_leniently, "not written so"),
+        ("_validate_ranges", lambda *_args: None, "more than 7 x 2^29"),
+        ("_validate_root", lambda *_args: None, "roots of other bytes"),
+    ],
+)
+def test_a_broken_decoder_of_deltas_is_caught(
+    monkeypatch: pytest.MonkeyPatch, place: str, broken: Callable[..., object], told: str
+) -> None:
+    decoder = get_decoder("ml.deltas.decode_delta.4")
+    monkeypatch.setattr(deltas, place, broken)
+    details = [detail for ending, detail, _ in run(decoder, 300) if ending is Ending.UNFAITHFUL]
+    assert any(told in detail for detail in details)
 
 
 def test_a_slow_and_a_hoarding_decoder_are_caught() -> None:

@@ -199,5 +199,6 @@ def test_threat_47_what_chains_share_is_split_exactly_and_no_pair_pays() -> None
 def test_threat_63_every_fold_has_full_rank(K: int, rank: int) -> None:
     matrices = list_matrices(make_zero_scene(K).noise, rank)
     assert np.linalg.matrix_rank(matrices.astype(np.float64)).tolist() == [rank] * (K // rank)
-    edges = compute_edges_of_any(matrices)
+    # Pairs of 128 take half a minute; a dozen folds are 66 of them, drawn like all others.
+    edges = compute_edges_of_any(matrices[:12] if rank == 128 else matrices)
     assert (edges == rank).all()

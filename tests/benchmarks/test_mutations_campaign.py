@@ -152,6 +152,9 @@ def say_yes(*_args: object) -> bool:
         ("chain.ledger.bonds._validate_pair", accept_anything, "evidence"),
         ("node.light.verify_inclusion", accept_anything, "light client answers"),
         ("node.learning.verify_audit", accept_anything, "audits"),
+        ("ml.answer_checks.check_place", accept_anything, "paid answers"),
+        ("node.inference.claims.validate_answer", accept_anything, "paid answers"),
+        ("node.inference.claims.validate_checkpoint_roots", accept_anything, "paid answers"),
     ],
 )
 def test_a_weakened_check_is_seen(

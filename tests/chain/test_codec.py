@@ -19,12 +19,15 @@ from chain.codec import U8, U64, U256, Bytes, Many, Text, decode, encode
 from chain.errors import DecodeError
 from chain.primitives import PublicKey, Signature
 from chain.transaction import Transaction, TransactionBody, Transfer
+from tests.support.examples import count_examples
 from tests.support.records import RECORDS, any_record
 
 SIZE_BYTES_MAX = 4 * 1024 * 1024
 MEMORY_BYTES_MAX = 8 * 1024 * 1024
 relaxed = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=count_examples(25),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
 

@@ -18,13 +18,12 @@ from chain.signature import SigningKey
 from chain.state.proof import STATE_PROOF_BYTES_MAX, StateProof, verify_exclusion, verify_inclusion
 from node.addresses import format_address
 from node.cli import main
-from node.data_directory import DataDirectory
 from node.exit_codes import ExitCode
-from node.keystore import write_key
 from node.rpc.client import AsyncRpcClient, RemoteError
 from node.rpc.methods import GET_MINER, AccountParams
 from node.rpc.state_views import MinerView
 from tests.support.live_node import HOLDER, MINER, SECOND_MINER, LiveNode, make_genesis, run_live_node
+from tests.support.wallets import make_wallet
 
 PARAMETERS = Parameters(evidence_blocks=9)
 NOBODY = "http://127.0.0.1:9"
@@ -41,11 +40,7 @@ async def live(tmp_path: Path) -> AsyncIterator[LiveNode]:
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """Return a data directory whose own key is the second miner's, with a wallet key of someone who does not mine."""
-    root = tmp_path / "own"
-    (root / "wallet").mkdir(parents=True)
-    write_key(DataDirectory(root).key_path, SECOND_MINER, "", is_development=True)
-    write_key(root / "wallet" / "holder.json", HOLDER, "", is_development=True)
-    return root
+    return make_wallet(tmp_path / "own", node_key=SECOND_MINER, holder=HOLDER)
 
 
 async def run(live: LiveNode, directory: Path, *arguments: str) -> int:

@@ -30,7 +30,7 @@ from node.training.processes import LEADER, State, compute_state_digest, follow,
 from node.training.run_directory import METRICS_NAME, get_checkpoint_path, open_run
 from tests.support.exchange import run_threads
 from tests.support.models import TINY_SPECS
-from tests.support.processes import wait_until
+from tests.support.processes import find_ports, wait_until
 
 STEPS = 6
 TEXT = b"It is a truth universally acknowledged, that a single man in possession of a good fortune. " * 100
@@ -59,13 +59,21 @@ def read_losses(directory: Path) -> list[object]:
 
 @contextmanager
 def start_torchrun(folder: Path, size: int, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Start processes that train in `folder`/run; whatever is left of them at the end is killed."""
+    """Start processes that train in `folder`/run; whatever is left of them at the end is killed.
+
+    One process is started as torchrun would start it, without waiting for a second that only watches it.
+    """
     (folder / "spec.json").write_text(format_spec(SPEC))
     (folder / "text").write_bytes(TEXT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
-    command += ["-m", "node.training.distributed", str(folder / "spec.json"), "--data", str(folder / "text"), "--json"]
-    command += ["--out", str(folder / "run"), "--backend", "reference", *arguments]
     environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "MATHESIS_DATASETS": str(folder / "datasets")}
+    command = [sys.executable, "-m"]
+    if size == 1:
+        environment |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_ports(1))}
+    else:
+        command += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(size), "-m"]
+    command += ["node.training.distributed", str(folder / "spec.json"), "--data", str(folder / "text"), "--json"]
+    command += ["--out", str(folder / "run"), "--backend", "reference", *arguments]
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

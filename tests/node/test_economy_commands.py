@@ -21,13 +21,13 @@ from ml.spec import DIGITS, compute_spec_hash
 from node.addresses import format_address
 from node.cli import main
 from node.exit_codes import ExitCode
-from node.keystore import write_key
 from node.models.state_file import ModelState, write_state
 from node.rpc.client import AsyncRpcClient
 from node.rpc.methods import GET_TRANSACTION, HashParams
 from node.rpc.views import to_hex
 from tests.support.economy import make_model
 from tests.support.live_node import HOLDER, MINER, LiveNode, run_live_node
+from tests.support.wallets import make_wallet
 
 NOBODY = "http://127.0.0.1:9"
 NOTHING = "0x" + 64 * "7"
@@ -44,11 +44,7 @@ async def live(tmp_path: Path) -> AsyncIterator[LiveNode]:
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """Return a data directory whose default wallet key is the holder's, and that of a node which mines."""
-    root = tmp_path / "own"
-    (root / "wallet").mkdir(parents=True)
-    write_key(root / "wallet" / "default.json", HOLDER, "", is_development=True)
-    write_key(root / "node-key.json", MINER, "", is_development=True)
-    return root
+    return make_wallet(tmp_path / "own", node_key=MINER, default=HOLDER)
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from ml.spec import compute_spec_hash
 from node.addresses import format_address
 from node.cli import main
 from node.exit_codes import ExitCode
-from node.keystore import write_key
 from node.models import write_state
 from node.rpc.client import AsyncRpcClient
 from node.rpc.economy_views import EntryView
@@ -29,6 +28,7 @@ from node.rpc.methods import SEND_TRANSACTION, SendParams
 from tests.node.test_models import make_state
 from tests.support.economy import make_model
 from tests.support.live_node import HOLDER, MINER, LiveNode, run_live_node
+from tests.support.wallets import make_wallet
 
 STATE = make_state("decoder")
 ROOT = compute_checkpoint_root(STATE.checkpoint)
@@ -51,10 +51,7 @@ async def live(tmp_path: Path) -> AsyncIterator[LiveNode]:
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """Return a data directory with the keys of whoever asks and whoever answers, and the model's checkpoint."""
-    root = tmp_path / "own"
-    (root / "wallet").mkdir(parents=True)
-    write_key(root / "wallet" / "holder.json", HOLDER, "", is_development=True)
-    write_key(root / "wallet" / "provider.json", MINER, "", is_development=True)
+    root = make_wallet(tmp_path / "own", holder=HOLDER, provider=MINER)
     write_state(root / "tiny.safetensors", STATE)
     return root
 

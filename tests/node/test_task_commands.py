@@ -15,7 +15,6 @@ from chain.state.proof import STATE_PROOF_BYTES_MAX, StateProof, verify_exclusio
 from node.addresses import format_address
 from node.cli import main
 from node.exit_codes import ExitCode
-from node.keystore import write_key
 from node.models.specs import format_spec
 from node.rpc.bounty_methods import GET_BOUNTY, LIST_BOUNTIES, BountyParams, BountyView
 from node.rpc.client import AsyncRpcClient
@@ -23,6 +22,7 @@ from node.rpc.task_methods import TaskParams
 from node.rpc.views import from_hex
 from tests.support.live_node import HOLDER, LiveNode, run_live_node
 from tests.support.posting import SPEC
+from tests.support.wallets import make_wallet
 
 FEE = 1_000_000
 
@@ -37,10 +37,7 @@ async def live(tmp_path: Path) -> AsyncIterator[LiveNode]:
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """Return a data directory with a wallet key of someone who has coins."""
-    root = tmp_path / "own"
-    (root / "wallet").mkdir(parents=True)
-    write_key(root / "wallet" / "default.json", HOLDER, "", is_development=True)
-    return root
+    return make_wallet(tmp_path / "own", default=HOLDER)
 
 
 async def run(live: LiveNode, *arguments: str) -> int:

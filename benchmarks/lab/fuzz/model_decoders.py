@@ -5,8 +5,9 @@ one would.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from random import Random
 
 import msgspec
@@ -21,15 +22,18 @@ from benchmarks.lab.mutations.byte_mutators import BYTE_MUTATORS
 from benchmarks.lab.mutations.target import Mutator
 from chain.codec import encode
 from chain.errors import InvalidProof
-from ml.arithmetic import IntArray
+from ml.arithmetic import IntArray, get_delta_max
 from ml.checkpoint import compute_initial_checkpoint, decode_checkpoint, encode_checkpoint
 from ml.dataset import DIGITS_SCALE, U8, ExamplesBlob, decode_blob, encode_csv, encode_examples, encode_text
+from ml.deltas import decode_delta, encode_delta
 from ml.manifest import parse_manifest, read_builtin_manifests
 from ml.models import build_program
 from ml.openings import Opening, decode_opening
-from ml.program import Program
-from ml.spec import DIGITS, Mlp, decode_spec, encode_spec
+from ml.program import Op, Program, TensorId
+from ml.spec import DELTA_BITS, DIGITS, Mlp, decode_spec, encode_spec
 from ml.spec import Decoder as DecoderModel
+from ml.tensor_tree import compute_tensor_root
+from ml.trace import compute_output_roots_size
 from ml.transcript import compute_transcript_size, decode_transcript
 from node.models.errors import ModelError
 from node.models.evaluate import Score
@@ -59,6 +63,8 @@ def make_model_decoders() -> tuple[Decoder, ...]:
                 TEXT_MUTATORS),
         Decoder("ml.manifest.parse_manifest", hold_stable(parse_manifest, msgspec.json.encode), _list_data_manifests,
                 JSON_MUTATORS),
+        *(Decoder(f"ml.deltas.decode_delta.{bits}", partial(_read_delta, bits), partial(_list_deltas, bits),
+                  BYTE_MUTATORS, (InvalidProof,)) for bits in DELTA_BITS),
         Decoder("ml.transcript.decode_transcript", _read_transcript, _list_transcripts, BYTE_MUTATORS, (InvalidProof,)),
         Decoder("node.models.specs.parse_spec", hold_stable(parse_spec, lambda spec: format_spec(spec).encode()),
                 lambda: tuple(format_spec(spec).encode() for spec in _SPECS), JSON_MUTATORS, (ModelError,)),
@@ -109,6 +115,71 @@ def _read_csv(data: bytes) -> None:
 def _list_data_manifests() -> tuple[bytes, ...]:
     kinds = {manifest.source: manifest for manifest in read_builtin_manifests()}
     return tuple(msgspec.json.encode(manifest) for manifest in kinds.values())
+
+
+@cache
+def _build_odd(bits: int) -> Program:
+    """Return a program whose parameters have odd counts of weights, so that with 4 bits a half byte is to spare."""
+    return build_program(replace(TINY, model=Mlp((7, 5, 3)), delta_bits=bits))
+
+
+def _read_delta(bits: int, data: bytes) -> None:
+    program = _build_odd(bits)
+    pairs = decode_delta(program, _commit_to(program, data), data)
+    tensors: dict[TensorId, IntArray] = {}
+    for op, pair in zip(program.delta_ops, pairs, strict=True):
+        tensors.update(zip(op.outputs, pair, strict=True))
+    if encode_delta(program, tensors) != data:
+        raise Unfaithful("found a delta accepted that is not written so")
+    highest, exponent_max = get_delta_max(bits), _get_exponent_max(bits)
+    if any(abs(m.astype(int)).max() > highest or e.max() > exponent_max for m, e in pairs):
+        raise Unfaithful(f"found a delta accepted with more than {highest} x 2^{exponent_max}")
+    with suppress(InvalidProof):
+        decode_delta(program, bytes(compute_output_roots_size(program)), data)
+        raise Unfaithful("found a delta accepted under roots of other bytes")
+
+
+def _commit_to(program: Program, data: bytes) -> bytes:
+    """Return the output roots that name what a delta's bytes say, as the trace of whoever wrote them would."""
+    roots, start = b"", 0
+    for op in program.delta_ops:
+        (rows, columns), bits = _get_delta_shape(program, op), program.spec.delta_bits
+        size_bytes = (rows * columns * bits + 7) // 8
+        packed, exponents = (
+            np.frombuffer(data[first : first + size], np.uint8)
+            for first, size in ((start, size_bytes), (start + size_bytes, rows))
+        )
+        start += size_bytes + rows
+        if start > len(data):
+            break
+        halves = np.stack([packed << 4, packed & 240], axis=1).view(np.int8).reshape(-1)[: rows * columns] >> 4
+        mantissas = halves if bits == 4 else packed.view(np.int8)
+        arrays = mantissas.reshape(rows, columns), exponents.astype(np.int32).reshape(rows, 1)
+        roots += b"".join(map(compute_tensor_root, arrays))
+    return roots.rjust(compute_output_roots_size(program), b"\x00")
+
+
+def _get_exponent_max(bits: int) -> int:
+    """Return the highest exponent of a difference of two int32, whose 32 bits a mantissa's tallest bits end."""
+    return 32 - (bits - 1)
+
+
+def _get_delta_shape(program: Program, op: Op) -> tuple[int, int]:
+    tensor = program.tensors[op.outputs[0]]
+    return tensor.rows, tensor.columns
+
+
+def _list_deltas(bits: int) -> tuple[bytes, ...]:
+    program, rng, found = _build_odd(bits), np.random.default_rng(bits), []
+    highest, exponent_max = get_delta_max(bits), _get_exponent_max(bits)
+    for low, high, exponent in ((0, 0, 0), (-highest, highest, exponent_max), (highest, highest, exponent_max)):
+        tensors: dict[TensorId, IntArray] = {}
+        for op in program.delta_ops:
+            rows, columns = _get_delta_shape(program, op)
+            tensors[op.outputs[0]] = rng.integers(low, high, (rows, columns), np.int8, endpoint=True)
+            tensors[op.outputs[1]] = rng.integers(0, exponent, (rows, 1), np.int32, endpoint=True)
+        found.append(encode_delta(program, tensors))
+    return tuple(found)
 
 
 def _read_transcript(data: bytes) -> None:

@@ -24,6 +24,7 @@ EXCLUDED = """Not counted are cases that came out byte for byte as they were, an
 - *openings*: another row pointed at as a column's tallest that is tall enough. It shows the same exponent.
 - *light client answers*: the client ends with the belief that honest answers give it. The answer said the same in
   other words, or differed where nothing is believed (unknown keys, a head that headers replace, the pool's next nonce).
+- *paid answers*: another opening where the answer has no such place. The answer alone shows the challenge void.
 
 No case alters what a signer may choose (state root, transactions root, a time within bounds), or what only an opening
 could tell of a header that is shown without one, and none signs a second content with the miner's own key."""

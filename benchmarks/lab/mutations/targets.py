@@ -9,6 +9,7 @@ from benchmarks.lab.mutations.evidence_target import TARGET_OF_EVIDENCE
 from benchmarks.lab.mutations.header_proof_target import TARGET_OF_HEADER_PROOFS
 from benchmarks.lab.mutations.header_target import TARGET_OF_HEADERS
 from benchmarks.lab.mutations.opening_target import TARGET_OF_BATCHES, TARGET_OF_OPENINGS
+from benchmarks.lab.mutations.paid_target import TARGET_OF_PAID_ANSWERS
 from benchmarks.lab.mutations.state_target import TARGET_OF_STATE_PROOFS
 from benchmarks.lab.mutations.target import Target
 from benchmarks.lab.mutations.ticket_target import TARGET_OF_TICKETS
@@ -28,8 +29,9 @@ TARGETS = (
     TARGET_OF_EVIDENCE,
     TARGET_OF_ANSWERS,
     TARGET_OF_AUDITS,
+    TARGET_OF_PAID_ANSWERS,
 )
-_SHARES = (4, 6, 2, 1, 3, 2, 3, 3, 1, 1)
+_SHARES = (4, 6, 2, 1, 3, 2, 3, 3, 1, 1, 3)
 _SCHEDULE = tuple(target for target, share in zip(TARGETS, _SHARES, strict=True) for _ in range(share))
 
 

@@ -67,11 +67,11 @@ def hash_chunks(
     """Hash many inputs of one size: input i is `data_u8[starts_i64[i] : starts_i64[i] + size_bytes]`.
 
     `key_u32` (8,) with mode KEYED, or PLAIN_KEY_U32 with mode PLAIN; data_u8 flat; starts_i64 (count,);
-    1 <= size_bytes <= 1024; out_u8 (count, 32) receives the digests. Arrays are C-contiguous; places are not checked.
+    1 <= size_bytes <= 1024; out_u8 (32 count,) receives the digests. Arrays are contiguous; places are not checked.
     """
     state_u32, places_i64 = np.empty(8 * LANES, np.uint32), np.empty(2 * LANES, np.int64)
     tails_u8, digests_u8 = np.empty(BLOCK_BYTES * LANES, np.uint8), np.empty(DIGEST_BYTES * LANES, np.uint8)
-    tail_starts_i64, flat_u8 = np.arange(LANES) * BLOCK_BYTES, out_u8.reshape(-1)
+    tail_starts_i64 = np.arange(LANES) * BLOCK_BYTES
     full, tail = size_bytes // BLOCK_BYTES, size_bytes % BLOCK_BYTES
     flags = mode | END | ROOT | (START if full == 0 else 0)
     for first in range(0, starts_i64.size, LANES):
@@ -86,7 +86,7 @@ def hash_chunks(
             else:
                 _copy_tails(data_u8, places_i64, offset, tail, tails_u8)
                 absorb_last(state_u32, tails_u8, tail_starts_i64, 0, tail, flags)
-        _write_digests(state_u32, digests_u8, flat_u8[DIGEST_BYTES * first :])
+        _write_digests(state_u32, digests_u8, out_u8[DIGEST_BYTES * first :])
 
 
 @kernel
@@ -128,7 +128,7 @@ def hash_nodes(prefix: int, data_u8: U8Array, starts_i64: I64Array, size_bytes: 
     """
     state_u32, message_u32 = np.empty(16 * LANES, np.uint32), np.empty(16 * LANES, np.uint32)
     last_u32, places_i64 = np.zeros(16 * LANES, np.uint32), np.empty(2 * LANES, np.int64)
-    digests_u8, flat_u8 = np.empty(DIGEST_BYTES * LANES, np.uint8), out_u8.reshape(-1)
+    digests_u8 = np.empty(DIGEST_BYTES * LANES, np.uint8)
     for first in range(0, starts_i64.size, LANES):
         _set_places(starts_i64, first, places_i64)
         _set_key(state_u32, PLAIN_KEY_U32)
@@ -144,7 +144,7 @@ def hash_nodes(prefix: int, data_u8: U8Array, starts_i64: I64Array, size_bytes: 
             message_u32[9 * LANES :] = np.uint32(0)
             _set_block(state_u32, size_bytes + 1, START | END | ROOT)
             compress(state_u32, message_u32)
-        _write_digests(state_u32, digests_u8, flat_u8[DIGEST_BYTES * first :])
+        _write_digests(state_u32, digests_u8, out_u8[DIGEST_BYTES * first :])
 
 
 @kernel

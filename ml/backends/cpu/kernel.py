@@ -5,12 +5,14 @@ one thread and never use fast-math, so a kernel's bytes do not depend on the mac
 the function it loads, while kernels inline functions and constants of others: so the cache's name is a digest of all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
+from inspect import signature
 from pathlib import Path
 from typing import TypeVar, cast
 
 import numba
+from numba import types
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -38,6 +40,38 @@ numba.config.CACHE_DIR = str(  # type: ignore[attr-defined]  # numba sets its op
 
 
 def kernel(function: F) -> F:
-    """Return `function` compiled by Numba, cached on disk, without the interpreter lock."""
+    """Return `function` compiled by Numba, cached on disk, without the interpreter lock.
+
+    Numba would compile a variant for each constant that another kernel calls it with; here one serves all, but for
+    `specialise`.
+    """
+    return _compile(function, ())
+
+
+def specialise(*names: str) -> Callable[[F], F]:
+    """Return a `kernel` of which there is a variant for every constant that kernels give to these arguments."""
+    return lambda function: _compile(function, names)
+
+
+def _compile(function: F, kept: tuple[str, ...]) -> F:
     # NumPy's error model leaves out the branch that raises at a division by zero: no kernel divides by zero.
-    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    find_template, own = dispatcher.get_call_template, [name in kept for name in signature(function).parameters]
+
+    def find(arguments: tuple[types.Type, ...], by_name: dict[str, types.Type]) -> object:
+        assert not by_name, "kernels call each other by position"
+        kinds = (kind if is_kept else _forget_constant(kind) for kind, is_kept in zip(arguments, own, strict=True))
+        return find_template(tuple(kinds), by_name)
+
+    dispatcher.get_call_template = find  # type: ignore[method-assign,assignment]  # asked for every call by a kernel
+    return cast(F, dispatcher)
+
+
+def _forget_constant(kind: types.Type) -> types.Type:
+    """Return the type of numbers or flags in the place of that of one of them, in tuples too."""
+    if isinstance(kind, types.IntegerLiteral | types.BooleanLiteral):
+        return kind.literal_type
+    if isinstance(kind, types.BaseTuple):
+        make = cast(Callable[[list[types.Type]], types.Type], types.BaseTuple.from_types)
+        return make([_forget_constant(each) for each in cast(Iterable[types.Type], kind)])
+    return kind

@@ -8,7 +8,7 @@ import numpy as np
 
 from ml.backends.cpu.blake3 import KEYED, U32Array, hash_chunks
 from ml.backends.cpu.emit import LANES
-from ml.backends.cpu.kernel import kernel
+from ml.backends.cpu.kernel import kernel, specialise
 from ml.backends.cpu.moves import copy_block
 from ml.backends.cpu.operands import (
     TABLE_BYTES,
@@ -60,7 +60,7 @@ def count_factor_columns(plan: Plan, noise: Noise) -> int:
     return 4 * rank * ((columns + SPAN - 1) // SPAN) if noise[2].size > 0 else 0
 
 
-@kernel
+@specialise("is_left")
 def make_bands(plan: Plan, rows_i8: I8, noise: Noise, bands: tuple[int, int], is_left: bool) -> Operand:
     """Return bands [start, stop) of an operand, laid out as of A."""
     size_bytes, factor_bytes = plan[2] * TILE, count_factor_columns(plan, noise) * TILE
@@ -179,26 +179,26 @@ def hash_tickets(key_u32: U32Array, first: tuple[int, int, int], words_u32: U32A
             words_u32[j, window, 1], words_u32[j, window, 2] = first[1] + j, first[2] + window
     starts_i64 = np.arange(digests_u8.size // 32) * TICKET_BYTES
     tickets_u8 = words_u32.reshape(-1).view(np.uint8)
-    hash_chunks(key_u32, KEYED, tickets_u8, starts_i64, TICKET_BYTES, digests_u8.reshape(-1, 32))
+    hash_chunks(key_u32, KEYED, tickets_u8, starts_i64, TICKET_BYTES, digests_u8.reshape(-1))
 
 
-@kernel
+@specialise("roles")
 def make_noise(
     key_u32: U32Array,
     plan: Plan,
     roles: Roles,
     rows: tuple[int, int],
     groups: tuple[int, int],
-    has_factor: bool,
+    factor_columns: int,
 ) -> Noise:
     """Return the noise of `rows` = (first, count) of an operand and of `groups` = (first, count) of its columns.
 
-    The choice factor has no room where it is not needed.
+    The choice factor has room for so many columns: all, or none where it is not needed.
     """
-    rank, noised, columns = plan
+    rank, noised, _ = plan
     tables_u8 = np.empty(rows[1] * TABLE_BYTES, np.uint8)
     plan_u8 = np.empty((2 * roles[2], (noised + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS * BLOCK_COLUMNS), np.uint8)
-    choice_u8 = make_choice(rank, roles[2], columns if has_factor else 0)
+    choice_u8 = make_choice(rank, roles[2], factor_columns)
     compute_dense_kernel(key_u32, roles, rows[0], rank, tables_u8)
     compute_choice_kernel(key_u32, roles, (groups[0], groups[1], rank), plan_u8, choice_u8)
     return tables_u8, plan_u8, choice_u8
@@ -211,9 +211,9 @@ def mine_kernel(
     """Write the digests (tile rows, tile columns, windows, 32) and the product (M, N), or none, of two operands."""
     (unit, config_u8), (a_i8, bt_i8) = machine, operands
     bands, columns = (a_i8.shape[0] + TILE - 1) // TILE, (bt_i8.shape[0] + TILE - 1) // TILE
-    groups, has_factors = (0, plan[1] // plan[0]), product_i32.size > 0 and plan[1] > 0
-    noise_a = make_noise(key_u32, plan, _ROLES_A, (0, bands * TILE), groups, has_factors)
-    noise_b = make_noise(key_u32, plan, _ROLES_B, (0, columns * TILE), groups, has_factors)
+    groups, factor_columns = (0, plan[1] // plan[0]), plan[2] if product_i32.size > 0 and plan[1] > 0 else 0
+    noise_a = make_noise(key_u32, plan, _ROLES_A, (0, bands * TILE), groups, factor_columns)
+    noise_b = make_noise(key_u32, plan, _ROLES_B, (0, columns * TILE), groups, factor_columns)
     stage_i32 = make_aligned(4 * BANDS_AT_ONCE * TILES_AT_ONCE * TILE * TILE).view(np.int32)
     stage_i32 = stage_i32.reshape(BANDS_AT_ONCE, TILES_AT_ONCE, TILE * TILE)
     stage_i32 = stage_i32 if product_i32.size > 0 else stage_i32[:0]
@@ -240,8 +240,8 @@ def digest_kernel(
     """Write the (1, 1, 32) uint8 digest at `place` from the raw rows of its tile, (32, columns of the window) int8."""
     (unit, config_u8), (rank, noised, _) = machine, plan
     groups = place[2] * WINDOW // rank, noised // rank
-    noise_a = make_noise(key_u32, plan, _ROLES_A, (place[0] * TILE, TILE), groups, False)
-    noise_b = make_noise(key_u32, plan, _ROLES_B, (place[1] * TILE, TILE), groups, False)
+    noise_a = make_noise(key_u32, plan, _ROLES_A, (place[0] * TILE, TILE), groups, 0)
+    noise_b = make_noise(key_u32, plan, _ROLES_B, (place[1] * TILE, TILE), groups, 0)
     left = make_left(unit, plan, rows[0], noise_a, (0, 1))
     right = make_right(unit, plan, rows[1], noise_b, 1)
     words_u32 = np.empty((1, 1, 1, 3 + LANES), np.uint32)

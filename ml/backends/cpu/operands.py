@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.backends.cpu.blake3 import U32Array, fill_streams
-from ml.backends.cpu.kernel import kernel
+from ml.backends.cpu.kernel import kernel, specialise
 from ml.backends.cpu.moves import add_noise, copy_block, copy_half
 from ml.backends.cpu.projection import project_band, put_choice
 from ml.backends.cpu.tile import BLOCK_BYTES, BLOCK_COLUMNS, HALF_BYTES, TILE, U8
@@ -30,7 +30,7 @@ TABLE_BYTES = 128
 """Bytes of a row's dense factor, as a table for `add_noise`: zero beyond the rank."""
 
 
-@kernel
+@specialise("roles")
 def compute_dense_kernel(key_u32: U32Array, roles: Roles, first: int, rank: int, tables_u8: U8) -> None:
     """Fill rows (count * TABLE_BYTES,) with rows `first`, `first + 1`, ... of the dense factor of `roles`."""
     (role, _, steps), rows = roles, tables_u8.size // TABLE_BYTES
@@ -47,7 +47,7 @@ def compute_dense_kernel(key_u32: U32Array, roles: Roles, first: int, rank: int,
         tables_u8[at + rank : at + TABLE_BYTES] = 0
 
 
-@kernel
+@specialise("roles")
 def compute_choice_kernel(
     key_u32: U32Array, roles: Roles, groups_of: tuple[int, int, int], plan_u8: U8, choice_u8: U8
 ) -> None:
@@ -142,7 +142,7 @@ def put_dense(tables_u8: U8, first: int, rank: int, at: int, out_u8: U8) -> None
                 copy_half(tables_u8, ((first + row) * TABLE_BYTES + band, place + row * BLOCK_COLUMNS), out_u8)
 
 
-@kernel
+@specialise("place")
 def make_band(plan: Plan, rows_i8: I8, place: tuple[int, bool], noise: Noise, out: Operand, raw_u8: U8) -> None:
     """Make one band of an operand, laid out as of A, in `out`; without room for factors there, none are made.
 

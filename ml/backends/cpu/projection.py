@@ -16,7 +16,7 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 
 from ml.backends.cpu.emit import TypedIntrinsic, call_llvm, get_nothing, get_pointer, get_tuple_type, make_slot
-from ml.backends.cpu.kernel import kernel
+from ml.backends.cpu.kernel import kernel, specialise
 from ml.backends.cpu.tile import BLOCK_BYTES, BLOCK_COLUMNS, I8_TYPE, I64_TYPE, POINTER, TILE, U8, shift_pointer
 from ml.backends.cpu.units import has_features
 
@@ -47,7 +47,7 @@ def make_choice(rank: int, steps: int, columns: int) -> U8:
     return np.zeros(size_bytes, np.uint8)
 
 
-@kernel
+@specialise("steps")
 def put_choice(choice_u8: U8, rank: int, steps: int, place: tuple[int, int, int], sign: np.uint8) -> None:
     """Add `place` = (step, column, dense column) to a choice factor; the sign is 0, or 255 for -1."""
     step, column, target = place
@@ -58,7 +58,7 @@ def put_choice(choice_u8: U8, rank: int, steps: int, place: tuple[int, int, int]
     choice_u8[at], choice_u8[at + BLOCK_COLUMNS] = column % PAIR, sign | 1
 
 
-@kernel
+@specialise("plan", "first")
 def project_band(band_u8: U8, choice_u8: U8, plan: tuple[int, int], first: int, out_u8: U8) -> None:
     """Write a band of A times a choice factor transposed, by spans of columns, as a band of factors.
 

@@ -66,8 +66,9 @@ def compute_tensor_roots(arrays: Sequence[IntArray]) -> tuple[Hash, ...]:
 
 def hash_strip_rows(rows: bytes, piece_bytes: int) -> bytes:
     """Return the digest of a strip from its raw rows, pieces of `piece_bytes` (1 to 1,024) bytes each, at most 32."""
-    digest_u8 = np.empty((1, DIGEST_BYTES), np.uint8)
-    _hash_strip(np.frombuffer(rows, np.uint8), piece_bytes, _KEYS_U32[_PIECE], _KEYS_U32[_STRIP], digest_u8)
+    digest_u8 = np.empty(DIGEST_BYTES, np.uint8)
+    # A copy, which is not read-only: kernels are compiled for arrays of one kind.
+    _hash_strip(np.frombuffer(bytearray(rows), np.uint8), piece_bytes, _KEYS_U32[_PIECE], _KEYS_U32[_STRIP], digest_u8)
     return digest_u8.tobytes()
 
 
@@ -140,7 +141,7 @@ def _hash_pieces(data_u8: U8Array, rows: int, row_bytes: int, key_u32: U32Array,
 def _hash_strip(
     rows_u8: U8Array, piece_bytes: int, piece_key_u32: U32Array, strip_key_u32: U32Array, digest_u8: U8Array
 ) -> None:
-    """Write the (1, 32) digest of the strip whose rows lie one after the other in `rows_u8` (flat)."""
+    """Write the (32,) digest of the strip whose rows lie one after the other in `rows_u8` (flat)."""
     starts_i64 = np.arange(rows_u8.size // piece_bytes) * piece_bytes
     pieces_u8 = np.empty(starts_i64.size * DIGEST_BYTES, np.uint8)
     hash_chunks(piece_key_u32, KEYED, rows_u8, starts_i64, piece_bytes, pieces_u8)
@@ -161,7 +162,7 @@ def _hash_trees(strips_u8: U8Array, shapes_i64: I64Array, key_u32: U32Array, roo
             bound[17 + byte] = columns >> 8 * byte & 0xFF
         bound[25:] = trees_u8[tensor * DIGEST_BYTES : (tensor + 1) * DIGEST_BYTES]
     starts_i64 = np.arange(shapes_i64.shape[0]) * _BOUND_BYTES
-    hash_chunks(key_u32, KEYED, bound_u8.reshape(-1), starts_i64, _BOUND_BYTES, roots_u8)
+    hash_chunks(key_u32, KEYED, bound_u8.reshape(-1), starts_i64, _BOUND_BYTES, roots_u8.reshape(-1))
 
 
 @kernel
@@ -190,9 +191,9 @@ def _hash_strips(pieces_u8: U8Array, shapes_i64: I64Array, key_u32: U32Array, st
         if not is_used[rows]:
             continue
         places_i64 = np.flatnonzero(rows_i64 == rows)
-        digests_u8 = np.empty((places_i64.size, DIGEST_BYTES), np.uint8)
+        digests_u8 = np.empty(places_i64.size * DIGEST_BYTES, np.uint8)
         hash_chunks(key_u32, KEYED, pieces_u8, starts_i64[places_i64], rows * DIGEST_BYTES, digests_u8)
-        digests_u64 = digests_u8.reshape(-1).view(np.uint64)
+        digests_u64 = digests_u8.view(np.uint64)
         for i in range(places_i64.size):
             for word in range(_WORDS):
                 strips_u64[_WORDS * places_i64[i] + word] = digests_u64[_WORDS * i + word]
@@ -207,11 +208,11 @@ def _fold(leaves_u8: U8Array, leaf_counts_i64: I64Array) -> U8Array:
     hash_nodes(_LEAF, leaves_u8, np.arange(total) * DIGEST_BYTES, DIGEST_BYTES, level_u8[: total * DIGEST_BYTES])
     while counts_i64.max() > 1:
         pairs, total = (counts_i64 // 2).sum(), (counts_i64 - counts_i64 // 2).sum()
-        starts_i64, nodes_u8 = np.empty(pairs, np.int64), np.empty((pairs, DIGEST_BYTES), np.uint8)
+        starts_i64, nodes_u8 = np.empty(pairs, np.int64), np.empty(pairs * DIGEST_BYTES, np.uint8)
         _list_pairs(counts_i64, starts_i64)
         hash_nodes(_INNER, level_u8, starts_i64, 2 * DIGEST_BYTES, nodes_u8)
         above_u8 = np.empty(total * DIGEST_BYTES + NODE_PADDING, np.uint8)
-        nodes_u64 = nodes_u8.reshape(-1).view(np.uint64)
+        nodes_u64 = nodes_u8.view(np.uint64)
         _place_nodes(level_u8.view(np.uint64), nodes_u64, counts_i64, above_u8.view(np.uint64))
         level_u8 = above_u8
         counts_i64 -= counts_i64 // 2

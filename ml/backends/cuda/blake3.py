@@ -22,6 +22,7 @@ WHOLE = tl.constexpr(1 | 2 | 8)
 """Of an input of one block: it is the first, the last and the root."""
 
 _CHUNK = tl.constexpr(CHUNK_BYTES)
+_ROUNDS = tl.constexpr(7)
 _IV = (0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19)
 _IV_0, _IV_1, _IV_2, _IV_3 = (tl.constexpr(word) for word in _IV[:4])
 
@@ -102,7 +103,7 @@ def compress(chain: Words, m: Words, counter: Block, size: Block, flags: Block) 
     a0, a1, a2, a3, b0, b1, b2, b3 = chain
     c0, c1, c2, c3 = zero + _IV_0, zero + _IV_1, zero + _IV_2, zero + _IV_3
     d0, d1, d2, d3 = zero | counter, zero, zero | size, zero | flags
-    for _ in tl.static_range(7):
+    for _ in tl.static_range(_ROUNDS):
         a0, b0, c0, d0 = _mix(a0, b0, c0, d0, m[0], m[1])
         a1, b1, c1, d1 = _mix(a1, b1, c1, d1, m[2], m[3])
         a2, b2, c2, d2 = _mix(a2, b2, c2, d2, m[4], m[5])
