@@ -60,15 +60,11 @@ def status(account: str | None, directory: Path, url: str, is_json: bool) -> Non
 def register(sender: Sender) -> None:
     """Lock the bond that the network asks of auditors, and be drawn from now on."""
     from chain.audit import RegisterAuditor
-    from chain.codec import decode
-    from chain.genesis import GENESIS_BYTES_MAX, Genesis
-    from node.rpc import methods
     from node.rpc.client import RpcClient
-    from node.rpc.registry import Params
+    from node.wallet import get_genesis
 
     signer = sender.open_key()
-    record = RpcClient(sender.url).call(methods.GET_GENESIS, Params()).record
-    bond = decode(Genesis, record, GENESIS_BYTES_MAX).parameters.auditor_bond
+    bond = get_genesis(RpcClient(sender.url)).parameters.auditor_bond
     sender.send(signer, RegisterAuditor(bond), {"atoms": str(bond)}, f"bond {format_coins(bond)} coins")
 
 
