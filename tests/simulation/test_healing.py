@@ -54,8 +54,8 @@ def test_a_network_whose_miners_are_out_of_luck_heals_with_the_block_that_decide
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Three miners once found nothing for half a minute, on two branches of equal work."""
-    monkeypatch.setattr(mining, "INTERVAL_MS", 64_000)
-    result = run_seed(35, focus=PARTITIONS)
+    monkeypatch.setattr(mining, "INTERVAL_MS", 25_000)
+    result = run_seed(201, focus=PARTITIONS)
     assert result.failure is None
     assert result.healed_s is not None
     assert result.healed_s > SHORT.healing_s
