@@ -83,8 +83,7 @@ def checkpoint_key(task: Hash, round_number: int) -> StateKey[Checkpoint]:
 
 def contribution_key(task: Hash, round_number: int, key: ContributionKey) -> StateKey[Contribution]:
     """Return where a contribution stands."""
-    name = task + round_number.to_bytes(4, "big") + key.miner + key.index.to_bytes(2, "big")
-    return StateKey(CONTRIBUTION_PREFIX + name, Contribution)
+    return StateKey(CONTRIBUTION_PREFIX + _name_contribution(task, round_number, key), Contribution)
 
 
 def auditor_key(auditor: PublicKey) -> StateKey[Auditor]:
@@ -94,14 +93,13 @@ def auditor_key(auditor: PublicKey) -> StateKey[Auditor]:
 
 def audits_key(task: Hash, round_number: int, key: ContributionKey) -> StateKey[Audits]:
     """Return where it stands to whom a contribution is assigned."""
-    name = task + round_number.to_bytes(4, "big") + key.miner + key.index.to_bytes(2, "big")
-    return StateKey(b"audits/" + name, Audits)
+    return StateKey(b"audits/" + _name_contribution(task, round_number, key), Audits)
 
 
 def dispute_key(key: DisputeKey) -> StateKey[Dispute]:
     """Return where a dispute stands."""
-    name = key.task + key.round.to_bytes(4, "big") + key.miner + key.index.to_bytes(2, "big") + key.challenger
-    return StateKey(DISPUTE_PREFIX + name, Dispute)
+    name = _name_contribution(key.task, key.round, ContributionKey(key.miner, key.index))
+    return StateKey(DISPUTE_PREFIX + name + key.challenger, Dispute)
 
 
 def due_disputes_key(height: int) -> StateKey[DueDisputes]:
@@ -172,3 +170,8 @@ def vote_key(proposal: Hash, account: PublicKey) -> StateKey[Vote]:
 def inference_key(inference: Hash) -> StateKey[Inference]:
     """Return where an inference stands until it is closed."""
     return StateKey(INFERENCE_PREFIX + inference, Inference)
+
+
+def _name_contribution(task: Hash, round_number: int, key: ContributionKey) -> bytes:
+    """Return what stands in the keys of a contribution and of all that is kept about it."""
+    return task + round_number.to_bytes(4, "big") + key.miner + key.index.to_bytes(2, "big")

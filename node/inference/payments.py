@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from chain.codec import decode
 from chain.errors import DecodeError
 from chain.genesis import GENESIS_BYTES_MAX, Genesis, compute_chain_id
-from chain.inference import ChallengeAnswer, InferenceAction, OpenAnswer, RequestInference
+from chain.inference import InferenceAction, OpenAnswer, RequestInference
 from chain.ledger.inference import compute_inference_id
 from chain.primitives import Hash
 from chain.signature import SigningKey
@@ -17,7 +17,7 @@ from ml.answering import open_answer, verify_answer
 from ml.openings import Place
 from ml.spec import encode_spec
 from node.addresses import format_address
-from node.inference.claims import make_place, make_shown
+from node.inference.claims import make_shown
 from node.inference.receipt import Receipt
 from node.inference.serving import ReceiptMaker
 from node.rpc.client import RpcClient
@@ -52,14 +52,18 @@ class Sender:
         return name, self.send(terms)
 
 
+def read_place(view: PlaceView) -> Place:
+    """Return the place that a node says is challenged."""
+    return Place(view.number, view.op, view.row, view.column, view.depth)
+
+
 def make_opening(maker: ReceiptMaker, receipt: Receipt, inference: Hash, place: PlaceView) -> OpenAnswer:
     """Return the opening of a challenged place; the answer is run again first. Raises InvalidProof.
 
     A place that the answer does not have is answered by the opening of another.
     """
     traced = verify_answer(maker.served, receipt.answer)
-    challenged = ChallengeAnswer(inference, place.number, place.op, place.row, place.column, place.depth)
-    wanted = make_place(challenged)
+    wanted = read_place(place)
     try:
         validate_answer_place(receipt.spec, receipt.answer, wanted)
     except DecodeError:

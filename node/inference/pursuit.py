@@ -19,7 +19,7 @@ from ml.answer_checks import AnswerOpening
 from ml.lie_search import LieSearch, start_search
 from ml.openings import Place
 from node.exit_codes import CommandError, ExitCode
-from node.inference.payments import Sender
+from node.inference.payments import Sender, read_place
 from node.inference.serving import ReceiptMaker
 from node.rpc.client import RpcClient
 from node.rpc.inference_methods import GET_INFERENCE, InferenceParams, InferenceView
@@ -146,5 +146,4 @@ def _get_asked(found: InferenceView) -> Asked | None:
     """Return the challenge that waits."""
     if found.challenge is None:
         return None
-    place = found.challenge.place
-    return Asked(Place(place.number, place.op, place.row, place.column, place.depth), found.challenge.height)
+    return Asked(read_place(found.challenge.place), found.challenge.height)

@@ -24,7 +24,7 @@ from node.addresses import format_address
 from node.cli import main
 from node.exit_codes import ExitCode
 from node.inference.claims import make_shown
-from node.inference.payments import Sender
+from node.inference.payments import Sender, read_place
 from node.inference.receipt import NO_BEACON, Receipt, encode_receipt
 from node.keystore import write_key
 from node.models import write_state
@@ -80,9 +80,8 @@ class Case:
                 assert silent < 20 * OPEN_BLOCKS
                 await self.live.mine(1)
             else:
-                place_ = found.challenge.place
                 try:
-                    opening = provider_opens(Place(place_.number, place_.op, place_.row, place_.column, place_.depth))
+                    opening = provider_opens(read_place(found.challenge.place))
                 except InvalidProof:
                     silent = 1
                     continue
