@@ -111,9 +111,8 @@ def render_page(lines: Sequence[Line]) -> str:
 
 _LEGEND = """Each part breaks real nodes in its way and compares what is left with what is known outside of them.
 `reached` is what was run of what the target asks for. A failure names its seed: `--part NAME --seed SEED --count 1`
-brings it back, except where the moment of a death or the machine's load decides. Latencies were measured on a machine
-that other work shared; its load average at the end stands beside them. A part that was run in stretches has a column of
-figures for each."""
+brings it back, except where the moment of a death or the machine's load decides. What other work shared the machine
+meanwhile, its load average at the end tells. A part that was run in stretches has a column of figures for each."""
 
 
 def _render_part(part: Part, lines: Sequence[Line]) -> list[str]:
