@@ -71,6 +71,8 @@ class NodeOptions:
 
 
 BEST_TASK, NO_TASK = "best", "none"
+MINER_NICENESS = 5
+"""Miners yield to the nodes that share their cores; blocks would wait for mining otherwise."""
 """Which posted task a miner trains: the one that pays a segment best, or none at all."""
 
 
@@ -86,6 +88,8 @@ class MineOptions:
     """Forge every segment's delta and mine no tickets: for networks that show what becomes of forgers."""
     posted: str = BEST_TASK
     """Which posted task is trained when genesis' is: `best`, `none`, or one by its hex name."""
+    niceness: int = MINER_NICENESS
+    """How far it yields to others on its machine, from 0 to 19."""
     output: OutputOptions = OutputOptions()
     log_level: str = "info"
     """The least level of events that the journal shows."""

@@ -11,6 +11,7 @@ from node.cli.output import EndpointType, directory_option, json_option, make_ou
 from node.options import (
     BEST_TASK,
     LOOPBACK,
+    MINER_NICENESS,
     NO_TASK,
     P2P_PORT,
     RPC_PORT,
@@ -153,10 +154,27 @@ def node(
     metavar="TASK",
     help="Posted task to train beside the network's own: its name, best (pays most), or none.",
 )
+@click.option(
+    "--niceness",
+    type=click.IntRange(0, 19),
+    default=MINER_NICENESS,
+    show_default=True,
+    help="How far to yield to others on this machine; 19 takes only what nobody wants.",
+)
 @click.option("--sabotage", is_flag=True, hidden=True, help="Forge every segment, to show what becomes of it.")
 @_log_level_option
 @json_option
-def mine(directory: Path, url: str, backend: str, log_level: str, posted: str, *, sabotage: bool, is_json: bool) -> int:
+def mine(
+    directory: Path,
+    url: str,
+    backend: str,
+    log_level: str,
+    posted: str,
+    niceness: int,
+    *,
+    sabotage: bool,
+    is_json: bool,
+) -> int:
     """Train and mine for a running node.
 
     Posted tasks too, once what the round asks of the network's own is committed.
@@ -170,6 +188,7 @@ def mine(directory: Path, url: str, backend: str, log_level: str, posted: str, *
         backend=backend,
         is_sabotaging=sabotage,
         posted=posted if posted in (BEST_TASK, NO_TASK) else parse_name(posted),
+        niceness=niceness,
         output=make_output(is_json),
         log_level=log_level,
     )

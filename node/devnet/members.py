@@ -15,10 +15,7 @@ from node.devnet.genesis import Members, make_devnet_genesis
 from node.devnet.processes import Child, start_child
 from node.exit_codes import CommandError, ExitCode
 from node.keystore import load_key, make_key, write_key
-from node.options import LOOPBACK, DevnetOptions, Endpoint
-
-MINER_NICENESS = 5
-"""Miners yield to the nodes that share their cores; blocks would wait for mining otherwise."""
+from node.options import LOOPBACK, MINER_NICENESS, DevnetOptions, Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +92,6 @@ async def start_node(member: Member, members: tuple[Member, ...]) -> Child:
 async def start_miner(member: Member, *, is_sabotaging: bool = False, niceness: int = MINER_NICENESS) -> Child:
     """Start a miner for a member's node."""
     arguments = ["mine", "--dir", str(member.directory.root), "--rpc", member.rpc.url]
-    arguments += ["--sabotage"] if is_sabotaging else []
+    arguments += ["--niceness", str(niceness), *(["--sabotage"] if is_sabotaging else [])]
     name = f"{'forger' if is_sabotaging else 'miner'} of {member.name}"
-    log_path = member.directory.root / "miner.log"
-    return await start_child(name, arguments, log_path, niceness)
+    return await start_child(name, arguments, member.directory.root / "miner.log")

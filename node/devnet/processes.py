@@ -41,10 +41,9 @@ class Child:
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
 
 
-async def start_child(name: str, arguments: Sequence[str], log_path: Path, nice: int = 0) -> Child:
+async def start_child(name: str, arguments: Sequence[str], log_path: Path) -> Child:
     """Start `mathesis` with these arguments in a process group of its own, its output appended to `log_path`."""
-    command = [sys.executable, "-m", "node.cli", *arguments]
-    return await start_program(name, ["nice", "-n", str(nice), *command] if nice else command, log_path)
+    return await start_program(name, [sys.executable, "-m", "node.cli", *arguments], log_path)
 
 
 async def start_program(name: str, command: Sequence[str], log_path: Path) -> Child:

@@ -16,6 +16,7 @@ from node.miner.loop import MinerLoop
 from node.miner.tools import Tools
 from node.observability.journal import get_log, start_journal
 from node.options import MineOptions
+from node.priority import give_way
 from node.rpc.client import NodeUnreachable, read_token
 
 log = get_log("miner")
@@ -23,6 +24,7 @@ log = get_log("miner")
 
 def run(options: MineOptions) -> int:
     """Mine for the node of a data directory until a signal; returns an exit code."""
+    give_way(options.niceness)
     start_journal(options.log_level, is_json=options.output.json)
     cookie_path = DataDirectory(options.directory).cookie_path
     try:

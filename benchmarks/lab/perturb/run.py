@@ -18,7 +18,6 @@ from benchmarks.lab.perturb.cables import Cables
 from benchmarks.lab.perturb.manifest import Action, Manifest, Step
 from node.data_directory import DataDirectory
 from node.devnet.genesis import Members, make_devnet_genesis
-from node.devnet.members import MINER_NICENESS
 from node.devnet.processes import Child, start_program, stop_children
 from node.keystore import load_key, make_key, write_key
 from node.rpc.client import AsyncRpcClient, NodeUnreachable, RemoteError
@@ -103,8 +102,7 @@ class DisturbedNetwork:
             self.miners[number] = await self._start_program(f"miner {number}", number, arguments, log_path)
 
     async def _start_program(self, name: str, number: int, arguments: list[str], log_path: Path) -> Child:
-        niceness = MINER_NICENESS if arguments[0] == "mine" else 0
-        command = ["nice", "-n", str(niceness), sys.executable, "-m", "node.cli", *arguments]
+        command = [sys.executable, "-m", "node.cli", *arguments]
         return await start_program(name, self.cables.wrap(number, command), log_path)
 
     async def _disturb(self) -> None:
