@@ -34,8 +34,8 @@ from ml.noise import ROLE_A, ROLE_B
 from ml.spec import DELTA_BITS
 
 HOPPER = GPUTarget("cuda", 90, 32)
-_I8_POINTERS = ("a", "b", "mantissas", "left", "right", "operand", "laid", "wins")
-_U8_POINTERS = ("targets", "places")
+_I8_POINTERS = ("a", "b", "mantissas", "left", "right", "operand", "laid", "wins", "choice", "across")
+_U8_POINTERS = ("picks",)
 _I16_POINTERS = ("dense", "draws")
 _I64_POINTERS = ("sums", "table", "variances", "variances_after")
 _I64_NUMBERS = ("numerator",)
@@ -160,6 +160,7 @@ def list_lottery() -> Iterator[Variant]:
     for rank in (32, 64, 128):
         flags = {"rank": rank, "tile_groups": noise._TILE_ELEMENTS // rank}
         yield Variant(f"shuffle-{rank}", noise._shuffle, flags, types={"streams": "*i16"})
+        yield Variant(f"write-out-{rank}", noise._write_out, {"rank": rank, "steps": len(ROLE_B.steps)})
         yield from list_products(rank, has_product=True)
     yield from list_products(128, has_product=False)
     yield Variant("draw-tickets", lottery_product._draw_tickets, dict(threads))
@@ -167,9 +168,10 @@ def list_lottery() -> Iterator[Variant]:
 
 def list_products(rank: int, *, has_product: bool) -> Iterator[Variant]:
     """Yield what lays out operands and multiplies them; in several windows where the rank is 128."""
-    for is_left in (True, False):
-        flags = {"is_left": is_left, "has_factors": has_product, "rank": rank, "tile_rows": noise._TILE_ROWS}
-        yield Variant(f"lay-out-{rank}", noise._lay_out, flags)
+    for is_left, (tile_rows, warps) in ((True, noise.choose_tile(4096)), (False, noise.choose_tile(64))):
+        steps = len((ROLE_A if is_left else ROLE_B).steps)
+        flags = {"is_left": is_left, "has_factors": has_product, "rank": rank, "steps": steps, "tile_rows": tile_rows}
+        yield Variant(f"lay-out-{rank}", noise._lay_out, flags, warps)
     tile = lottery_product.choose_tile(4096, 4096)
     sizes = {"rank": rank, "tile_m": tile.rows, "tile_n": tile.columns}
     flags = {"has_product": has_product, "is_one_window": rank < 128} | sizes

@@ -1,4 +1,7 @@
-"""Giving way: a process that asks to be run after others on its machine. It knows nothing of what the process does."""
+"""Giving way: a process that asks to be run after others on its machine.
+
+Whoever mines yields to the node that it mines for. It knows nothing of what the process does.
+"""
 
 import os
 from pathlib import Path

@@ -17,8 +17,8 @@ from ml.program import Program
 from ml.segment import Runner, StepTensors, as_i32, compute_initial_state, run_step
 from ml.spec import FORMAT_VERSION, RATE_BITS, Decoder, Positions, Spec
 from ml.training import run_training_step
+from node.backends import make_backend
 from node.datasets import load_dataset
-from node.training.backends import make_backend
 
 CONTEXT = 1_024
 STEPS = 24

@@ -27,7 +27,7 @@ from benchmarks.lab.records import (
 from benchmarks.lab.training import Job, OnStep, Outcome, train_float, train_integer
 from ml.arithmetic import IntArray
 from ml.models import build_program
-from node.training.backends import make_backend
+from node.backends import make_backend
 
 SIDES = ("float32", "integer")
 CHOOSING_SEED = 1

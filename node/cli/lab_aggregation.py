@@ -40,9 +40,9 @@ def aggregation(
 
         from benchmarks.lab.aggregation_campaign import make_plan, read_arm_records, run_campaign
         from benchmarks.lab.aggregation_page import draw_curves, render_page
+        from node.backends import make_backend
         from node.datasets import load_dataset
         from node.exit_codes import CommandError, ExitCode
-        from node.training.backends import make_backend
 
         plan, results = make_plan(steps, is_quick=is_quick), out / f"aggregation{'-quick' * is_quick}.jsonl"
         wanted = choose_names("arm", names, [arm.name for arm in plan.arms])

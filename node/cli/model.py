@@ -135,11 +135,11 @@ def evaluate(
     checkpoint: Path, data: str | None, tokens: int, backend: str, threads: int | None, *, is_json: bool
 ) -> None:
     """Score a CHECKPOINT on held-out data, in integers."""
+    from node.backends import make_backend
     from node.datasets.progress import show_progress
     from node.models.data import find_data
     from node.models.evaluate import evaluate as compute_score
     from node.models.state_file import read_state
-    from node.training.backends import make_backend
 
     with end_in_exit_codes():
         state = read_state(checkpoint)
@@ -210,13 +210,13 @@ def export(
     is_json: bool,
 ) -> None:
     """Write a CHECKPOINT to a new DIRECTORY that other programs read: safetensors, plain PyTorch, a model card."""
+    from node.backends import make_backend
     from node.datasets.progress import show_progress
     from node.models.data import find_data
     from node.models.evaluate import evaluate
     from node.models.export import export_model
     from node.models.files import refuse_existing
     from node.models.state_file import read_state
-    from node.training.backends import make_backend
 
     with end_in_exit_codes():
         state, score = read_state(checkpoint), None
@@ -252,9 +252,9 @@ def import_(directory: Path, out: Path | None, is_json: bool) -> None:
 def _print_sample(
     checkpoint: Path, request: tuple[str, int, str, int | None], rule: "SamplingRule", is_json: bool
 ) -> None:
+    from node.backends import make_backend
     from node.models.sample import decode_prompt, iterate_pieces
     from node.models.state_file import read_state
-    from node.training.backends import make_backend
 
     prompt, count, backend, threads = request
     state, data = read_state(checkpoint), prompt.encode("utf-8", "surrogateescape")

@@ -145,7 +145,13 @@ def node(
 @click.command()
 @directory_option
 @rpc_option
-@click.option("--backend", type=click.Choice(["cpu", "reference"]), default="cpu", show_default=True, help="Kernels.")
+@click.option(
+    "--backend",
+    type=click.Choice(["cpu", "reference", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Kernels that train and mine; cuda takes an NVIDIA GPU and mathesis[cuda].",
+)
 @click.option(
     "--task",
     "posted",

@@ -74,10 +74,10 @@ def train(
     The directory gets metrics.jsonl and checkpoints, step-000500.safetensors. Ctrl-C writes a checkpoint and ends with
     130, SIGTERM with 143; --resume then goes on to the same bits as if nothing had happened.
     """
+    from node.backends import make_backend
     from node.models.rates import parse_rate
     from node.models.specs import find_spec
     from node.models.state_file import read_state
-    from node.training.backends import make_backend
     from node.training.plan import fit_spec, make_plan, parse_seed
     from node.training.show import require_tensorboard
 

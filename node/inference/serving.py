@@ -10,10 +10,10 @@ from ml.answer import Request, validate_answerable
 from ml.answering import Answering, Served, Traced, make_served, start_answer
 from ml.checkpoint import bind_checkpoint_root
 from ml.forward import load_model
+from node.backends import get_host_backend, make_backend
 from node.inference.receipt import Receipt
 from node.models.errors import ModelError
 from node.models.state_file import ModelState
-from node.training.backends import get_host_backend, make_backend
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ It holds the segments of the running round and the tasks that they are of; a pos
 it is first trained. It draws no ticket and decides no plan.
 """
 
+from dataclasses import replace
+
 from chain.codec import decode, encode
 from chain.errors import InvalidProof
 from chain.genesis import TaskSpec, compute_chain_id, compute_segment_seed
@@ -13,6 +15,7 @@ from chain.primitives import Hash
 from ml.checkpoint import decode_checkpoint
 from ml.segment import Runner
 from node.addresses import parse_address
+from node.backends import get_host_backend
 from node.demands import make_answer
 from node.learning import Task, load_task
 from node.miner.link import NodeLink
@@ -99,6 +102,7 @@ class Duties:
             return
         task, seed = self._get_task(work, view.task), from_hex(demand.seed)
         runner = self._make_runner(task, view.task, view.round, seed)
+        runner = replace(runner, backend=get_host_backend(runner.backend))
         held = self.segments.get((view.task, view.index))
         states = held.snapshots.states if held is not None and held.seed == seed else None
         dispute = decode(Dispute, view.record, DISPUTE_BYTES_MAX)

@@ -14,6 +14,8 @@ from chain.primitives import Hash
 from chain.ticket import Ticket
 from consensus.ticket import Draw, compute_thresholds, compute_ticket_seed, open_ticket
 from ml.noise import I32, FoundTicket
+from ml.segment import as_i8
+from node.backends import fetch_arrays
 from node.miner.duties import Duties, name_demand
 from node.miner.link import NodeLink, get_parent_hash
 from node.miner.plan import RoundPosition, SegmentPlan, is_commit_open, is_live, plan_segments, rank_posted
@@ -190,7 +192,8 @@ class MinerLoop:
             root_b=place.root_b,
             digest=found.digest,
         )
-        outcome = self._link.submit_ticket(get_parent_hash(work), ticket, open_ticket(ticket, matmul.a, matmul.bt))
+        a, bt = fetch_arrays(self._tools.backend, (matmul.a, matmul.bt))
+        outcome = self._link.submit_ticket(get_parent_hash(work), ticket, open_ticket(ticket, as_i8(a), as_i8(bt)))
         self._won = work.parent.hash if outcome else self._won
         log.info("ticket found", parent=work.parent.height, lap=place.lap, outcome=outcome or "refused")
 

@@ -6,8 +6,8 @@ It refuses to know a key, a database and a peer: all of that is its node's, whic
 import signal
 
 from chain.errors import DecodeError
-from ml.backends import get_backend
 from ml.lottery import get_lottery
+from node.backends import make_backend
 from node.data_directory import DataDirectory
 from node.exit_codes import CommandError, ExitCode
 from node.learning import load_task
@@ -38,7 +38,7 @@ def run(options: MineOptions) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: link.stop())
     link.start()
-    backend, lottery = get_backend(options.backend), get_lottery(options.backend)
+    backend, lottery = make_backend(options.backend, threads=1), get_lottery(options.backend)
     tools = Tools(genesis, task, backend, lottery, options.is_sabotaging, options.posted)
     log.info("mining", network=genesis.network, rpc=options.rpc_url)
     MinerLoop(link, tools).run()

@@ -1,8 +1,9 @@
 """One segment as its miner holds it: trained once, its roots, states and operands kept for commits, openings and laps.
 
 Training itself may draw tickets: a matmul's operands are hashed when they are about to be multiplied, and whoever mines
-gives the product. It keeps no trace: a step that is to be opened is run again from the latest state before it. It knows
-the program and the segment seed, nothing of networks.
+gives the product. It keeps no trace: a step that is to be opened is run again from the latest state before it. On a GPU
+tensors are hashed and operands kept where they are; states come to the host. It knows the program and the segment seed,
+nothing of networks.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,6 @@ from chain.primitives import Hash
 from chain.transaction import Sidecar
 from consensus.ticket import Operands
 from ml.backends import Backend
-from ml.backends.cpu.tensor_hash import compute_tensor_roots
 from ml.checkpoint import Checkpoint
 from ml.deltas import encode_delta
 from ml.noise import I8, I32, MatmulShape
@@ -24,13 +24,14 @@ from ml.trace import (
     compute_delta_root,
     compute_trace_root,
 )
+from node.backends import fetch_arrays, get_host_backend, get_root_hasher
 from node.learning import Task
 from node.miner.plan import SegmentPlan
 
 
 @dataclass(frozen=True, slots=True)
 class MatmulOperands:
-    """One matmul of the segment with its operands, a (M, K) and bt (N, K) int8."""
+    """One matmul of the segment with its operands, a (M, K) and bt (N, K) int8, where its backend keeps them."""
 
     place: Operands
     a: I8
@@ -64,6 +65,7 @@ class _Recorder:
         self.matmuls: list[MatmulOperands] = []
         self._runner = runner
         self._mine = mine
+        self._compute_roots = get_root_hasher(runner.backend)
         self._known: dict[TensorId, Hash] = {}
 
     def multiply(self, matmul: Matmul, a: I8, bt: I8) -> I32:
@@ -71,7 +73,7 @@ class _Recorder:
         shape = MatmulShape(len(a), len(bt), a.shape[1])
         if self._mine is not None and shape.has_tickets and not matmul.is_attention:
             missing = {name: part for name, part in ((matmul.a, a), (matmul.b, bt)) if name not in self._known}
-            self._known |= zip(missing, compute_tensor_roots(list(missing.values())), strict=True)
+            self._known |= zip(missing, self._compute_roots(list(missing.values())), strict=True)
             place = Operands(len(self.roots), matmul.op, 0, shape, self._known[matmul.a], self._known[matmul.b])
             product_i32 = self._mine(MatmulOperands(place, a, bt))
             if product_i32 is not None:
@@ -83,7 +85,7 @@ class _Recorder:
         program = self._runner.program
         outputs = program.get_step_outputs(step)
         missing = [output for output in outputs if output not in self._known]
-        self._known |= zip(missing, compute_tensor_roots([tensors[output] for output in missing]), strict=True)
+        self._known |= zip(missing, self._compute_roots([tensors[output] for output in missing]), strict=True)
         self.roots.append(b"".join(self._known[output] for output in outputs))
         for matmul in program.lottery_matmuls:
             a, bt = as_i8(tensors[matmul.a]), as_i8(tensors[matmul.b])
@@ -96,13 +98,13 @@ class _Recorder:
 
 def open_segment(task: Task, backend: Backend, segment: TrainedSegment, drawn: tuple[Hash, int]) -> tuple[bytes, ...]:
     """Return the openings of the (challenge, count) places `drawn`; raises InvalidProof when the segment is forged."""
-    runner = Runner(task.program, backend, task.dataset, segment.seed, segment.checkpoint)
+    runner = Runner(task.program, get_host_backend(backend), task.dataset, segment.seed, segment.checkpoint)
     return prove_segment(runner, *drawn, segment.snapshots.states)
 
 
 def train_segment(runner: Runner, plan: SegmentPlan, mine: MineProduct | None = None) -> TrainedSegment:
     """Return the segment that the runner's seed decides; `mine` may multiply where tickets are to be drawn."""
-    program = runner.program
+    program, backend = runner.program, runner.backend
     recorder = _Recorder(runner, mine)
     last: StepTensors = {}
     snapshots = Snapshots(program, compute_snapshot_interval(program))
@@ -110,11 +112,13 @@ def train_segment(runner: Runner, plan: SegmentPlan, mine: MineProduct | None = 
     def on_step(step: int, tensors: StepTensors) -> None:
         recorder.on_step(step, tensors)
         snapshots.on_step(step, tensors)
-        last.update(tensors)
+        if step == program.steps - 1:
+            last.update(tensors)
 
     run_steps(replace(runner, multiply=None if mine is None else recorder.multiply), on_step)
     output_roots = b"".join(recorder.roots)
-    trace = Trace(program, compute_tensor_roots(runner.checkpoint.weights), output_roots)
+    trace = Trace(program, get_root_hasher(backend)(runner.checkpoint.weights), output_roots)
+    states = {step: fetch_arrays(backend, state) for step, state in snapshots.states.items()}
     return TrainedSegment(
         plan=plan,
         seed=Hash(runner.segment_seed),
@@ -123,5 +127,5 @@ def train_segment(runner: Runner, plan: SegmentPlan, mine: MineProduct | None = 
         trace_root=compute_trace_root(trace),
         delta_root=compute_delta_root(program, output_roots),
         matmuls=tuple(recorder.matmuls),
-        snapshots=snapshots,
+        snapshots=replace(snapshots, states=states),
     )

@@ -16,13 +16,13 @@ import msgspec
 
 from chain.errors import MathesisError
 from ml.sharding import cut_batch
+from node.backends import NAMES, make_backend
 from node.cli.failures import end_in_exit_codes
 from node.cli.main import get_exit_code
 from node.cli.output import json_option
 from node.datasets import load_dataset
 from node.exit_codes import CommandError, ExitCode
 from node.models.specs import find_spec
-from node.training.backends import NAMES, make_backend
 from node.training.exchange import TRANSPORTS, LostProcess, TorchExchange, Traffic, open_exchange
 from node.training.loop import Schedule, Watch, train
 from node.training.metrics import make_run_record

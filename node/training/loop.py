@@ -14,8 +14,8 @@ from ml.evaluation import compute_evaluation
 from ml.segment import Runner, as_i32, compute_initial_state, compute_rates
 from ml.spec import RATE_BITS
 from ml.training import StepResult, run_training_step
+from node.backends import fetch_arrays, get_host_backend, place_arrays
 from node.models.state_file import ModelState
-from node.training.backends import fetch_arrays, get_host_backend, place_arrays
 from node.training.metrics import EvaluationRecord, Record, StepRecord, compute_mean_bits, make_evaluation_record
 from node.training.plan import Plan
 from node.training.run_directory import Run

@@ -22,7 +22,7 @@ from ml.sharded_step import make_shard_runner, run_sharded_step
 from ml.sharding import Exchange
 from ml.spec import compute_spec_hash
 from ml.training import StepResult
-from node.training.backends import place_arrays
+from node.backends import place_arrays
 from node.training.exchange import Disagreement, LostProcess, check_agreement
 from node.training.plan import Plan
 

@@ -82,12 +82,13 @@ def test_permutations(rank: int) -> None:
     span = noise.Span(first_group=5)
     factors = noise.draw_factors(upload_key(SEED), (1, 1), layout, span)
     for side, role in enumerate((ROLE_A, ROLE_B)):
-        choice = compute_choice_factor(SEED, role, span.first_group, len(groups), rank)
-        picks = choice.targets + np.where(choice.signs < 0, 128, 0)
-        assert factors.targets[side].cpu().numpy().tolist() == picks.tolist()
-        places = factors.places[side].cpu().numpy().reshape(3, rank)
-        for group, targets in enumerate(choice.targets.reshape(3, rank)):
-            assert (targets[places[group] % 128] == np.arange(rank)).all()
+        drawn = compute_choice_factor(SEED, role, span.first_group, len(groups), rank)
+        signed = np.zeros((3 * rank, rank), np.int8)
+        signed[np.arange(3 * rank), drawn.targets] = drawn.signs
+        by_group = signed.reshape(3, rank, rank)
+        expected = np.sum([np.roll(by_group, -step, axis=1) for step in role.steps], axis=0).reshape(3 * rank, rank)
+        assert (factors.choice[side].cpu().numpy() == expected).all()
+        assert (factors.across[side].cpu().numpy() == expected.T).all()
 
 
 @pytest.mark.parametrize(("M", "N", "K"), [(32, 32, 32), (33, 64, 70), (65, 33, 96), (64, 31, 33), (1, 1, 1)])

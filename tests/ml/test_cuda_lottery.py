@@ -6,13 +6,14 @@ for a GPU without a float is tested with all others; here is what the fold must 
 
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
 pytest.importorskip("triton", reason="found no triton, expected it for the CUDA kernels: pip install -e '.[dev]'")
 
-from benchmarks import gpu_lottery
+from benchmarks import gpu_lottery, gpu_step
 from benchmarks.gpu_kernels import compile_for_hopper, list_lottery, read_usage
 from tests.ml.test_cuda_backend import run_python
 
@@ -56,8 +57,9 @@ def test_the_benchmark_runs_at_toy_sizes() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
-def test_the_benchmark_says_that_there_is_no_gpu(capsys: pytest.CaptureFixture[str]) -> None:
-    assert gpu_lottery.main([]) == 2
+@pytest.mark.parametrize("benchmark", [gpu_lottery, gpu_step])
+def test_a_benchmark_says_that_there_is_no_gpu(benchmark: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.main([]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.startswith("benchmarks.gpu_lottery: found no CUDA device")
+    assert printed.err.startswith(f"{benchmark.__name__}: found no CUDA device")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from node.backends import make_backend
 from node.models.errors import ModelError
 from node.models.specs import format_spec
-from node.training.backends import make_backend
 from tests.support.models import TINY_MLP
 
 ROOT = Path(__file__).resolve().parents[2]

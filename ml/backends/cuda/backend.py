@@ -9,19 +9,15 @@ from typing import cast
 
 from torch import Tensor
 
-from ml.arithmetic import I8, I32, I64, IntArray
+from ml.arithmetic import I8, I32, I64
 from ml.backends import U8, AdamState, Groups, Heads, Quantised, Rounding
 from ml.backends.cuda import attention as fused
 from ml.backends.cuda import elementwise, layout, matmul, norm, optimizer, quantise, softmax
-from ml.backends.cuda.device import get_device, upload, upload_constant
+from ml.backends.cuda.device import get_device, upload_constant
 from ml.backends.cuda.elementwise import Rule
 from ml.backends.cuda.resident import DeviceArray
+from ml.backends.cuda.resident import get_tensor as _take
 from ml.fusion import Attention
-
-
-def _take(array: IntArray) -> Tensor:
-    given: object = array
-    return given.tensor if isinstance(given, DeviceArray) else upload(array)
 
 
 @dataclass(frozen=True, slots=True)

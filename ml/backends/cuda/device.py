@@ -56,7 +56,8 @@ class Kernel(Protocol):
 
 def function(body: F) -> F:
     """Return `body` as a function that kernels inline."""
-    return cast(F, triton.jit(body))
+    # The interpreter readies the whole language anew for each call of such a function; a kernel has done it for all.
+    return body if IS_INTERPRETED else cast(F, triton.jit(body))
 
 
 def kernel(*, varying: Sequence[str] = ()) -> Callable[[Callable[..., None]], Kernel]:

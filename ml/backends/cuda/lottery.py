@@ -1,10 +1,11 @@
 """The lottery's matmul on a GPU: only winning tickets and the product leave the device.
 
-The twin of `ml.backends.reference_ticket`, byte for byte. Tensors that are on the device already are mined there by
-`mine`; the other functions take and return NumPy arrays. It knows neither chain nor target.
+The twin of `ml.backends.reference_ticket`, byte for byte. Operands that a resident backend keeps on the device are
+mined there, and their product stays there. It knows neither chain nor target.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from torch import Tensor
@@ -14,6 +15,7 @@ from ml.backends.cuda.blake3 import upload_key
 from ml.backends.cuda.device import new, upload
 from ml.backends.cuda.lottery_product import LIMIT_WORDS, Tickets, hash_states, multiply
 from ml.backends.cuda.noise import Layout, Span, draw_factors, get_layout, lay_out
+from ml.backends.cuda.resident import DeviceArray, get_tensor
 from ml.noise import I8, I32, TILE, WINDOW, FoundTicket, MatmulShape, Place
 from ml.tensor_tree import DIGEST_BYTES, HashStripRows
 from ml.tensor_tree import hash_strip_rows as hash_rows
@@ -41,16 +43,18 @@ def mine(
 def mine_matmul(seed: Hash, a: I8, bt: I8, thresholds: Sequence[int]) -> tuple[tuple[FoundTicket, ...], I32]:
     """Return the winning tickets, by tile row, column and window, and the exact product C (M, N) int32.
 
-    a (M, K) and bt (N, K) int8 in [-63, 63]; a digest of window w wins below `thresholds[w]`.
+    a (M, K) and bt (N, K) int8 in [-63, 63]; a digest of window w wins below `thresholds[w]`. The product is where `a`
+    is.
     """
-    found, product = mine(seed, upload(a), upload(bt), thresholds, has_product=True)
+    found, product = mine(seed, get_tensor(a), get_tensor(bt), thresholds, has_product=True)
     assert product is not None
-    return found, product.cpu().numpy()
+    is_resident = isinstance(cast(object, a), DeviceArray)
+    return found, cast(I32, DeviceArray(product) if is_resident else product.cpu().numpy())
 
 
 def find_tickets(seed: Hash, a: I8, bt: I8, thresholds: Sequence[int]) -> tuple[FoundTicket, ...]:
     """Return the tickets that `mine_matmul` finds, without the product."""
-    return mine(seed, upload(a), upload(bt), thresholds, has_product=False)[0]
+    return mine(seed, get_tensor(a), get_tensor(bt), thresholds, has_product=False)[0]
 
 
 def compute_ticket_digest(seed: Hash, shape: MatmulShape, place: Place, rows_a: I8, rows_b: I8) -> Hash:

@@ -1,8 +1,9 @@
 """The lottery's noise on the device: its streams, its permutations, and operands laid out under it for one product.
 
 The twin of `ml.noise`. An operand is read once: its row comes back under its noise, followed by the factors that take
-the noise out of the product again, so that denoising is a few more columns of the same product. The noise depends on
-the roots of both operands: it can neither be added before they are committed nor serve a second matmul.
+the noise out of the product again, so that denoising is a few more columns of the same product. Noise and projections
+are themselves small products on tensor cores, of dense factors and operands with signed permutations written out. The
+noise depends on the roots of both operands: it is not to be had before they are committed, nor for a second matmul.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ml.backends.cuda.blake3 import KEYED, THREADS, WHOLE, compress, load_digest, store_words
 from ml.backends.cuda.device import Block, divide_up, function, kernel, new
-from ml.noise import CHAIN, OPERAND_MAX, ROLE_A, ROLE_B, MatmulShape
+from ml.noise import CHAIN, OPERAND_MAX, ROLE_A, ROLE_B, MatmulShape, Role
 
 RUN_COLUMNS = 8192
 """Columns whose projection on a factor is held by two int8 limbs: of 64 groups of rank 128, three elements of 63 or
@@ -24,8 +25,8 @@ _STEP = tl.constexpr(128)
 """Columns that are laid out together: whole permutations of any rank."""
 _MAX = tl.constexpr(OPERAND_MAX)
 _CHAIN = tl.constexpr(CHAIN)
-_STEPS_A, _STEPS_B = tl.constexpr(len(ROLE_A.steps)), tl.constexpr(len(ROLE_B.steps))
-_TILE_ROWS = 8
+_TALL = 4096
+"""Rows from which on there are enough taller tiles for every multiprocessor."""
 _TILE_ELEMENTS = 256
 """Positions of permutations that a program works out."""
 _NEGATIVE = tl.constexpr(128)
@@ -65,10 +66,10 @@ class Factors:
 
     dense: tuple[Tensor, Tensor]
     """Draws of the dense factors, (rows, words of a stream) int16."""
-    targets: tuple[Tensor, Tensor]
-    """The dense column that each column of the signed permutations takes, (noised,) uint8."""
-    places: tuple[Tensor, Tensor]
-    """The column in its group of the signed permutations that takes each dense column, (noised,) uint8."""
+    choice: tuple[Tensor, Tensor]
+    """The choice factors' columns, -1, 0 or 1 by dense column, (noised, rank) int8."""
+    across: tuple[Tensor, Tensor]
+    """The same transposed, (rank, noised) int8: a product reads either along its rows."""
 
 
 def get_layout(shape: MatmulShape, *, has_product: bool) -> Layout:
@@ -106,21 +107,14 @@ def _fill_streams(
 
 @kernel(varying=("groups",))
 def _shuffle(
-    streams: Block,
-    targets: Block,
-    places: Block,
-    groups: Block,
-    words: Block,
-    rank: tl.constexpr,
-    tile_groups: tl.constexpr,
+    streams: Block, picks: Block, groups: Block, words: Block, rank: tl.constexpr, tile_groups: tl.constexpr
 ) -> None:
-    """Write the permutations of some groups, all positions at once.
+    """Write the permutations of some groups, all positions at once: the dense column that each takes, and its sign.
 
     The value that ends at position p stood at position `draw(p)` before the swap of p; each earlier swap of a j > p,
     from p + 1 on, has brought it there from j if it drew the same position.
     """
     group = (tl.program_id(0) * tile_groups + tl.arange(0, tile_groups)).to(tl.int64)[:, None]
-    mask = group < groups
     draws = streams + tl.minimum(group, groups - 1) * words
     position = tl.arange(0, rank)[None, :]
     value = ((tl.load(draws + position).to(tl.int32) & 0xFFFF) * (position + 1)) >> 16
@@ -129,54 +123,37 @@ def _shuffle(
         value = tl.where((position < j) & (value == other), j, value)
     signs = tl.load(draws + rank + position // 16).to(tl.int32) >> (position % 16)
     negative = tl.where(signs & 1 != 0, _NEGATIVE, 0)
-    tl.store(targets + group * rank + position, (value | negative).to(tl.uint8), mask=mask)
-    tl.store(places + group * rank + value, (position | negative).to(tl.uint8), mask=mask)
+    tl.store(picks + group * rank + position, (value | negative).to(tl.uint8), mask=group < groups)
 
 
-@function
-def _read_dense(dense: Block, at: Block, mask: Block, steps: tl.constexpr) -> Block:
-    draws = tl.load(dense + at, mask=mask, other=0).to(tl.int32) & 0xFFFF
-    return tl.where(mask, (draws * (2 * (_MAX // steps) + 1) >> 16) - _MAX // steps, 0)
-
-
-@function
-def _apply_sign(value: Block, pick: Block) -> Block:
-    return tl.where(pick >= _NEGATIVE, -value, value)
-
-
-@function
-def _add_noise(
-    value: Block, draws: Block, targets: Block, column: Block, mask: Block, rank: tl.constexpr, steps: tl.constexpr
-) -> Block:
-    """Return the elements `value` of `column` under the noise: of so many columns of its group's permutation."""
+@kernel()
+def _write_out(
+    picks: Block, choice: Block, across: Block, noised: Block, rank: tl.constexpr, steps: tl.constexpr
+) -> None:
+    """Write some columns of a choice factor, each of so many columns of its group's permutation, both ways."""
+    column, dense = tl.program_id(0) * _STEP + tl.arange(0, _STEP)[:, None], tl.arange(0, rank)[None, :]
+    taken = tl.zeros((_STEP, rank), tl.int32)
     for step in tl.static_range(steps):
         at = column // rank * rank + (column + _CHAIN[step]) % rank
-        pick = tl.load(targets + at, mask=mask, other=0).to(tl.int32)
-        value += _apply_sign(_read_dense(draws, pick % _NEGATIVE, mask, steps), pick)
-    return value
+        pick = tl.load(picks + at, mask=column < noised, other=0).to(tl.int32)
+        taken += tl.where(pick % _NEGATIVE == dense, tl.where(pick >= _NEGATIVE, -1, 1), 0)
+    tl.store(choice + column * rank + dense, taken.to(tl.int8), mask=column < noised)
+    column, dense = tl.program_id(0) * _STEP + tl.arange(0, _STEP)[None, :], tl.arange(0, rank)[:, None]
+    tl.store(across + dense * noised + column, tl.trans(taken).to(tl.int8), mask=column < noised)
 
 
 @function
-def _project(
-    source: Block, draws: Block, targets: Block, places: Block, column: Block, mask: Block,
-    rank: tl.constexpr, is_left: tl.constexpr,
-) -> Block:  # fmt: skip
-    """Return what `column` adds to the projection on a choice factor: columns of its group, noised on the right."""
-    place = tl.load(places + column, mask=mask, other=0).to(tl.int32)
-    total = tl.zeros_like(place)
-    for step in tl.static_range(_STEPS_B if is_left else _STEPS_A):
-        picked = column // rank * rank + (place + rank - _CHAIN[step]) % rank
-        value = tl.load(source + picked, mask=mask, other=0).to(tl.int32)
-        total += value if is_left else _add_noise(value, draws, targets, picked, mask, rank, _STEPS_B)
-    return _apply_sign(total, place)
+def _read_dense(draws: Block, mask: Block, steps: tl.constexpr) -> Block:
+    drawn = tl.load(draws, mask=mask, other=0).to(tl.int32) & 0xFFFF
+    return tl.where(mask, (drawn * (2 * (_MAX // steps) + 1) >> 16) - _MAX // steps, 0).to(tl.int8)
 
 
 @kernel(varying=("rows", "runs"))
 def _lay_out(
     operand: Block,
     dense: Block,
-    targets: Block,
-    places: Block,
+    choice: Block,
+    across: Block,
     laid: Block,
     rows: Block,
     columns: Block,
@@ -186,30 +163,32 @@ def _lay_out(
     runs: Block,
     words: Block,
     rank: tl.constexpr,
+    steps: tl.constexpr,
     is_left: tl.constexpr,
     has_factors: tl.constexpr,
     tile_rows: tl.constexpr,
 ) -> None:
-    """Lay out some rows; `places` are those of the other operand's choice factor."""
+    """Lay out some rows; `across` is the other operand's choice factor."""
     row = (tl.program_id(0) * tile_rows + tl.arange(0, tile_rows)).to(tl.int64)[:, None]
-    inside, offset = row < rows, tl.arange(0, _STEP)[None, :]
-    steps: tl.constexpr = _STEPS_A if is_left else _STEPS_B
-    source, target, draws = operand + row * columns, laid + row * width, dense + row * words
+    inside, offset, depth = row < rows, tl.arange(0, _STEP), tl.arange(0, rank)
+    source, target = operand + row * columns, laid + row * width
+    factor = _read_dense(dense + row * words + depth[None, :], inside, steps)
     for run in range(tl.cdiv(padded, _RUN)):
-        projected = tl.zeros((tile_rows, _STEP), tl.int32)
+        sums = tl.zeros((tile_rows, rank), tl.int32)
         for start in range(run * _RUN, tl.minimum((run + 1) * _RUN, padded), _STEP):
             column = start + offset
-            mask = inside & (column < noised)
-            value = tl.load(source + column, mask=inside & (column < columns), other=0).to(tl.int32)
-            value = _add_noise(value, draws, targets, column, mask, rank, steps)
-            tl.store(target + column, value.to(tl.int8), mask=inside & (column < padded))
+            value = tl.load(source + column[None, :], mask=inside & (column < columns)[None, :], other=0)
+            chosen_at = choice + column[None, :] * rank + depth[:, None]
+            chosen = tl.load(chosen_at, mask=(column < noised)[None, :], other=0)
+            noisy = (value.to(tl.int32) + tl.dot(factor, chosen, out_dtype=tl.int32)).to(tl.int8)
+            tl.store(target + column[None, :], noisy, mask=inside & (column < padded)[None, :])
             if has_factors:
-                projected += _project(source, draws, targets, places, column, mask, rank, is_left)
+                crossed_at = across + depth[None, :] * noised + column[:, None]
+                crossed = tl.load(crossed_at, mask=(column < noised)[:, None], other=0)
+                sums = tl.dot(value if is_left else noisy, crossed, sums, out_dtype=tl.int32)
         if has_factors:
-            sums = tl.sum(tl.reshape(projected, (tile_rows, _STEP // rank, rank)), axis=1)
-            high = target + padded + 2 * run * rank + tl.arange(0, rank)[None, :]
+            high = target + padded + 2 * run * rank + depth[None, :]
             within = inside & (run < runs)
-            factor = _read_dense(draws, tl.arange(0, rank)[None, :], inside, steps)
             _store_factors(high, sums if is_left else -sums, factor, within, True, rank, is_left)
             _store_factors(high + 2 * runs * rank, sums if is_left else -sums, factor, within, False, rank, is_left)
 
@@ -240,11 +219,28 @@ def draw_factors(key: Tensor, rows: tuple[int, int], layout: Layout, span: Span)
     dense = _draw(key, (ROLE_A.dense, ROLE_B.dense), rows, (span.first_a, span.first_b), rank // 32)
     blocks = divide_up(2 * rank + rank // 8, 64)
     choice = _draw(key, (ROLE_A.choice, ROLE_B.choice), (groups, groups), (span.first_group,) * 2, blocks)
-    targets, places = (new(key, (2, layout.noised), torch.uint8) for _ in range(2))
+    picks = new(key, (2, layout.noised), torch.uint8)
     if groups:
         tile = _TILE_ELEMENTS // rank
-        _shuffle[(divide_up(2 * groups, tile),)](choice, targets, places, 2 * groups, choice.shape[1], rank, tile)
-    return Factors((dense[: rows[0]], dense[rows[0] :]), (targets[0], targets[1]), (places[0], places[1]))
+        _shuffle[(divide_up(2 * groups, tile),)](choice, picks, 2 * groups, choice.shape[1], rank, tile)
+    left, right = (_expand(picks[side], layout, role) for side, role in enumerate((ROLE_A, ROLE_B)))
+    return Factors((dense[: rows[0]], dense[rows[0] :]), (left[0], right[0]), (left[1], right[1]))
+
+
+def _expand(picks: Tensor, layout: Layout, role: Role) -> tuple[Tensor, Tensor]:
+    """Return a choice factor by columns and transposed."""
+    choice, across = (
+        new(picks, shape, torch.int8) for shape in ((layout.noised, layout.rank), (layout.rank, layout.noised))
+    )
+    if layout.noised:
+        grid = (divide_up(layout.noised, _STEP.value),)
+        _write_out[grid](picks, choice, across, layout.noised, layout.rank, len(role.steps))
+    return choice, across
+
+
+def choose_tile(rows: int) -> tuple[int, int]:
+    """Return the rows that a program lays out of an operand of so many, and its warps; no byte depends on them."""
+    return (64, 8) if rows >= _TALL else (32, 4)
 
 
 def lay_out(operand: Tensor, factors: Factors, layout: Layout, *, is_left: bool) -> Tensor:
@@ -257,9 +253,10 @@ def lay_out(operand: Tensor, factors: Factors, layout: Layout, *, is_left: bool)
     side = 0 if is_left else 1
     rows, columns = operand.shape
     laid, dense = new(operand, (rows, layout.width), torch.int8), factors.dense[side]
-    _lay_out[(divide_up(rows, _TILE_ROWS),)](
-        operand.contiguous(), dense, factors.targets[side], factors.places[1 - side], laid, rows, columns,
+    role, (tile_rows, warps) = (ROLE_A, ROLE_B)[side], choose_tile(rows)
+    _lay_out[(divide_up(rows, tile_rows),)](
+        operand.contiguous(), dense, factors.choice[side], factors.across[1 - side], laid, rows, columns,
         layout.noised, layout.padded, layout.width, layout.runs, dense.shape[1],
-        layout.rank, is_left, layout.runs > 0, _TILE_ROWS,
+        layout.rank, len(role.steps), is_left, layout.runs > 0, tile_rows, num_warps=warps,
     )  # fmt: skip
     return laid

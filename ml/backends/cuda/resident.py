@@ -51,6 +51,12 @@ class DeviceArray:
         return cast(IntArray, self.tensor.cpu().numpy().astype(dtype))
 
 
+def get_tensor(array: IntArray) -> Tensor:
+    """Return the tensor of an array that is on the device, or a copy there of one that is not."""
+    given: object = array
+    return given.tensor if isinstance(given, DeviceArray) else upload(array)
+
+
 def make_resident(arrays: tuple[IntArray, ...]) -> tuple[IntArray, ...]:
     """Return copies of `arrays` on the device, for a resident backend."""
     return tuple(cast(IntArray, DeviceArray(upload(array))) for array in arrays)

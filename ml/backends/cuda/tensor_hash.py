@@ -32,7 +32,7 @@ from ml.backends.cuda.blake3 import (
     upload_key,
 )
 from ml.backends.cuda.device import Block, Kernel, divide_up, function, get_device, kernel, new, upload
-from ml.backends.cuda.resident import DeviceArray
+from ml.backends.cuda.resident import get_tensor
 from ml.program import Dtype
 from ml.tensor_tree import DIGEST_BYTES, IntArray, TensorShape
 
@@ -192,10 +192,5 @@ def compute_tensor_roots(arrays: Sequence[IntArray]) -> tuple[Hash, ...]:
     """Return the root of each of `arrays`, (rows, columns) int8, int32 or int64, resident or on the host."""
     if not arrays:
         return ()
-    data = compute_roots([_get_tensor(array) for array in arrays]).cpu().numpy().tobytes()
+    data = compute_roots([get_tensor(array) for array in arrays]).cpu().numpy().tobytes()
     return tuple(Hash(data[start : start + DIGEST_BYTES]) for start in range(0, len(data), DIGEST_BYTES))
-
-
-def _get_tensor(array: IntArray) -> Tensor:
-    given: object = array
-    return given.tensor if isinstance(given, DeviceArray) else upload(array)

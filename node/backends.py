@@ -4,12 +4,15 @@ No bit depends on the choice. It imports compilers only when they are asked for.
 """
 
 import os
+from collections.abc import Callable, Sequence
 
+from chain.primitives import Hash
 from ml.arithmetic import IntArray
 from ml.backends import Backend, get_backend
 from node.models.errors import ModelError
 
 Arrays = tuple[IntArray, ...]
+RootHasher = Callable[[Sequence[IntArray]], tuple[Hash, ...]]
 NAMES = ("cpu", "reference", "cuda")
 
 
@@ -57,3 +60,14 @@ def fetch_arrays(backend: Backend, arrays: Arrays) -> Arrays:
 def get_host_backend(backend: Backend) -> Backend:
     """Return a backend that computes where `backend` does, and takes and returns arrays on the host."""
     return get_backend("cuda") if backend.name == "cuda" else backend
+
+
+def get_root_hasher(backend: Backend) -> RootHasher:
+    """Return what computes tensor roots where `backend` keeps its tensors."""
+    if backend.name == "cuda":
+        import ml.backends.cuda.tensor_hash as on_device  # noqa: PLC0415 - needs torch and Triton
+
+        return on_device.compute_tensor_roots
+    import ml.backends.cpu.tensor_hash as compiled  # noqa: PLC0415 - one second of compilers
+
+    return compiled.compute_tensor_roots

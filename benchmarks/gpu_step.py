@@ -1,0 +1,114 @@
+"""`python -m benchmarks.gpu_step`: what a mined, traced training step costs on a GPU beside the same step in bf16.
+
+A miner keeps every tensor of a step, hashes it where it lies, and draws tickets in the products. Beside it stand the
+same integer step as whoever only trains runs it, and bf16 PyTorch under torch.compile. Then: where the device's time
+goes, kernel by kernel. It needs a GPU and exits with 2 where there is none. It writes no file.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.gpu import EXIT_NO_DEVICE, find_device_name, make_runner, measure_float, measure_integer, synchronise
+from chain.hashing import tagged_hash
+from consensus.ticket import Draw, compute_thresholds, compute_ticket_seed
+from ml.lottery import get_lottery
+from ml.noise import I32
+from ml.spec import Decoder, Positions
+from node.miner.plan import SegmentPlan
+from node.miner.segment import MatmulOperands, MineProduct, train_segment
+
+SEED = tagged_hash("benchmark", b"gpu step")
+DRAW = Draw(SEED, SEED, SEED, 1)
+"""Nobody wins: what a ticket costs is its drawing."""
+PLAN = SegmentPlan(0, 0, 0)
+SHORT, LONG = 2, 6
+"""Steps of two segments; their difference leaves out what a segment costs once."""
+REPEATS = 10
+KERNELS_SHOWN = 16
+Model = tuple[Decoder, int]
+"""With the sequences of a batch."""
+
+
+def make_decoder(width: int, layers: int, context: int) -> Decoder:
+    """Return a decoder over bytes with heads of 128."""
+    return Decoder(256, context, width, layers, max(1, width // 128), 4 * width, int(Positions.LEARNED), 0)
+
+
+MODELS: tuple[Model, ...] = (
+    (make_decoder(1024, 4, 1024), 8),
+    (make_decoder(4096, 2, 1024), 8),
+    (make_decoder(4096, 2, 256), 32),
+)
+
+
+def mine(matmul: MatmulOperands) -> I32:
+    """Draw the tickets of a product and return it."""
+    seed, thresholds = compute_ticket_seed(DRAW, matmul.place), compute_thresholds(DRAW.target, matmul.place.shape)
+    return get_lottery("cuda").mine_matmul(seed, matmul.a, matmul.bt, thresholds)[1]
+
+
+def clock_segment(model: Model, steps: int, mining: MineProduct | None) -> float:
+    """Return the seconds of one segment as a miner trains it."""
+    runner = make_runner(*model, steps, "cuda")
+    synchronise()
+    start = time.perf_counter()
+    train_segment(runner, PLAN, mining)
+    synchronise()
+    return time.perf_counter() - start
+
+
+def measure_step(model: Model, mining: MineProduct | None) -> float:
+    """Return the milliseconds of one step of a segment; the first is left out."""
+    for steps in (SHORT, SHORT):
+        short = clock_segment(model, steps, mining)
+    return (clock_segment(model, LONG, mining) - short) / (LONG - SHORT) * 1e3
+
+
+def measure(model: Model) -> str:
+    """Return a row: bf16, integer training, a traced step, a mined and traced step, and ratios to bf16."""
+    tokens, decoder = model[0].context * model[1], model[0]
+    bf16 = tokens / measure_float(*model, REPEATS, is_compiled=True) * 1e3
+    trained = tokens / measure_integer(*model, REPEATS) * 1e3
+    traced, mined = (measure_step(model, mining) for mining in (None, mine))
+    name = f"{decoder.width} | {decoder.layers} | {model[1]} x {decoder.context}"
+    times = " | ".join(f"{ms:.1f}" for ms in (bf16, trained, traced, mined))
+    return f"| {name} | {times} | {trained / bf16:.2f} | {traced / bf16:.2f} | {mined / bf16:.2f} |"
+
+
+def profile_step(model: Model) -> None:
+    """Print where the device's time goes in a mined segment, kernel by kernel."""
+    clock_segment(model, SHORT, mine)
+    with profile(activities=[ProfilerActivity.CUDA]) as found:
+        seconds = clock_segment(model, SHORT, mine)
+    rows = sorted(found.key_averages(), key=lambda row: -row.self_device_time_total)
+    total_us = sum(row.self_device_time_total for row in rows)
+    print(f"\n{SHORT} mined steps, width {model[0].width}: {seconds * 1e3:.0f} ms, kernels {total_us / 1e3:.0f} ms")
+    print("\n| kernel | launches | ms | share |\n|---|---|---|---|")
+    for row in rows[:KERNELS_SHOWN]:
+        time_us = row.self_device_time_total
+        print(f"| {row.key[:60]} | {row.count} | {time_us / 1e3:.1f} | {time_us / max(total_us, 1):.1%} |", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; return the exit code."""
+    parser = argparse.ArgumentParser(description="A mined step on a GPU beside bf16.")
+    parser.parse_args(arguments)
+    name = find_device_name("benchmarks.gpu_step", is_tiny=False)
+    if name is None:
+        return EXIT_NO_DEVICE
+    print(f"device: {name}; torch {torch.__version__}; milliseconds a step\n")
+    print("| width | layers | batch | bf16 | integer | traced | mined, traced | integer / bf16 | traced | mined |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for model in MODELS:
+        print(measure(model), flush=True)
+    profile_step(MODELS[-1])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
