@@ -28,6 +28,7 @@ from chain.state.view import StateView
 from chain.ticket import Ticket
 from consensus.header_chain import ChainEntry
 from consensus.header_rules import HeaderContent, HeaderContext, make_header
+from node.auditor import Auditor
 from node.cli import main
 from node.exit_codes import ExitCode
 from p2p.compact_relay import CompactRelay
@@ -160,6 +161,17 @@ def test_a_compact_relay_that_never_falls_back_is_seen(monkeypatch: pytest.Monke
 def test_a_fetcher_that_never_asks_again_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Fetcher, "_is_stalled", lambda fetcher, load, now_ms: False)
     assert find_failure(range(65, 70), HOLDING_BACK) == "news spreads"
+
+
+def test_an_auditor_that_disputes_nothing_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing fails in this run, and one of its three contributors is a forger."""
+    assert run_seed(6).actions["DisputeContribution"] > 0
+
+    async def look_away(auditor: Auditor, *_: object) -> None:
+        return
+
+    monkeypatch.setattr(Auditor, "_begin", look_away)
+    assert find_failure(range(6, 7)) == "forgery is not paid"
 
 
 def test_an_honest_charge_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

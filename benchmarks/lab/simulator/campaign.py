@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from benchmarks.lab.simulator.faults import KINDS
+from benchmarks.lab.simulator.invariants import SETTLED
 from benchmarks.lab.simulator.malice import MALICE
 from benchmarks.lab.simulator.simulation import Result, run_seed
 from benchmarks.lab.tables import describe_run, format_table
@@ -35,6 +36,15 @@ COUNTED = (
     ("runs of headers with sampled work", "sampled"),
 )
 """Rows of the page, and the kind of event that each counts."""
+DONE = (
+    ("rounds settled on the final chains", SETTLED),
+    ("segments committed there", "CommitContribution"),
+    ("segments opened", "ProveContribution"),
+    ("audits proven", "ProveAudit"),
+    ("demands on segments", "DisputeContribution"),
+    ("demands answered", "AnswerDispute"),
+)
+"""Rows of the page, and what transactions did in each."""
 
 
 @dataclass(slots=True)
@@ -46,6 +56,7 @@ class Summary:
     deepest_reorg: int = 0
     evidence: int = 0
     counts: Counter[str] = field(default_factory=Counter)
+    actions: Counter[str] = field(default_factory=Counter)
     failed: list[Result] = field(default_factory=list)
     wall_s: float = 0.0
     cpu_s: float = 0.0
@@ -60,6 +71,7 @@ class Summary:
         self.cpu_s += result.cpu_s
         self.virtual_s += result.virtual_s
         self.counts.update(result.counts)
+        self.actions.update(result.actions)
         if result.failure is not None:
             self.failed.append(result)
 
@@ -97,6 +109,7 @@ def _run_all(seeds: Sequence[int], jobs: int) -> Generator[Result, None, None]:
 def render_page(seeds: Sequence[int], summary: Summary) -> str:
     """Return the results as a page."""
     rows = [[name, f"{summary.counts[kind]:,}"] for name, kind in COUNTED]
+    rows += [[name, f"{summary.actions[kind]:,}"] for name, kind in DONE]
     totals = [
         ["seeds run", f"{summary.seeds:,}"],
         ["seeds that failed", f"{len(summary.failed):,}"],

@@ -3,7 +3,7 @@
 Each check raises `InvariantBroken` with what it found. It looks into nodes and changes nothing.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 
 from benchmarks.lab.simulator.healing import SPREAD_S
@@ -12,7 +12,10 @@ from benchmarks.lab.simulator.setting import START_MS, Setting
 from chain.ledger.accounts import get_account
 from chain.ledger.apply import apply_block
 from chain.ledger.bonds import NOTHING, get_forfeit
+from chain.ledger.context import get_task_state
+from chain.ledger.economy_records import EMPTY_SHARES
 from chain.ledger.genesis_state import make_genesis_state
+from chain.ledger.keys import shares_key
 from chain.ledger.supply import compute_holdings
 from chain.packed import pack_block
 from chain.primitives import Hash
@@ -27,6 +30,8 @@ from node.validator import Validator
 from p2p.messages import FRAME_BYTES_MAX
 from p2p.score import Fault, Standing
 
+SETTLED = "settled"
+"""Counts rounds beside the kinds of actions."""
 EVIDENCE_BLOCKS = 3
 """Blocks in which a report is made, told and included."""
 
@@ -124,25 +129,41 @@ class Watch:
                 raise InvariantBroken("equivocation is paid for", f"at height {first.height} {miner} keeps {forfeit}")
         return len(pairs)
 
+    def check_shares(self) -> None:
+        """Check that a settled round has paid somebody, and no forger; for runs in which nothing fails."""
+        chain = self._get_heaviest()
+        view, task = chain.view(), chain.ledger_context.task_id
+        units = {
+            machine: (view.get(shares_key(task, machine.key.public_key)) or EMPTY_SHARES).units
+            for machine in self._machines
+        }
+        paid = [machine.name for machine in self._machines if machine.is_forger and units[machine]]
+        if paid:
+            raise InvariantBroken("forgery is not paid", f"found shares of {', '.join(paid)}")
+        if get_task_state(chain.ledger_context, view).round and not any(units.values()):
+            raise InvariantBroken("training is paid", f"found no shares at height {chain.head.height}")
+
     def _get_heaviest(self) -> Chain:
         chains = [machine.validator.parts.chain for machine in self._machines if machine.validator is not None]
         return max(chains, key=lambda chain: chain.head.total_work)
 
-    def check_replay(self) -> int:
-        """Execute the longest chain again from genesis and compare every root; return its height."""
+    def check_replay(self) -> Counter[str]:
+        """Execute the longest chain again from genesis and compare every root; return what its transactions did."""
         chain = self._get_heaviest()
         learning = next(m.validator.parts.learning for m in self._machines if m.validator is not None)
         root, genesis_nodes = make_genesis_state(self._setting.genesis)
-        nodes = MemoryNodes(genesis_nodes)
+        nodes, actions = MemoryNodes(genesis_nodes), Counter[str]()
         for height in range(1, chain.head.height + 1):
             entry = chain.head.get_ancestor(height)
             block = chain.get_existing_block(entry.hash)
             effects = apply_block(chain.ledger_context, StateView(root, nodes), pack_block(block), learning, chain)
             nodes.add(effects.new_nodes)
             root = effects.state_root
+            actions.update(type(each.body.action).__name__ for each in block.transactions)
             if root != entry.header.foliage.state_root:
                 raise InvariantBroken("a replay gives the same root", f"found another at height {height}")
-        return chain.head.height
+        actions[SETTLED] = get_task_state(chain.ledger_context, StateView(root, nodes)).round
+        return actions
 
 
 def _is_ahead(head: ChainEntry, latest_ms: int) -> bool:

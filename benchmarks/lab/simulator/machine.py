@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+from benchmarks.lab.simulator.contributing import contribute
 from benchmarks.lab.simulator.disk import Mount, VirtualDisk, VirtualEngine, VirtualFiles
 from benchmarks.lab.simulator.journal import Journal
 from benchmarks.lab.simulator.loop import Process, VirtualLoop
@@ -72,12 +73,16 @@ class Machine:
     host: Host
     key: SigningKey
     random: Random
+    contributing: Random
+    """Decides when its contributor looks at the head."""
     share: float
     """Of the work that the target expects."""
     seeds: tuple[str, ...] = ()
     on_boot: Callable[["Machine"], None] | None = None
     """Meddles with a node that is about to start."""
     is_rogue: bool = False
+    is_forger: bool = False
+    """Its segments are forged."""
     first_boot_s: float = 0.0
     """It does not exist before."""
     skew_ms: int = 0
@@ -169,7 +174,8 @@ class Machine:
         try:
             await validator.start(Endpoint(self.host.address, PORT), tuple(Endpoint(s, PORT) for s in self.seeds))
             mining = mine(self.world.setting, validator.parts, self.share, self.random)
-            tasks = [asyncio.create_task(work) for work in (validator.network.wait_failed(), mining)]
+            training = contribute(self.world.setting, validator, self.contributing, is_forger=self.is_forger)
+            tasks = [asyncio.create_task(work) for work in (validator.network.wait_failed(), mining, training)]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 if task.done():

@@ -4,6 +4,7 @@ Nothing but the seed decides what happens, so the digest of a run's events is a 
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from chain.errors import MathesisError
 
 CHECK_S = 1.0
 EQUIVOCATOR_CHANCE = 0.15
+FORGER_CHANCE = 0.15
 ROGUES_MAX = 2
 SPEEDS = (1 << 24, 1 << 24, 1 << 20, 1 << 16)
 """Bytes a second of a machine's line."""
@@ -47,6 +49,8 @@ class Result:
     deepest_reorg: int
     evidence: int
     """Pairs of headers of one ticket that honest nodes hold at the end."""
+    actions: dict[str, int]
+    """What the transactions on the final chain did, by kind, and the rounds that it settled."""
     healed_s: float | None
     """From the end of all faults to one tip, on virtual clocks that are read once a second."""
     virtual_s: float
@@ -90,6 +94,7 @@ class Simulation:
         self._watch = Watch(self.world.setting, self.machines, is_malice_about=bool(self.rogues or self.equivocators))
         self._others: list[Process] = []
         self._evidence = 0
+        self._actions = Counter[str]()
         self._healing = Healing(self.schedule)
         self._failure: InvariantBroken | None = None
 
@@ -117,6 +122,7 @@ class Simulation:
             height,
             deepest,
             self._evidence,
+            dict(self._actions),
             self._compute_healed_s(),
             self.loop.time(),
             process_time() - start_cpu_s,
@@ -131,7 +137,9 @@ class Simulation:
         others = [_make_address(other) for other in range(number)]
         seeds = tuple(random.sample(others, min(len(others), 2)))
         key = self.world.setting.miners[number]
-        return Machine(self.world, number, host, key, self._make_random(f"machine {number}"), 0.25, seeds)
+        own, contributing = self._make_random(f"machine {number}"), self._make_random(f"contributor {number}")
+        is_forger = number > 0 and contributing.random() < FORGER_CHANCE
+        return Machine(self.world, number, host, key, own, contributing, 0.25, seeds, is_forger=is_forger)
 
     def _run(self) -> None:
         for machine in self.machines:
@@ -149,8 +157,10 @@ class Simulation:
         while self._healing.one_tip_s is None or self.loop.time() < self._healing.one_tip_s + self.schedule.after_s:
             self.loop.run_until(self.loop.time() + CHECK_S)
             self._check()
-        self._watch.check_replay()
+        self._actions = self._watch.check_replay()
         self._evidence = self._watch.check_evidence()
+        if not self.kinds and not self.rogues:
+            self._watch.check_shares()
 
     def _begin(self, name: str, work: Coroutine[object, object, None]) -> None:
         process = Process(name)
