@@ -128,9 +128,10 @@ class Link:
                 self._wake.clear()
                 await self._wake.wait()
             if not self._queue:
-                question = self._backlog.popleft()
-                is_long = takes_long(question)
-                self.send(await asyncio.to_thread(server.answer, question) if is_long else server.answer(question))
+                if takes_long(self._backlog[0]):
+                    self.send(await asyncio.to_thread(server.answer, self._backlog.popleft()))
+                else:
+                    self.send(server.answer_next(self._backlog))
                 # Sending may not wait at all: between two of many answers everybody else has a turn.
                 await asyncio.sleep(0)
             frame = self._queue.popleft()

@@ -16,7 +16,7 @@ from chain.signature import SigningKey, is_valid_point, verify_signature
 from p2p.errors import HandshakeRefused
 from p2p.messages import Hello, Proof
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Raised with every kind of message that is added: to an older node it would be a broken frame."""
 
 

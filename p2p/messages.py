@@ -23,6 +23,8 @@ CONTROL_BYTES_MAX = 64 * 1024
 HANDSHAKE_BYTES_MAX = 4 * 1024
 HEADERS_MAX = 2_000
 ITEMS_MAX = 1_000
+TRANSACTIONS_MAX = 64
+"""Transactions of the pool in one message: reading them takes a few milliseconds, and then others have their turn."""
 ADDRESSES_MAX = 1_000
 CHUNK_BYTES_MAX = 1024 * 1024
 """A chunk of a state, or a part of a blob."""
@@ -112,7 +114,7 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class GetData:
-    """Ask for content; every item is answered by itself or by NotFound."""
+    """Ask for content; every item is answered with it, transactions together, or by NotFound."""
 
     items: Annotated[tuple[Item, ...], Many(ITEMS_MAX)]
 
@@ -133,9 +135,9 @@ class BlockMessage:
 
 @dataclass(frozen=True, slots=True)
 class TransactionMessage:
-    """An encoded transaction."""
+    """Encoded transactions of the pool, each of which was asked for."""
 
-    transaction: Annotated[bytes, Bytes(1, TRANSACTION_BYTES_MAX)]
+    transactions: Annotated[tuple[Annotated[bytes, Bytes(1, TRANSACTION_BYTES_MAX)], ...], Many(TRANSACTIONS_MAX)]
 
 
 @dataclass(frozen=True, slots=True)

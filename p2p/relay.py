@@ -207,8 +207,16 @@ class Relay:
             block = read_block(message.block)
             self._on_judgeable(peer, describe_block(block.block), block, now_ms)
         else:
-            transaction = read_transaction(message.transaction)
-            self._on_judgeable(peer, describe_transaction(transaction), transaction, now_ms)
+            self._on_transactions(peer, message, now_ms)
+
+    def _on_transactions(self, peer: Peer, message: TransactionMessage, now_ms: int) -> None:
+        """Take transactions up to the first that was not asked for: nothing behind it is read."""
+        if not message.transactions:
+            raise RemoteProtocolError("transactions", "found none, expected one at least")
+        for data in message.transactions:
+            transaction = read_transaction(data)
+            if not self._on_judgeable(peer, describe_transaction(transaction), transaction, now_ms):
+                return
 
     def _on_compact(self, peer: Peer, compact: CompactBlock, now_ms: int) -> None:
         block_hash = compute_header_hash(compact.header)
@@ -228,9 +236,12 @@ class Relay:
         if block is not None:
             self._place(peer, describe_block(block.block), block, now_ms)
 
-    def _on_judgeable(self, peer: Peer, content: Content, packed: Packed, now_ms: int) -> None:
-        if self._is_expected(peer, content.item, now_ms):
+    def _on_judgeable(self, peer: Peer, content: Content, packed: Packed, now_ms: int) -> bool:
+        """Have content judged that was asked of `peer`; False when it was not."""
+        is_expected = self._is_expected(peer, content.item, now_ms)
+        if is_expected:
             self._place(peer, content, packed, now_ms)
+        return is_expected
 
     def _place(self, peer: Peer, content: Content, packed: Packed, now_ms: int) -> None:
         self._gossip.mark_known(peer, content.item)

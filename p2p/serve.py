@@ -3,6 +3,7 @@
 It reads the chain and nothing else; when to answer, and how much, is decided elsewhere.
 """
 
+from collections import deque
 from itertools import pairwise
 
 from chain.packed import PackedBlock, decode_block
@@ -12,6 +13,7 @@ from p2p.compact import make_compact_block
 from p2p.messages import (
     CHUNK_BYTES_MAX,
     HEADERS_MAX,
+    TRANSACTIONS_MAX,
     BlobPart,
     BlockMessage,
     CompactMessage,
@@ -33,6 +35,9 @@ from p2p.messages import (
 )
 from p2p.view import ChainView
 
+TOGETHER_BYTES_MAX = 64 * 1024
+"""Transactions go in one message until they weigh this much; with one more of any size they still fit in a frame."""
+
 RECENT_MAX = 4
 """Blocks of which compact forms are kept, and of which single transactions are served."""
 
@@ -50,6 +55,18 @@ class Server:
         self._chain = chain
         self._salt = salt
         self._recent: dict[Hash, tuple[PackedBlock, CompactMessage]] = {}
+
+    def answer_next(self, questions: deque[Question]) -> Message:
+        """Take the first question and return its answer; transactions that are asked for in a row go together."""
+        datas, size_bytes = list[bytes](), 0
+        while questions and len(datas) < TRANSACTIONS_MAX and size_bytes < TOGETHER_BYTES_MAX:
+            data = self._get_pooled(questions[0])
+            if data is None:
+                break
+            questions.popleft()
+            datas.append(data)
+            size_bytes += len(data)
+        return TransactionMessage(tuple(datas)) if datas else self.answer(questions.popleft())
 
     def answer(self, question: Question) -> Message:
         """Return the answer to one question."""
@@ -74,6 +91,13 @@ class Server:
         part = self._chain.get_blob_part(question.name, question.offset, CHUNK_BYTES_MAX)
         return None if part is None else BlobPart(question.name, question.offset, *part)
 
+    def _get_pooled(self, question: Question) -> bytes | None:
+        """Return the transaction that is asked for; None when something else is, or it is not there."""
+        if not isinstance(question, Item) or question.kind != ItemKind.TRANSACTION:
+            return None
+        transaction = self._chain.get_transaction(question.hash)
+        return None if transaction is None else transaction.data
+
     def _get_content(self, item: Item) -> Message | None:
         if item.kind == ItemKind.COMPACT:
             compact = self._get_compact(item.hash)
@@ -86,8 +110,8 @@ class Server:
             opening = self._chain.get_opening_bytes(item.hash)
             return OpeningMessage(item.hash, opening) if opening is not None else None
         if item.kind == ItemKind.TRANSACTION:
-            transaction = self._chain.get_transaction(item.hash)
-            return TransactionMessage(transaction.data) if transaction is not None else None
+            transaction = self._get_pooled(item)
+            return TransactionMessage((transaction,)) if transaction is not None else None
         if item.kind == ItemKind.SIDECAR:
             sidecar = self._chain.get_sidecar_bytes(item.hash)
             return SidecarMessage(sidecar) if sidecar is not None else None

@@ -144,7 +144,7 @@ async def test_a_transaction_is_read_when_the_block_under_way_is_judged(
     monkeypatch.setattr(judge, "BLOCK_WAIT_S", 60.0)
     network._judge._is_block_judged.clear()
     await send_raw(link, Ping(1))
-    await send_raw(link, TransactionMessage(encode(make_transfer(0))))
+    await send_raw(link, TransactionMessage((encode(make_transfer(0)),)))
     await wait_until(lambda: "Ping" in heard)
     await asyncio.sleep(0.1)
     assert "TransactionMessage" not in heard
@@ -250,7 +250,7 @@ async def test_invalid_block_bans_and_unsolicited_content_is_charged(nodes: Node
     _, port = await nodes.start(ScriptedChain(), 3)
     network = nodes.running[-1]
     dialler, link = await open_link(port, 9)
-    await send_raw(link, TransactionMessage(b"\x90"))
+    await send_raw(link, TransactionMessage((b"\x90",)))
     await wait_until(lambda: [peer.points for peer in network.get_peers()] == [-5])
     await dialler.stop()
 

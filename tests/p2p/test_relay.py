@@ -181,7 +181,7 @@ def test_what_was_not_asked_for_is_charged() -> None:
     block = make_block(GENESIS, 1)
     for message in (
         BlockMessage(encode(block)),
-        TransactionMessage(encode(make_transfer(0))),
+        TransactionMessage((encode(make_transfer(0)),)),
         SidecarMessage(b"\x00"),
         Headers(()),
     ):
@@ -214,7 +214,7 @@ def test_a_transaction_travels_once_and_its_judgement_is_remembered() -> None:
     relay.on_message(ANN, Inventory((item,)), 0)
     relay.on_message(BEN, Inventory((item,)), 0)
     assert relay.poll(0) == [Send(ANN, GetData((item,)))]
-    relay.on_message(ANN, TransactionMessage(encode(transaction)), 1)
+    relay.on_message(ANN, TransactionMessage((encode(transaction),)), 1)
     assert relay.poll(1) == [DeliverTransaction(ANN, item.hash, pack_transaction(transaction), None)]
     relay.on_transaction_outcome(ANN, item.hash, SubmitResult(Outcome.INVALID, "signature"))
     assert get_faults(relay.poll(2)) == [(ANN, Fault.INVALID_TRANSACTION)]

@@ -69,7 +69,7 @@ async def serve(link: Link, blocks: Mapping[Hash, bytes], transactions: Mapping[
                     await send(link, BlockMessage(blocks[item.hash]))
                     yield -1
                 elif item.kind == ItemKind.TRANSACTION and item.hash in transactions:
-                    await send(link, TransactionMessage(transactions[item.hash]))
+                    await send(link, TransactionMessage((transactions[item.hash],)))
                     yield -1
 
 

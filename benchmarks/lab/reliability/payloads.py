@@ -22,6 +22,7 @@ from p2p.messages import (
     KINDS,
     LOCATOR_MAX,
     SIDECAR_ENCODED_BYTES_MAX,
+    TRANSACTIONS_MAX,
     Addresses,
     BlockMessage,
     Frame,
@@ -72,7 +73,8 @@ def iter_full() -> Iterator[Message]:
     header_bytes = min(HEADER_BYTES_MAX, FRAME_BYTES_MAX // HEADERS_MAX - 8)
     yield Headers((os.urandom(header_bytes),) * HEADERS_MAX)
     yield BlockMessage(os.urandom(BLOCK_BYTES_MAX))
-    yield TransactionMessage(os.urandom(TRANSACTION_BYTES_MAX))
+    yield TransactionMessage((os.urandom(TRANSACTION_BYTES_MAX),) * (FRAME_BYTES_MAX // TRANSACTION_BYTES_MAX))
+    yield TransactionMessage((os.urandom(FRAME_BYTES_MAX // TRANSACTIONS_MAX - 8),) * TRANSACTIONS_MAX)
     yield SidecarMessage(os.urandom(SIDECAR_ENCODED_BYTES_MAX))
     yield OpeningMessage(names[0], os.urandom(TICKET_OPENING_BYTES_MAX))
     yield GetTransactions(names[0], tuple(range(TRANSACTIONS_PER_BLOCK_MAX)))

@@ -61,7 +61,7 @@ async def _send_unasked(visit: Visit) -> None:
         block_hash = compute_header_hash(block.header)
         await visit.tell(OpeningMessage(block_hash, encode(block.opening)))
         await visit.tell(Transactions(block_hash, tuple(encode(each) for each in block.transactions)))
-    await visit.tell(TransactionMessage(visit.random.randbytes(100)))
+    await visit.tell(TransactionMessage((visit.random.randbytes(100),)))
 
 
 async def _send_unasked_pieces(visit: Visit) -> None:
