@@ -8,7 +8,7 @@ wait, so they are few.
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -80,13 +80,29 @@ class PooledTransaction:
 
 
 class _Account:
-    """What one account has waiting, and its nonce on the head."""
+    """What one account has waiting, its nonce on the head, and of what waits the last nonce and the least rank."""
 
-    __slots__ = ("nonce", "waiting")
+    __slots__ = ("last_nonce", "least_rank", "nonce", "waiting")
 
     def __init__(self, nonce: int) -> None:
         self.nonce = nonce
         self.waiting: dict[int, PooledTransaction] = {}
+        self.last_nonce, self.least_rank = 0, (True, 0)
+
+    def add(self, entry: PooledTransaction) -> None:
+        """Let `entry` wait, whose nonce is free."""
+        is_first = not self.waiting
+        self.waiting[entry.nonce] = entry
+        self.last_nonce = entry.nonce if is_first else max(self.last_nonce, entry.nonce)
+        self.least_rank = entry.rank if is_first else min(self.least_rank, entry.rank)
+
+    def remove(self, entries: Iterable[PooledTransaction]) -> None:
+        """Let `entries` wait no longer."""
+        for entry in entries:
+            del self.waiting[entry.nonce]
+        if self.waiting:
+            self.last_nonce = max(self.waiting)
+            self.least_rank = min([entry.rank for entry in self.waiting.values()])
 
     def compute_worth(self, nonce: int, rank: Rank) -> Rank:
         """Return the least of `rank` and those before `nonce`: no block gets past it to what comes later."""
@@ -166,10 +182,9 @@ class Mempool:
             if account is None:
                 continue
             account.nonce = nonce
-            for stale in [entry for entry in account.waiting.values() if entry.nonce < nonce]:
-                self._remove(stale)
-                self.drops.add("included")
-            self._reorder(sender)
+            stale = [account.waiting[spent] for spent in account.waiting if spent < nonce]
+            self._remove_all(account, sender, stale)
+            self.drops.add("included", len(stale))
         self._expire(height - self._bounds.wait_blocks_max, time_ms - self._bounds.wait_ms_max)
 
     def drop_passing(self, is_outdated: Callable[[Transaction], bool]) -> None:
@@ -204,6 +219,13 @@ class Mempool:
     def _make_room(self, entry: PooledTransaction, replaced: PooledTransaction | None) -> None:
         """Remove what is replaced and the tails that are worth least, or nothing; raises InvalidTransaction."""
         removed = [] if replaced is None else [self._remove(replaced)]
+        if self.size_bytes + entry.size_bytes > self._bounds.bytes_max:
+            self._evict(entry, removed)
+        self.drops.add("replaced", int(replaced is not None))
+        self.drops.add("evicted", len(removed) - (replaced is not None))
+
+    def _evict(self, entry: PooledTransaction, removed: list[tuple[PooledTransaction, int]]) -> None:
+        """Remove tails for `entry` and add them to `removed`, or put all of these back; raises InvalidTransaction."""
         account = self._accounts.get(entry.sender)
         worth = account.compute_worth(entry.nonce, entry.rank) if account else entry.rank
         while self.size_bytes + entry.size_bytes > self._bounds.bytes_max:
@@ -213,8 +235,6 @@ class Mempool:
                     self._insert(victim, nonce)
                 raise _make_full_error(worth)
             removed.append(self._remove(first.value))
-        self.drops.add("replaced", int(replaced is not None))
-        self.drops.add("evicted", len(removed) - (replaced is not None))
 
     def _expire(self, height: int, time_ms: int) -> None:
         while self._ages:
@@ -230,7 +250,7 @@ class Mempool:
     def _insert(self, entry: PooledTransaction, account_nonce: int) -> None:
         account = self._accounts.setdefault(entry.sender, _Account(account_nonce))
         account.nonce = account_nonce
-        account.waiting[entry.nonce] = entry
+        account.add(entry)
         self._by_hash[entry.packed.hash] = entry
         self.size_bytes += entry.size_bytes
         action = entry.packed.transaction.body.action
@@ -243,15 +263,20 @@ class Mempool:
     def _remove(self, entry: PooledTransaction) -> tuple[PooledTransaction, int]:
         """Forget an entry; return it with its account's nonce, for whoever puts it back."""
         account = self._accounts[entry.sender]
-        del self._by_hash[entry.packed.hash]
-        del account.waiting[entry.nonce]
-        self.size_bytes -= entry.size_bytes
-        self._passing.pop(entry.packed.hash, None)
-        action = entry.packed.transaction.body.action
-        if isinstance(action, ReportEquivocation):
-            del self._reported[action.first.foliage.miner]
-        self._reorder(entry.sender)
+        self._remove_all(account, entry.sender, (entry,))
         return entry, account.nonce
+
+    def _remove_all(self, account: _Account, sender: PublicKey, entries: Sequence[PooledTransaction]) -> None:
+        """Forget some of what `sender` has waiting, and put its account where the rest belongs."""
+        account.remove(entries)
+        for entry in entries:
+            del self._by_hash[entry.packed.hash]
+            self.size_bytes -= entry.size_bytes
+            self._passing.pop(entry.packed.hash, None)
+            action = entry.packed.transaction.body.action
+            if isinstance(action, ReportEquivocation):
+                del self._reported[action.first.foliage.miner]
+        self._reorder(sender)
 
     def _reorder(self, sender: PublicKey) -> None:
         """Put an account where its first and last transaction belong."""
@@ -261,8 +286,9 @@ class Mempool:
             self._heads.remove(sender)
             self._tails.remove(sender)
             return
-        head, tail = account.waiting.get(account.nonce), account.waiting[max(account.waiting)]
-        self._tails.put(_stand(tail, account.compute_worth(tail.nonce, tail.rank)))
+        head, tail = account.waiting.get(account.nonce), account.waiting[account.last_nonce]
+        # No block gets to the last before it has taken all that is worth less.
+        self._tails.put(_stand(tail, account.least_rank))
         if head is None:
             self._heads.remove(sender)
         else:
