@@ -97,15 +97,21 @@ class Gossip:
         for item in items:
             if item.kind >= ItemKind.COMPACT:
                 raise RemoteProtocolError("item-kind", f"found {item.kind}, expected a kind < {ItemKind.COMPACT}")
-            is_held = has_item(self._chain, item) or self._assembly.holds(item)
             self.mark_known(peer, item)
             is_unwelcome = item.kind == ItemKind.TRANSACTION and (is_behind or peer in self._block_only)
-            if is_held or item in self._rejected or is_unwelcome:
+            if is_unwelcome or item in self._rejected or self._is_held(item):
                 continue
             if item.kind == ItemKind.BLOCK and not (is_behind or self._fetcher.is_wanted(item)):
                 self._fetcher.want(Item(ItemKind.COMPACT, item.hash), peer)
             elif item.kind != ItemKind.SIDECAR or self._fetcher.is_wanted(item):
                 self._fetcher.want(item, peer)
+
+    def _is_held(self, item: Item) -> bool:
+        """Say whether `item` is here; a transaction that is being looked for is not, which spares a look on disk."""
+        if self._assembly.holds(item):
+            return True
+        is_awaited = item.kind == ItemKind.TRANSACTION and self._fetcher.is_wanted(item)
+        return not is_awaited and has_item(self._chain, item)
 
     def announce_block(self, block_hash: Hash, listeners: tuple[Peer, ...]) -> list[Action]:
         """Return a new head's way to every peer that is not known to hold it: itself to `listeners`, its name else."""

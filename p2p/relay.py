@@ -245,7 +245,8 @@ class Relay:
 
     def _place(self, peer: Peer, content: Content, packed: Packed, now_ms: int) -> None:
         self._gossip.mark_known(peer, content.item)
-        if has_item(self._chain, content.item):
+        # A transaction that waits or stands in a block is known again where it is judged, without a look on disk.
+        if content.parent is not None and has_item(self._chain, content.item):
             return
         missing = frozenset(h for h in content.sidecars if not self._chain.has_sidecar(h))
         parent = content.parent

@@ -135,6 +135,18 @@ async def test_a_block_of_what_waited_needs_no_signature_again(maker: BlockMaker
     assert len(node.mempool) == 0
 
 
+async def test_what_stands_in_a_block_is_refused_at_little_cost_and_leaves_nothing(
+    maker: BlockMaker, node: LoadNode
+) -> None:
+    """It may have been asked of a peer before the block came, and nobody looks it up when it comes."""
+    transaction = maker.transfer(1, 2)
+    await node.importer.import_block(maker.make_block([transaction]))
+    misses = node.signatures.lookups.counts["miss"]
+    assert [name(answer) for answer in await offer(node, transaction)] == ["nonce"]
+    assert node.signatures.lookups.counts["miss"] == misses
+    assert not node.gate.is_waiting(pack_transaction(transaction).hash)
+
+
 async def test_a_block_whose_signature_is_swapped_is_invalid(maker: BlockMaker, node: LoadNode) -> None:
     """The pool has seen the same body; the block's copy carries a signature that nobody made."""
     good = maker.transfer(1, 2)

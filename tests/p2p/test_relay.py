@@ -365,3 +365,36 @@ def test_scores_ignore_ban_and_recover() -> None:
     board.add(BEN, Fault.TIMEOUT, 0)
     assert (board.get_points(BEN, 0), board.get_points(BEN, 2 * RECOVERY_MS)) == (-5, -3)
     assert board.add(BEN, Fault.INVALID_BLOCK, 0) is Standing.BANNED
+
+
+class CountingChain(ScriptedChain):
+    """A scripted chain that knows how often it was asked for a transaction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lookups = 0
+
+    def has_transaction(self, transaction_hash: Hash) -> bool:
+        self.lookups += 1
+        return super().has_transaction(transaction_hash)
+
+
+def test_a_transaction_is_looked_up_once_however_many_name_it() -> None:
+    chain = CountingChain()
+    relay = Relay(chain, LIMITS, SECRET)
+    for peer in (ANN, BEN):
+        relay.on_established(peer)
+    transaction = make_transfer(0)
+    item = Item(ItemKind.TRANSACTION, pack_transaction(transaction).hash)
+    relay.on_message(ANN, Inventory((item,)), 0)
+    relay.on_message(BEN, Inventory((item,)), 0)
+    relay.poll(0)
+    relay.on_message(ANN, TransactionMessage((encode(transaction),)), 1)
+    relay.on_message(BEN, Inventory((item,)), 1)
+    assert chain.lookups == 1
+    assert [type(action) for action in relay.poll(1)] == [DeliverTransaction]
+    chain.add_transaction(transaction)
+    relay.on_transaction_outcome(ANN, item.hash, SubmitResult(Outcome.ACCEPTED))
+    relay.on_message(BEN, Inventory((item,)), 2)
+    assert not [each for each in relay.poll(2) if isinstance(each, Send) and isinstance(each.message, GetData)]
+    assert chain.lookups == 2
