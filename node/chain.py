@@ -13,6 +13,7 @@ from chain.genesis import Parameters
 from chain.header import Header
 from chain.ledger.context import LedgerContext, make_context
 from chain.ledger.genesis_state import make_genesis_state
+from chain.packed import PackedBlock, decode_block
 from chain.primitives import Hash
 from chain.state.tree import NodeChanges, NodeSource
 from chain.state.view import StateView
@@ -70,6 +71,7 @@ class Chain:
         for header in store.iter_headers():
             self.contents.add(self.headers.insert(header))
         self.head = self._find_entry(store.get_tip().hash)
+        self._head_block: PackedBlock | None = None
         self.base = self.head.get_ancestor(store.get_base_height())
         self._heaviest = find_heaviest(self.headers, self.marks)
 
@@ -140,6 +142,14 @@ class Chain:
         """Move the head along `path`, whose blocks these are, on disk first."""
         self.store.commit(disconnected, connected)
         self.head = path.connect[-1]
+        self._head_block = connected[-1].packed
+
+    def get_head_block(self) -> PackedBlock | None:
+        """Return the block of the head, from memory when it came since the start; genesis has none."""
+        if self._head_block is None:
+            data = self.store.get_block_bytes(self.head.hash)
+            self._head_block = None if data is None else decode_block(data)
+        return self._head_block
 
     def is_within_reach(self, path: Path) -> bool:
         """Say whether the state that `path` goes on from is still kept."""

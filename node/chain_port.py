@@ -95,6 +95,10 @@ class NodeChainPort:
         """Return an encoded block."""
         return self._chain.store.get_block_bytes(block_hash)
 
+    def get_head_block(self) -> PackedBlock | None:
+        """Return the block of the head."""
+        return self._chain.get_head_block()
+
     def get_opening_bytes(self, block_hash: Hash) -> bytes | None:
         """Return the encoded opening of a block's ticket."""
         block = self._chain.store.get_block(block_hash)

@@ -13,8 +13,9 @@ from chain.block import TRANSACTIONS_PER_BLOCK_MAX, Block
 from chain.errors import InvalidBlock, InvalidTransaction
 from chain.header import Trunk, compute_trunk_hash
 from chain.ledger.apply import Assembly, assemble_block
-from chain.ledger.context import BlockDraft, BlockEffects
+from chain.ledger.context import BlockDraft
 from chain.merkle import compute_root
+from chain.packed import PackedBlock
 from chain.primitives import Hash
 from chain.ticket import Ticket, TicketOpening
 from consensus.header_chain import ChainEntry
@@ -50,13 +51,16 @@ class Producer:
         self._validate_head_time(parent)
         trunk = make_trunk(self._parts.chain.header_context, parent, ticket)
         height, trunk_hash = parent.height + 1, compute_trunk_hash(trunk)
-        signed, effects = self._parts.signed.get(height, trunk_hash), None
+        signed, prepared = self._parts.signed.get(height, trunk_hash), None
         if signed is None:
             prepared = await self._prepare(parent, trunk)
             signed = self._parts.signed.sign_once(height, trunk_hash, prepared.sign)
-            effects = prepared.effects if prepared.is_signed else None
         # The opening is not signed; the one that comes now may be better than the first.
-        return await self._parts.importer.import_block(replace(signed, opening=opening), effects=effects)
+        block = replace(signed, opening=opening)
+        if prepared is None or not prepared.is_signed:
+            return await self._parts.importer.import_block(block)
+        packed = PackedBlock(block, prepared.assembly.transactions)
+        return await self._parts.importer.import_block(packed, effects=prepared.assembly.effects)
 
     def _validate_head_time(self, head: ChainEntry) -> None:
         found_ms = head.header.foliage.timestamp_ms - self._parts.get_time_ms()
@@ -77,7 +81,7 @@ class Producer:
             header = make_header(context, parent, trunk.ticket, content, key)
             return Block(header, NO_OPENING, tuple(packed.transaction for packed in assembly.transactions))
 
-        return _Prepared(make_block, assembly.effects)
+        return _Prepared(make_block, assembly)
 
     async def _assemble(self, parent: ChainEntry, trunk: Trunk, timestamp_ms: int) -> Assembly:
         draft = BlockDraft(parent.height + 1, timestamp_ms, self._parts.key.public_key, trunk.ticket, trunk.beacon)
@@ -98,10 +102,10 @@ class Producer:
 
 @dataclass(slots=True)
 class _Prepared:
-    """A block that waits for its signature, and what it does."""
+    """A block that waits for its signature, and what it is made of."""
 
     make_block: Callable[[], Block]
-    effects: BlockEffects
+    assembly: Assembly
     is_signed: bool = False
 
     def sign(self) -> Block:

@@ -6,7 +6,7 @@ It reads the chain and nothing else; when to answer, and how much, is decided el
 from collections import deque
 from itertools import pairwise
 
-from chain.packed import PackedBlock, decode_block
+from chain.packed import PackedBlock
 from chain.primitives import Hash
 from p2p.actions import Push, Question
 from p2p.compact import make_compact_block
@@ -120,10 +120,9 @@ class Server:
     def _get_compact(self, block_hash: Hash) -> CompactMessage | None:
         # Making one costs more than sending the block: it is done of the newest, which many peers want at once.
         if block_hash not in self._recent:
-            data = self._chain.get_block_bytes(block_hash) if block_hash == self._chain.get_tip().hash else None
-            if data is None:
+            block = self._chain.get_head_block() if block_hash == self._chain.get_tip().hash else None
+            if block is None:
                 return None
-            block = decode_block(data)
             self._recent[block_hash] = (block, CompactMessage(make_compact_block(block, self._salt)))
             if len(self._recent) > RECENT_MAX:
                 del self._recent[next(iter(self._recent))]

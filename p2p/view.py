@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
-from chain.packed import PackedTransaction
+from chain.packed import PackedBlock, PackedTransaction
 from chain.primitives import Hash
 
 
@@ -102,6 +102,10 @@ class ChainView(Protocol):
 
     def get_block_bytes(self, block_hash: Hash) -> bytes | None:
         """Return the encoded block of any branch."""
+        ...
+
+    def get_head_block(self) -> PackedBlock | None:
+        """Return the block of the tip; genesis has none."""
         ...
 
     def get_opening_bytes(self, block_hash: Hash) -> bytes | None:

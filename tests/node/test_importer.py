@@ -101,15 +101,28 @@ async def test_effects_that_lead_elsewhere_are_refused(follower: Follower) -> No
 
 
 async def test_a_block_of_our_own_is_executed_once(live: LiveNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What its assembly has computed is imported; a block of anybody else would have to be applied here."""
+    """What its assembly has computed is imported; a block of anybody else would have to be encoded and applied here."""
     height = live.node.parts.chain.head.height
 
     def refuse(*_arguments: object) -> BlockEffects:
-        raise AssertionError("executed again")
+        raise AssertionError("executed or encoded again")
 
     monkeypatch.setattr(importer, "apply_block", refuse)
+    monkeypatch.setattr(importer, "pack_block", refuse)
     await live.mine(1)
     assert live.node.parts.chain.head.height == height + 1
+
+
+async def test_the_block_of_the_head_is_at_hand_and_comes_from_disk_after_a_start(follower: Follower) -> None:
+    follower.importer.start()
+    follower.tickets.gate.set()
+    assert follower.chain.get_head_block() is None
+    for block in follower.blocks:
+        await follower.importer.import_block(block)
+        assert follower.chain.get_head_block() == pack_block(block)
+    opened = Chain(follower.chain.store, follower.chain.blobs, follower.chain.header_context)
+    assert opened.get_head_block() == follower.chain.get_head_block()
+    await follower.importer.stop()
 
 
 async def test_more_commits_than_votes_could_ever_allow_are_refused_before_the_state_is_asked(

@@ -34,8 +34,8 @@ from tests.support.live_node import run_live_node
 
 async def main():
     async with run_live_node(Path(sys.argv[1])) as live:
-        def die(block, *_beside, **_named):
-            print(compute_header_hash(block.header).hex(), flush=True)
+        def die(packed, *_beside, **_named):
+            print(compute_header_hash(packed.block.header).hex(), flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         live.node.parts.importer.import_block = die
         await live.mine(1)

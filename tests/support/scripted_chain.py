@@ -9,7 +9,7 @@ from chain.block import Block, compute_transactions_root
 from chain.codec import decode, encode
 from chain.hashing import tagged_hash
 from chain.header import Foliage, Header, Trunk, compute_header_hash, compute_trunk_hash
-from chain.packed import PackedBlock, PackedTransaction, decode_transaction
+from chain.packed import PackedBlock, PackedTransaction, decode_block, decode_transaction
 from chain.primitives import ZERO_HASH, Hash, PublicKey, Signature
 from chain.ticket import EMPTY_TICKET, TicketOpening
 from chain.transaction import (
@@ -122,6 +122,10 @@ class ScriptedChain:
 
     def get_block_bytes(self, block_hash: Hash) -> bytes | None:
         return self.blocks.get(block_hash)
+
+    def get_head_block(self) -> PackedBlock | None:
+        data = self.blocks.get(self.tip.hash)
+        return None if data is None else decode_block(data)
 
     def get_opening_bytes(self, block_hash: Hash) -> bytes | None:
         block = self.blocks.get(block_hash)
