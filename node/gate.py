@@ -36,6 +36,7 @@ from chain.transaction import (
     ReportEquivocation,
     Sidecar,
     Transaction,
+    TransactionBody,
     compute_sidecar_hash,
     get_sidecar_hash,
 )
@@ -267,8 +268,9 @@ class TransactionGate:
         try:
             if verdict.error is not None:
                 raise verdict.error
-            self._validate_reserve(packed.transaction, verdict.account)
-            result = self._mempool.add(packed, verdict.account.nonce, self._get_time_ms())
+            cost = compute_cost(packed.transaction.body, self._context.parameters)
+            self._validate_reserve(packed.transaction.body, cost, verdict.account)
+            result = self._mempool.add(packed, verdict.account.nonce, self._get_time_ms(), cost)
         except InvalidTransaction as error:
             if error.rule not in UNKEPT_RULES and packed.transaction.body.nonce >= verdict.account.nonce:
                 self._keep_for_later(packed)
@@ -278,13 +280,11 @@ class TransactionGate:
                 listener(packed.hash)
         return result
 
-    def _validate_reserve(self, transaction: Transaction, account: Account) -> None:
+    def _validate_reserve(self, body: TransactionBody, cost: int, account: Account) -> None:
         """Check that the balance covers all that an account has waiting: what it does not is carried for nothing."""
-        parameters, body = self._context.parameters, transaction.body
-        waiting = [each.body for each in self._mempool.get_waiting(body.sender) if each.body.nonce != body.nonce]
-        cost = sum(compute_cost(each, parameters) for each in (body, *waiting))
-        if cost > account.balance:
-            message = f"found {account.balance} atoms, expected {cost} for all that {body.sender.hex()} has waiting"
+        whole = cost + self._mempool.compute_waiting_cost(body.sender, body.nonce)
+        if whole > account.balance:
+            message = f"found {account.balance} atoms, expected {whole} for all that {body.sender.hex()} has waiting"
             raise InvalidTransaction("pool-balance", message)
 
     def _keep_for_later(self, packed: PackedTransaction) -> None:

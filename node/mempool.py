@@ -56,10 +56,11 @@ class AddResult(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PooledTransaction:
-    """A transaction with what ordering needs, and since which height and time (ms) it waits."""
+    """A transaction, its rank, the atoms that it takes, and since which height and time (ms) it waits."""
 
     packed: PackedTransaction
     rank: Rank
+    cost: int
     height: int
     time_ms: int
 
@@ -80,19 +81,20 @@ class PooledTransaction:
 
 
 class _Account:
-    """What one account has waiting, its nonce on the head, and of what waits the last nonce and the least rank."""
+    """What one account has waiting, its nonce on the head, and of what waits the last nonce, least rank and cost."""
 
-    __slots__ = ("last_nonce", "least_rank", "nonce", "waiting")
+    __slots__ = ("cost", "last_nonce", "least_rank", "nonce", "waiting")
 
     def __init__(self, nonce: int) -> None:
         self.nonce = nonce
         self.waiting: dict[int, PooledTransaction] = {}
-        self.last_nonce, self.least_rank = 0, (True, 0)
+        self.last_nonce, self.least_rank, self.cost = 0, (True, 0), 0
 
     def add(self, entry: PooledTransaction) -> None:
         """Let `entry` wait, whose nonce is free."""
         is_first = not self.waiting
         self.waiting[entry.nonce] = entry
+        self.cost += entry.cost
         self.last_nonce = entry.nonce if is_first else max(self.last_nonce, entry.nonce)
         self.least_rank = entry.rank if is_first else min(self.least_rank, entry.rank)
 
@@ -100,6 +102,7 @@ class _Account:
         """Let `entries` wait no longer."""
         for entry in entries:
             del self.waiting[entry.nonce]
+            self.cost -= entry.cost
         if self.waiting:
             self.last_nonce = max(self.waiting)
             self.least_rank = min([entry.rank for entry in self.waiting.values()])
@@ -138,10 +141,13 @@ class Mempool:
         entry = self._by_hash.get(transaction_hash)
         return entry.packed if entry else None
 
-    def get_waiting(self, sender: PublicKey) -> list[Transaction]:
-        """Return what an account has waiting, in no order."""
+    def compute_waiting_cost(self, sender: PublicKey, left_out: int) -> int:
+        """Return the atoms that all takes which an account has waiting, but for the nonce `left_out`."""
         account = self._accounts.get(sender)
-        return [entry.packed.transaction for entry in account.waiting.values()] if account else []
+        if account is None:
+            return 0
+        entry = account.waiting.get(left_out)
+        return account.cost - (entry.cost if entry is not None else 0)
 
     def validate_price(self, packed: PackedTransaction) -> None:
         """Check, before anything costly is, that a full pool would make room for a transaction; raises."""
@@ -149,11 +155,14 @@ class Mempool:
         if first is not None and first.rank >= _compute_rank(packed):
             raise _make_full_error(_compute_rank(packed))
 
-    def add(self, packed: PackedTransaction, account_nonce: int, time_ms: int) -> AddResult:
-        """Take a validated transaction; raises InvalidTransaction when its nonce or the pool leaves no room."""
+    def add(self, packed: PackedTransaction, account_nonce: int, time_ms: int, cost: int = 0) -> AddResult:
+        """Take a validated transaction that takes `cost` atoms from its sender.
+
+        Raises InvalidTransaction when its nonce or the pool leaves no room.
+        """
         if packed.hash in self._by_hash:
             return AddResult.ALREADY_KNOWN
-        entry = PooledTransaction(packed, _compute_rank(packed), self._height, time_ms)
+        entry = PooledTransaction(packed, _compute_rank(packed), cost, self._height, time_ms)
         last_nonce = account_nonce + self._bounds.account_transactions_max - 1
         if not account_nonce <= entry.nonce <= last_nonce:
             raise InvalidTransaction("nonce", f"found nonce {entry.nonce}, expected {account_nonce} to {last_nonce}")

@@ -89,6 +89,10 @@ class NaivePool:
             following[best.sender] += 1
 
 
+def compute_cost(packed: PackedTransaction) -> int:
+    return packed.transaction.body.fee + len(packed.data)
+
+
 class PoolMachine(RuleBasedStateMachine):
     """Offers, heads that come and go, drops and the passing of time."""
 
@@ -102,7 +106,7 @@ class PoolMachine(RuleBasedStateMachine):
         account_nonce = self.chain[packed.transaction.body.sender]
         expected = self.naive.add(Waiting(packed, self.height, self.time_ms), account_nonce)
         try:
-            found = self.pool.add(packed, account_nonce, self.time_ms).name.lower()
+            found = self.pool.add(packed, account_nonce, self.time_ms, compute_cost(packed)).name.lower()
         except InvalidTransaction as error:
             found = error.rule
         assert found == expected
@@ -165,6 +169,9 @@ class PoolMachine(RuleBasedStateMachine):
             while following in waiting:
                 following += 1
             assert self.pool.compute_next_nonce(account, self.chain[account]) == following
+            for left_out in (*waiting, following):
+                cost = sum(compute_cost(entry.packed) for entry in self.naive.of(account) if entry.nonce != left_out)
+                assert self.pool.compute_waiting_cost(account, left_out) == cost
 
 
 PoolMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)

@@ -183,10 +183,14 @@ def _check_returned(machine: Machine, validator: Validator) -> None:
     now_s, view = machine.world.loop.time(), validator.parts.chain.view()
     due = [transaction for since_s, transaction in machine.returned if since_s <= now_s - RETURN_S]
     machine.returned = [each for each in machine.returned if each[0] > now_s - RETURN_S]
+    if not due:
+        return
     later = {packed.transaction.body for packed in validator.parts.gate._later.values()}
+    pool = validator.parts.mempool
+    pooled = [packed.transaction.body for packed in map(pool.get, pool.iter_hashes()) if packed is not None]
+    waiting = {(body.sender, body.nonce) for body in pooled}
     for body in (transaction.body for transaction in due):
-        waiting = {each.body.nonce for each in validator.parts.mempool.get_waiting(body.sender)}
-        is_kept = body.nonce in waiting or body in later
+        is_kept = (body.sender, body.nonce) in waiting or body in later
         if body.nonce >= get_account(view, body.sender).nonce and not is_kept:
             found = f"{machine.name} has left nonce {body.nonce} of {body.sender.hex()[:16]} behind"
             raise InvariantBroken("a transaction outlives its block", found)
