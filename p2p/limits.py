@@ -3,6 +3,7 @@
 Times are integers of milliseconds handed in by the caller; no clock is read here.
 """
 
+from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -114,14 +115,15 @@ class BoundedSet(Generic[T]):
     def __init__(self, size_max: int) -> None:
         """Start empty, for at most `size_max` members."""
         self._size_max = size_max
-        self._members: dict[T, None] = {}
+        # A plain dictionary would walk over all that went from its front to find what is oldest.
+        self._members: OrderedDict[T, None] = OrderedDict()
 
     def add(self, member: T) -> None:
         """Take `member` as the newest."""
-        self._members.pop(member, None)
         self._members[member] = None
+        self._members.move_to_end(member)
         if len(self._members) > self._size_max:
-            del self._members[next(iter(self._members))]
+            self._members.popitem(last=False)
 
     def discard(self, member: T) -> None:
         """Forget `member`, if it is there."""
