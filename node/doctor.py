@@ -46,9 +46,10 @@ class Finding:
 def examine(directory: Path) -> Iterator[Finding]:
     """Yield the findings, each as soon as it is known."""
     checks: tuple[tuple[str, Callable[[], str]], ...] = (
-        ("training", _check_training),
-        ("tickets", _check_tickets),
+        ("training", lambda: _check_training("cpu")),
+        ("tickets", lambda: f"{_check_tickets('cpu')}, by {UNIT_NAMES[get_units()[0]]}"),
         ("int8 matmul", _check_matmul),
+        ("gpu", _check_gpu),
         ("clock", _check_clock),
         ("ports", _check_ports),
         ("disk", lambda: _check_disk(directory)),
@@ -60,10 +61,10 @@ def examine(directory: Path) -> Iterator[Finding]:
             yield Finding(name, False, str(error) or type(error).__name__)
 
 
-def _check_training() -> str:
+def _check_training(backend: str) -> str:
     program, dataset = build_program(DIGITS), load_digits(DIGITS.heldout)
     checkpoint = compute_initial_checkpoint(program)
-    runners = [Runner(program, get_backend(name), dataset, SEED, checkpoint) for name in ("reference", "cpu")]
+    runners = [Runner(program, get_backend(name), dataset, SEED, checkpoint) for name in ("reference", backend)]
     states = [compute_initial_state(program, checkpoint) for _ in runners]
     for step in range(STEPS):
         tensors = [run_step(runner, step, state) for runner, state in zip(runners, states, strict=True)]
@@ -74,17 +75,17 @@ def _check_training() -> str:
     return f"{STEPS} steps of the digits model equal to the reference in every tensor"
 
 
-def _check_tickets() -> str:
+def _check_tickets(lottery: str) -> str:
     values = np.random.default_rng(1).integers(-63, 64, (224, 256), np.int8)
     a, bt = np.ascontiguousarray(values[:128]), np.ascontiguousarray(values[128:])
-    thresholds = (1 << 252,) * MatmulShape(128, 96, 256).windows
+    thresholds = (1 << 255,) * MatmulShape(128, 96, 256).windows
     expected, _ = get_lottery("reference").mine_matmul(SEED, a, bt, thresholds)
-    found, product = get_lottery("cpu").mine_matmul(SEED, a, bt, thresholds)
+    found, product = get_lottery(lottery).mine_matmul(SEED, a, bt, thresholds)
     if found != expected:
         raise AssertionError("the kernels' tickets differ from the reference")
     if _differs(product, a.astype(np.int32) @ bt.astype(np.int32).T):
         raise AssertionError("the product is not exact once the noise is taken out")
-    return f"{len(found)} tickets of a 128x96x256 product equal to the reference, by {UNIT_NAMES[get_units()[0]]}"
+    return f"{len(found)} tickets of a 128x96x256 product equal to the reference"
 
 
 def _check_matmul() -> str:
@@ -94,6 +95,12 @@ def _check_matmul() -> str:
     if _differs(found, a.astype(np.int32) @ a.astype(np.int32).T):
         raise AssertionError(f"torch {torch.__version__} multiplies int8 wrongly on this machine")
     return f"torch {torch.__version__} exact at the operands' bounds"
+
+
+def _check_gpu() -> str:
+    if not torch.cuda.is_available():
+        return "no CUDA device for torch: train and mine with --backend cpu"
+    return f"{torch.cuda.get_device_name()}: {_check_training('cuda')}; {_check_tickets('cuda')}"
 
 
 def _check_clock() -> str:
