@@ -19,7 +19,7 @@ from ml.models import build_program
 from ml.spec import DIGITS
 from node.keystore import load_key
 from node.rpc.client import RpcClient
-from tests.support.processes import find_ports
+from tests.support.processes import QUICK, find_ports
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,7 @@ class Setting:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def setting(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Setting]:
     root = tmp_path_factory.mktemp("examples") / "net"
-    async with run_network(root, find_ports(2), (), 0, has_forger=False) as network:
+    async with run_network(root, find_ports(2), (), 0, has_forger=False, parameters=QUICK) as network:
         printed = {name: await asyncio.to_thread(run_script, network, root, name) for name in SCRIPTS}
         await network.stop_mining()
         yield Setting(network, root, printed)

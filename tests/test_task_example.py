@@ -15,7 +15,7 @@ from node.rpc.economy_methods import GET_SHARES, HolderParams
 from node.rpc.methods import GET_ACCOUNT, GET_STATUS, AccountParams
 from node.rpc.registry import Params
 from node.rpc.task_methods import GET_POSTED, LIST_TASKS, PostedParams
-from tests.support.processes import find_ports
+from tests.support.processes import QUICK, find_ports
 from tests.test_examples import run_script
 
 pytestmark = pytest.mark.slow
@@ -31,7 +31,7 @@ BALANCES = {
 
 async def test_a_posted_task_is_trained_and_earns(tmp_path: Path) -> None:
     root = tmp_path / "net"
-    async with run_network(root, find_ports(2), (), 0, has_forger=False) as network:
+    async with run_network(root, find_ports(2), (), 0, has_forger=False, parameters=QUICK) as network:
         printed = await asyncio.to_thread(run_script, network, root, "fund_a_task")
         assert len(re.findall(r"^round \d+: \d+ of 360 right", printed, re.MULTILINE)) == 3
         assert re.search(r"its loss fell by \d+ % in 3 rounds", printed)

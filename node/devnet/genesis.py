@@ -1,6 +1,6 @@
 """The genesis of a development network: funded keys, registered miners, a target from one measurement of this machine.
 
-It decides no rule: the parameters are the defaults of `chain.genesis`.
+It decides no rule: the parameters are the defaults of `chain.genesis` unless others are given.
 """
 
 import time
@@ -33,12 +33,14 @@ class Members:
     mining: int
 
 
-def make_devnet_genesis(members: Members, timestamp_ms: int) -> Genesis:
+DEFAULTS = Parameters()
+
+
+def make_devnet_genesis(members: Members, timestamp_ms: int, parameters: Parameters = DEFAULTS) -> Genesis:
     """Return a genesis whose blocks come about every `interval_ms` on this machine."""
     program, dataset = build_program(DIGITS), load_digits(DIGITS.heldout)
     checkpoint = compute_initial_checkpoint(program)
     task = TaskSpec("digits", encode_spec(DIGITS), dataset.root, compute_checkpoint_root(checkpoint))
-    parameters = Parameters()
     rate = measure_macs_per_s(Task(program, dataset)) * SHARE_PERCENT // 100
     macs_a_block = max(1, rate * max(1, members.mining) * parameters.interval_ms // 1000)
     return Genesis(

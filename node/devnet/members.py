@@ -6,12 +6,13 @@ the network does well is judged from outside, over RPC.
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from chain.errors import StorageError
-from chain.genesis import Allocation
+from chain.genesis import Allocation, Genesis, Parameters
 from node.data_directory import DataDirectory, DirectoryLock
-from node.devnet.genesis import Members, make_devnet_genesis
+from node.devnet.genesis import DEFAULTS, Members, make_devnet_genesis
 from node.devnet.processes import Child, start_child
 from node.exit_codes import CommandError, ExitCode
 from node.keystore import load_key, make_key, write_key
@@ -33,7 +34,9 @@ class Member:
         return f"node {self.number + 1}"
 
 
-def make_members(options: DevnetOptions, others: tuple[Allocation, ...] = ()) -> tuple[Member, ...]:
+def make_members(
+    options: DevnetOptions, others: tuple[Allocation, ...] = (), parameters: Parameters = DEFAULTS
+) -> tuple[Member, ...]:
     """Return the network's members with directories, keys and one genesis, which may fund others too.
 
     Raises CommandError when another network runs in the directory, StorageError, KeystoreError.
@@ -44,7 +47,7 @@ def make_members(options: DevnetOptions, others: tuple[Allocation, ...] = ()) ->
         member.directory.create()
         if not member.directory.key_path.exists():
             write_key(member.directory.key_path, make_key(), "", is_development=True)
-    _share_genesis(options, members, others)
+    _share_genesis(members, lambda: _make_genesis(options, members, others, parameters))
     return members
 
 
@@ -65,14 +68,17 @@ def _make_member(options: DevnetOptions, number: int) -> Member:
     return Member(number, directory, Endpoint(LOOPBACK, port), Endpoint(LOOPBACK, port + 1))
 
 
-def _share_genesis(options: DevnetOptions, members: tuple[Member, ...], others: tuple[Allocation, ...]) -> None:
+def _make_genesis(
+    options: DevnetOptions, members: tuple[Member, ...], others: tuple[Allocation, ...], parameters: Parameters
+) -> Genesis:
+    accounts = tuple(load_key(member.directory.key_path, "").public_key for member in members)
+    genesis = make_devnet_genesis(Members(accounts, options.miners), time.time_ns() // 1_000_000, parameters)
+    return replace(genesis, allocations=(*genesis.allocations, *others))
+
+
+def _share_genesis(members: tuple[Member, ...], make_genesis: Callable[[], Genesis]) -> None:
     held = [member for member in members if member.directory.genesis_path.exists()]
-    if held:
-        genesis = held[0].directory.read_genesis()
-    else:
-        accounts = tuple(load_key(member.directory.key_path, "").public_key for member in members)
-        genesis = make_devnet_genesis(Members(accounts, options.miners), time.time_ns() // 1_000_000)
-        genesis = replace(genesis, allocations=(*genesis.allocations, *others))
+    genesis = held[0].directory.read_genesis() if held else make_genesis()
     for member in members:
         if member not in held:
             if member.directory.database_path.exists():

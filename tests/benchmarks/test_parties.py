@@ -20,7 +20,7 @@ from chain.transaction import BuyLicence, ClaimIncome, PayModel, Transfer, Trans
 from tests.support.audits import AuditedChain
 from tests.support.economy import get_model, get_shares, make_dataset, make_model, register_dataset, register_model
 from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, SEGMENT_MACS, make_genesis, settle_round
-from tests.support.processes import find_ports
+from tests.support.processes import QUICK, find_ports
 
 ERIN = SigningKey(bytes([31]) * 32)
 KEYS = (ALICE, BOB, CAROL, DAVE, ERIN)
@@ -28,7 +28,7 @@ KEYS = (ALICE, BOB, CAROL, DAVE, ERIN)
 
 @pytest.mark.slow
 async def test_everybody_ends_with_what_the_blocks_give(tmp_path: Path) -> None:
-    outcome = await play(tmp_path / "network", find_ports(4), rounds=2)
+    outcome = await play(tmp_path / "network", find_ports(4), rounds=2, parameters=QUICK)
     assert [line for line in outcome.lines if not line.is_equal] == []
     assert outcome.is_good
     found = {line.name: line.found for line in outcome.lines}

@@ -12,7 +12,7 @@ from benchmarks.lab.perturb.run import DisturbedNetwork, Verdict
 from node.cli.lab_perturb import MANIFESTS
 from node.cli.main import main
 from node.exit_codes import ExitCode
-from tests.support.processes import find_ports, find_processes
+from tests.support.processes import QUICK, find_ports, find_processes
 
 STEP = {"height": 2, "node": 1, "action": "kill", "seconds": 3}
 GOOD = {"nodes": 3, "miners": 1, "blocks": 9, "steps": [STEP]}
@@ -70,7 +70,8 @@ def test_the_command_refuses_what_is_no_manifest(
 def run_network(root: Path, steps: tuple[Step, ...], timeout_s: float) -> tuple[Verdict, list[str]]:
     lines: list[str] = []
     manifest = Manifest(nodes=2, miners=1, blocks=5, steps=steps)
-    network = DisturbedNetwork(manifest, LoopbackCables(find_ports(4)), root, timeout_s, lines.append)
+    cables = LoopbackCables(find_ports(4))
+    network = DisturbedNetwork(manifest, cables, root, timeout_s, lines.append, QUICK)
     verdict = asyncio.run(network.run())
     assert not find_processes(str(root)), "no process is left"
     return verdict, lines

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from chain.primitives import Hash
+from node.devnet.members import make_members
 from node.exit_codes import ExitCode
 from node.keystore import make_key, read_address, write_key
+from node.options import DevnetOptions
 from tests.node.test_light_client import (
     ACCOUNT,
     HEADERS,
@@ -25,6 +27,7 @@ from tests.node.test_light_client import (
     inflate,
 )
 from tests.support.processes import (
+    QUICK,
     Program,
     find_ports,
     find_processes,
@@ -39,6 +42,7 @@ from tests.support.tampering import Tamper, serve_tampered
 pytestmark = pytest.mark.slow
 
 NODES = 3
+MINERS = 2
 STOP_TIMEOUT_S = 10
 ANY_PORTS = ["--p2p", "127.0.0.1:0", "--rpc", "127.0.0.1:0"]
 
@@ -66,10 +70,15 @@ class Network:
         # The youngest blocks may yet be reorganised; a header names the state, so equal headers are equal states.
         return len({get_header(each, height - 2).hash for each in urls}) == 1
 
+    def set_mining(self, is_mining: bool) -> None:
+        """Let miners go on, or pause them: they take all that processors have left, and much needs no new block."""
+        for process, command in find_processes(str(self.root)).items():
+            if "mine" in command:
+                os.kill(process, signal.SIGCONT if is_mining else signal.SIGSTOP)
 
-def start_devnet(root: Path, *flags: str) -> Network:
-    base_port = find_ports(2 * NODES + 2)
-    arguments = ["devnet", "--plain", "--fresh", "--dir", str(root), "--base-port", str(base_port), *flags]
+
+def start_devnet(root: Path, base_port: int, *flags: str) -> Network:
+    arguments = ["devnet", "--plain", "--dir", str(root), "--base-port", str(base_port), *flags]
     return Network(root, base_port, Program.start(arguments, root.with_suffix(".log")))
 
 
@@ -82,44 +91,60 @@ def make_directory(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    network = start_devnet(tmp_path_factory.mktemp("processes") / "net")
+    root, base_port = tmp_path_factory.mktemp("processes") / "net", find_ports(2 * NODES + 2)
+    # The network starts from the genesis that it finds there.
+    make_members(DevnetOptions(root, NODES, MINERS, base_port=base_port), parameters=QUICK)
+    network = start_devnet(root, base_port)
     try:
         wait_until("the third block", lambda: network.get_height() >= 3, 180)
         yield network
     finally:
         for other in network.others:
             other.kill()
+        network.set_mining(True)
         network.program.process.terminate()
         network.program.process.wait(2 * STOP_TIMEOUT_S)
 
 
+@pytest.fixture
+def mining(network: Network) -> Network:
+    network.set_mining(True)
+    return network
+
+
+@pytest.fixture
+def still(network: Network) -> Network:
+    network.set_mining(False)
+    return network
+
+
 @pytest.mark.parametrize("number", [0, 2], ids=["mining", "not-mining"])
-def test_a_killed_node_comes_back_to_the_common_tip(network: Network, number: int) -> None:
-    directory = network.root / f"node{number + 1}"
+def test_a_killed_node_comes_back_to_the_common_tip(mining: Network, number: int) -> None:
+    directory = mining.root / f"node{number + 1}"
     [(process, command)] = [item for item in find_processes(str(directory)).items() if "node" in item[1]]
     os.kill(process, signal.SIGKILL)
     wait_until("the kill", lambda: process not in find_processes(str(directory)))
-    height = network.get_height()
-    wait_until("blocks without it", lambda: network.get_height() >= height + 2)
+    height = mining.get_height()
+    wait_until("blocks without it", lambda: mining.get_height() >= height + 2)
     restarted = Program.start(command[command.index("node.cli") + 1 :], directory / "restarted.log")
-    network.others.append(restarted)
-    goal = network.get_height() + 2
-    wait_until("the common tip", lambda: network.is_common(network.get_url(number), goal))
+    mining.others.append(restarted)
+    goal = mining.get_height() + 2
+    wait_until("the common tip", lambda: mining.is_common(mining.get_url(number), goal))
     assert "Traceback" not in restarted.read()
     # Its miner (or forger) has waited for the node to come back.
     assert [1 for found in find_processes(str(directory)).values() if "mine" in found] == [1]
 
 
-def test_a_node_that_joins_late_validates_from_genesis(network: Network, tmp_path: Path) -> None:
+def test_a_node_that_joins_late_validates_from_genesis(still: Network, tmp_path: Path) -> None:
     late_directory = make_directory(tmp_path / "late")
-    port, goal = network.base_port + 2 * NODES, network.get_height()
+    port, goal = still.base_port + 2 * NODES, still.get_height()
     arguments = ["node", "--dir", str(late_directory), "--p2p", f"127.0.0.1:{port}", "--rpc", f"127.0.0.1:{port + 1}"]
-    arguments += ["--genesis", str(network.root / "node1" / "genesis.bin")]
+    arguments += ["--genesis", str(still.root / "node1" / "genesis.bin")]
     for number in range(NODES):
-        arguments += ["--peer", f"127.0.0.1:{network.base_port + 2 * number}"]
+        arguments += ["--peer", f"127.0.0.1:{still.base_port + 2 * number}"]
     late = Program.start(arguments, late_directory.with_suffix(".log"))
-    network.others.append(late)
-    wait_until("the common tip", lambda: network.is_common(f"http://127.0.0.1:{port + 1}", goal))
+    still.others.append(late)
+    wait_until("the common tip", lambda: still.is_common(f"http://127.0.0.1:{port + 1}", goal))
     code, took_s = late.stop(signal.SIGTERM)
     assert code == ExitCode.OK
     assert took_s < STOP_TIMEOUT_S
@@ -149,21 +174,21 @@ async def verify(network: Network, tampers: dict[str, Tamper]) -> tuple[int, str
     return code, message
 
 
-async def test_a_light_client_accepts_the_network(network: Network) -> None:
-    assert await verify(network, {}) == (ExitCode.OK, "")
+async def test_a_light_client_accepts_the_network(still: Network) -> None:
+    assert await verify(still, {}) == (ExitCode.OK, "")
 
 
 @pytest.mark.parametrize("what", LIES)
-async def test_a_light_client_refuses_a_lie(network: Network, what: str) -> None:
+async def test_a_light_client_refuses_a_lie(still: Network, what: str) -> None:
     method, tamper = LIES[what]
-    code, message = await verify(network, {method: tamper})
+    code, message = await verify(still, {method: tamper})
     assert code == ExitCode.VERIFICATION_REFUSED
     assert message.startswith("mathesis: refused: ")
     assert len(message.splitlines()) == 1
 
 
-def test_a_directory_has_one_node(network: Network) -> None:
-    directory = network.root / "node2"
+def test_a_directory_has_one_node(still: Network) -> None:
+    directory = still.root / "node2"
     code, message = run_command(["node", "--dir", str(directory), *ANY_PORTS])
     assert code == ExitCode.DIRECTORY_IN_USE
     assert str(directory) in message
@@ -171,12 +196,12 @@ def test_a_directory_has_one_node(network: Network) -> None:
 
 
 @pytest.mark.parametrize("flags", [[], ["--fresh"]], ids=["again", "fresh"])
-def test_a_running_network_is_left_alone(network: Network, flags: list[str]) -> None:
-    code, message = run_command(["devnet", "--plain", "--dir", str(network.root), *flags])
+def test_a_running_network_is_left_alone(still: Network, flags: list[str]) -> None:
+    code, message = run_command(["devnet", "--plain", "--dir", str(still.root), *flags])
     assert code == ExitCode.DIRECTORY_IN_USE
-    assert f"{network.root}/node1 is in use" in message
+    assert f"{still.root}/node1 is in use" in message
     assert len(message.splitlines()) == 1
-    assert (network.root / "node1" / "genesis.bin").exists()
+    assert (still.root / "node1" / "genesis.bin").exists()
 
 
 def test_sigint_stops_the_whole_network(network: Network) -> None:
@@ -187,6 +212,7 @@ def test_sigint_stops_the_whole_network(network: Network) -> None:
 
 def stop_network(network: Network) -> None:
     """Stop all that still runs, as Ctrl-C does."""
+    network.set_mining(True)
     for other in network.others:
         if other.process.poll() is None:
             assert other.stop(signal.SIGTERM)[0] == ExitCode.OK
@@ -251,7 +277,8 @@ def test_a_genesis_is_not_exchanged_for_another(network: Network, tmp_path: Path
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
 def test_nothing_outlives_the_supervisor(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    network = start_devnet(tmp_path / "net", "--nodes", "1", "--miners", "1")
+    flags = ("--fresh", "--nodes", "1", "--miners", "1")
+    network = start_devnet(tmp_path / "net", find_ports(2), *flags)
     try:
         wait_until("the miner", lambda: "1 mining" in network.program.read())
         assert len(find_processes(str(network.root))) == 3

@@ -10,12 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from chain.genesis import Parameters
 from node.rpc.client import NodeUnreachable, RpcClient
 from node.rpc.methods import GET_BLOCK, GET_STATUS, BlockParams
 from node.rpc.registry import Params
 from node.rpc.views import HeaderView, StatusView
 
 POLL_S = 0.1
+QUICK = Parameters(interval_ms=1_000, half_life_ms=8_000)
+"""Half the time between blocks, in which miners fill all processors; still eight times what a segment takes."""
 
 
 def wait_until(what: str, is_reached: Callable[[], bool], timeout_s: float = 120) -> float:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from chain.block import BLOCK_BYTES_MAX, Block
 from chain.codec import decode
-from chain.genesis import Allocation, Genesis
+from chain.genesis import Allocation, Genesis, Parameters
 from chain.primitives import PublicKey
 from chain.signature import SigningKey
 from chain.transaction import Action
+from node.devnet.genesis import DEFAULTS
 from node.devnet.members import Member, make_members, start_miner, start_node
 from node.devnet.processes import Child, stop_children
 from node.keystore import load_key
@@ -99,12 +100,18 @@ class Network:
 
 @asynccontextmanager
 async def run_network(
-    root: Path, base_port: int, people: Sequence[PublicKey], atoms: int, *, has_forger: bool
+    root: Path,
+    base_port: int,
+    people: Sequence[PublicKey],
+    atoms: int,
+    *,
+    has_forger: bool,
+    parameters: Parameters = DEFAULTS,
 ) -> AsyncIterator[Network]:
     """Run nodes and miners under `root` until left; each of `people` has so many atoms from genesis on."""
     nodes = 2 if has_forger else 1
     options = DevnetOptions(root, nodes=nodes, miners=1, fresh=True, base_port=base_port)
-    network = Network(make_members(options, tuple(Allocation(account, atoms) for account in people)))
+    network = Network(make_members(options, tuple(Allocation(account, atoms) for account in people), parameters))
     try:
         for member in network.members:
             network.nodes.append(await start_node(member, network.members))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks.lab.parties.accounts import Accounts, count_blocks
 from benchmarks.lab.parties.network import Network, run_network
+from chain.genesis import Parameters
 from chain.hashing import sha256
 from chain.ledger.registry import compute_dataset_id, compute_model_id
 from chain.primitives import ATOMS_PER_COIN, Hash, PublicKey
@@ -19,6 +20,7 @@ from chain.transaction import BuyLicence, ClaimIncome, PayModel, RegisterDataset
 from ml.models import build_program
 from ml.spec import DIGITS, compute_spec_hash
 from node.addresses import format_address
+from node.devnet.genesis import DEFAULTS
 from node.rpc.client import RpcClient
 from node.rpc.economy_methods import GET_MODEL, GET_SHARES, HolderParams, ModelParams
 from node.rpc.methods import GET_ACCOUNT, GET_GENESIS, LIST_CONTRIBUTIONS, AccountParams, RoundParams
@@ -82,10 +84,10 @@ DATA_OWNER, AUTHOR, BUYER = (make_person(name) for name in ("data owner", "autho
 PEOPLE = {"data owner": DATA_OWNER, "model author": AUTHOR, "buyer": BUYER}
 
 
-async def play(root: Path, base_port: int, rounds: int) -> Outcome:
+async def play(root: Path, base_port: int, rounds: int, parameters: Parameters = DEFAULTS) -> Outcome:
     """Play the story over so many settled rounds at least; raises TimeoutError, CommandError, RemoteError."""
-    people = [key.public_key for key in PEOPLE.values()]
-    async with run_network(root, base_port, people, COINS * ATOMS_PER_COIN, has_forger=True) as network:
+    people, atoms = [key.public_key for key in PEOPLE.values()], COINS * ATOMS_PER_COIN
+    async with run_network(root, base_port, people, atoms, has_forger=True, parameters=parameters) as network:
         await network.wait_until("a settled segment", lambda: get_units(network, network.get_key(0)) > 0)
         await asyncio.to_thread(trade, network)
         last = max(rounds, get_round(network) + 1)

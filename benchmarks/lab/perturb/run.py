@@ -16,8 +16,9 @@ from pathlib import Path
 
 from benchmarks.lab.perturb.cables import Cables
 from benchmarks.lab.perturb.manifest import Action, Manifest, Step
+from chain.genesis import Parameters
 from node.data_directory import DataDirectory
-from node.devnet.genesis import Members, make_devnet_genesis
+from node.devnet.genesis import DEFAULTS, Members, make_devnet_genesis
 from node.devnet.processes import Child, start_program, stop_children
 from node.keystore import load_key, make_key, write_key
 from node.rpc.client import AsyncRpcClient, NodeUnreachable, RemoteError
@@ -50,6 +51,7 @@ class DisturbedNetwork:
     root: Path
     timeout_s: float
     report: Report
+    parameters: Parameters = DEFAULTS
     nodes: dict[int, Child] = field(default_factory=dict)
     miners: dict[int, Child] = field(default_factory=dict)
     restarts: int = 0
@@ -81,7 +83,9 @@ class DisturbedNetwork:
             directory.create()
             write_key(directory.key_path, make_key(), "", is_development=True)
         accounts = tuple(load_key(directory.key_path, "").public_key for directory in directories)
-        genesis = make_devnet_genesis(Members(accounts, self.manifest.miners), time.time_ns() // 1_000_000)
+        genesis = make_devnet_genesis(
+            Members(accounts, self.manifest.miners), time.time_ns() // 1_000_000, self.parameters
+        )
         for directory in directories:
             directory.write_genesis(genesis)
 
