@@ -1,6 +1,7 @@
 """Five parties on real processes, and the accounts from blocks that judge them: against the ledger, and spoiled."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -52,8 +53,9 @@ async def test_everybody_ends_with_what_the_blocks_give(tmp_path: Path) -> None:
     assert f"{found['burned']:,}" in page
 
 
+@cache
 def make_history() -> AuditedChain:
-    """Return a ledger on which everything has happened that accounts tell of; Carol forges."""
+    """Return a ledger on which everything has happened that accounts tell of; Carol forges. Nobody mines on it."""
     genesis = make_genesis(Parameters(audit_bp=15_000))
     chain = AuditedChain(replace(genesis, allocations=(*genesis.allocations, Allocation(ERIN.public_key, FUNDS))))
     task = chain.context.task_id
