@@ -58,7 +58,9 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> list[Report]:
     patch.setattr(blake3, "_ROUNDS", tl.constexpr(2))
     patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
     patch.delenv("TRITON_INTERPRET", raising=False)
-    compiled = [compile_variant(variant) for variant in list_variants()]
+    # The least and the largest rank of noise stand for the one between.
+    variants = [variant for variant in list_variants() if variant.constants.get("rank") != 64]
+    compiled = [compile_variant(variant) for variant in variants]
     patch.undo()
     return compiled
 
