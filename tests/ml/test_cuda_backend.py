@@ -17,7 +17,6 @@ import triton.language as tl
 
 from benchmarks import gpu
 from benchmarks.gpu_kernels import HOPPER, Report, Variant, compile_variant, list_variants
-from ml.backends.cuda import blake3
 from ml.backends.cuda.backend import CudaBackend
 from ml.backends.cuda.device import Block, DeviceMissing, get_tile, kernel, split_word
 
@@ -53,9 +52,6 @@ def test_a_machine_without_a_gpu_is_told_what_to_do() -> None:
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> list[Report]:
     patch = pytest.MonkeyPatch()
-    # A round of BLAKE3 is like any other, and Triton takes the square of their number to place what they load: two
-    # minutes for seven of them. `python -m benchmarks.gpu_kernels` compiles all.
-    patch.setattr(blake3, "_ROUNDS", tl.constexpr(2))
     patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
     patch.delenv("TRITON_INTERPRET", raising=False)
     # The least and the largest rank of noise stand for the one between.
