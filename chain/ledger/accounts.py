@@ -38,6 +38,17 @@ def validate_balance(account: Account, amount: int) -> None:
         raise InvalidTransaction("balance", f"found {account.balance} atoms, expected at least {amount}")
 
 
+def apply_halves(view: StateView, lost: int, winner: PublicKey) -> tuple[int, int]:
+    """Give half of `lost` atoms, taken elsewhere, to whoever was right, and burn the rest; return both, in atoms.
+
+    So losing to oneself costs half.
+    """
+    paid = lost // 2
+    apply_credit(view, winner, paid)
+    apply_burn(view, lost - paid)
+    return paid, lost - paid
+
+
 def apply_burn(view: StateView, amount: int) -> None:
     """Count `amount` atoms, taken elsewhere, as burned."""
     supply = view.get_existing(SUPPLY_KEY)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from chain.audit import RegisterAuditor, RetireAuditor
 from chain.errors import InvalidTransaction
 from chain.genesis import Parameters
-from chain.ledger.accounts import apply_burn, apply_credit, apply_debit
+from chain.ledger.accounts import apply_burn, apply_credit, apply_debit, apply_halves
 from chain.ledger.audit_records import AUDITORS_MAX, ActiveAuditor, ActiveAuditors, Auditor
 from chain.ledger.context import BlockScope
 from chain.ledger.keys import AUDITORS_KEY, auditor_key
@@ -19,8 +19,6 @@ from chain.state.view import StateView
 
 MISSES_MAX = 3
 """Assignments let pass one after another that take an auditor off the list: whoever is gone is drawn no more."""
-WINNER_PERCENT = 50
-"""Of the bond of an auditor that vouched for a segment which fell: to the dispute's winner. The rest burns."""
 
 
 def apply_register(scope: BlockScope, view: StateView, sender: PublicKey, register: RegisterAuditor) -> None:
@@ -93,10 +91,7 @@ def apply_forfeit(view: StateView, key: PublicKey, winner: PublicKey) -> tuple[i
         return 0, 0
     _apply_delisting(view, key)
     view.delete(auditor_key(key))
-    paid = auditor.bond * WINNER_PERCENT // 100
-    apply_credit(view, winner, paid)
-    apply_burn(view, auditor.bond - paid)
-    return paid, auditor.bond - paid
+    return apply_halves(view, auditor.bond, winner)
 
 
 def compute_release_blocks(parameters: Parameters) -> int:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from chain.dispute import AnswerDispute, Demand, DemandDigests, DemandOpening, DemandStrip, DisputeContribution
 from chain.errors import InvalidProof, InvalidTransaction
-from chain.ledger.accounts import apply_burn, apply_credit, apply_debit
+from chain.ledger.accounts import apply_credit, apply_debit, apply_halves
 from chain.ledger.audits import apply_fallen, has_voucher, take_audits
 from chain.ledger.context import (
     BlockScope,
@@ -31,9 +31,6 @@ from chain.ledger.tasks import get_round_start, get_task
 from chain.ledger.transition import TRANSITIONS, ContributionEvent, ContributionStatus, compute_next_status
 from chain.primitives import PublicKey
 from chain.state.view import StateView
-
-WINNER_PERCENT = 50
-"""Of what a dispute's loser had locked: to the winner. The rest burns, so that losing to oneself costs half."""
 
 BEGUN_PER_BLOCK_MAX = 256
 """Disputes that one block may begin: three windows of them, all moving at once, fit the record of one height."""
@@ -125,9 +122,8 @@ def _apply_turn(scope: BlockScope, view: StateView, key: DisputeKey, dispute: Di
 
 def _apply_won(scope: BlockScope, view: StateView, key: DisputeKey, dispute: Dispute) -> tuple[Event, ...]:
     contribution = _end(view, key)
-    paid, burned = _split(contribution.deposit)
-    apply_credit(view, key.challenger, dispute.deposit + paid)
-    apply_burn(view, burned)
+    apply_credit(view, key.challenger, dispute.deposit)
+    paid, burned = apply_halves(view, contribution.deposit, key.challenger)
     following = compute_next_status(contribution.status, ContributionEvent.DISPUTE_WON)
     _put_contribution(view, key, replace(contribution, status_code=int(following), deposit=0))
     named = ContributionKey(key.miner, key.index)
@@ -143,9 +139,7 @@ def _apply_won(scope: BlockScope, view: StateView, key: DisputeKey, dispute: Dis
 
 def _apply_refused(scope: BlockScope, view: StateView, key: DisputeKey, dispute: Dispute) -> tuple[Event, ...]:
     contribution = _end(view, key)
-    paid, burned = _split(dispute.deposit)
-    apply_credit(view, key.miner, paid)
-    apply_burn(view, burned)
+    paid, burned = apply_halves(view, dispute.deposit, key.miner)
     decided = DisputeDecided(key, DisputeOutcome.REFUSED, paid, burned)
     if contribution.status is ContributionStatus.EXPIRED and not contribution.disputes:
         take_audits(view, key.task, key.round, ContributionKey(key.miner, key.index))
@@ -171,11 +165,6 @@ def _end(view: StateView, key: DisputeKey) -> Contribution:
     after = replace(before, disputes=before.disputes - 1)
     _put_contribution(view, key, after)
     return after
-
-
-def _split(deposit: int) -> tuple[int, int]:
-    paid = deposit * WINNER_PERCENT // 100
-    return paid, deposit - paid
 
 
 def _get_contribution(view: StateView, key: DisputeKey) -> Contribution:

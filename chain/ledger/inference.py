@@ -20,7 +20,7 @@ from chain.inference import (
     OpenAnswer,
     RequestInference,
 )
-from chain.ledger.accounts import apply_burn, apply_credit, apply_debit, get_account
+from chain.ledger.accounts import apply_credit, apply_debit, apply_halves, get_account
 from chain.ledger.context import BlockScope
 from chain.ledger.income import apply_payment, compute_part
 from chain.ledger.inference_records import Challenge, Inference
@@ -182,7 +182,7 @@ def _apply_open(scope: BlockScope, view: StateView, shown: OpenAnswer) -> None:
         scope.learning.verify_answer_opening(claim, challenge.place, shown)
     except InvalidProof as error:
         raise InvalidTransaction(error.rule, str(error)) from None
-    _apply_halves(view, challenge.deposit, terms.provider)
+    apply_halves(view, challenge.deposit, terms.provider)
     last_height = scope.draft.height + DISPUTE_BLOCKS
     view.put(inference_key(shown.inference), replace(inference, challenges=(), last_height=last_height))
 
@@ -213,7 +213,7 @@ def _apply_forfeit(view: StateView, inference: Inference) -> None:
     challenge = inference.challenges[0]
     apply_credit(view, inference.requester, inference.escrow)
     apply_credit(view, challenge.challenger, challenge.deposit)
-    _apply_halves(view, inference.deposit, challenge.challenger)
+    apply_halves(view, inference.deposit, challenge.challenger)
 
 
 def _apply_payout(view: StateView, inference: Inference, answer: AnswerInference) -> None:
@@ -224,12 +224,6 @@ def _apply_payout(view: StateView, inference: Inference, answer: AnswerInference
     apply_credit(view, terms.provider, inference.deposit + part)
     apply_payment(view, inference.model, paid - part)
     apply_credit(view, inference.requester, inference.escrow - paid)
-
-
-def _apply_halves(view: StateView, deposit: int, winner: PublicKey) -> None:
-    """Give half of a lost deposit to whoever was right and burn the rest."""
-    apply_credit(view, winner, deposit // 2)
-    apply_burn(view, deposit - deposit // 2)
 
 
 def _get_answer(inference: Inference) -> AnswerInference:
