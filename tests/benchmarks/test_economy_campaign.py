@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.lab.economy import actions, books, oracle
+from benchmarks.lab.economy import actions, ballots, books, oracle
 from benchmarks.lab.economy.history import REFUSED, make_history
 from benchmarks.lab.economy.world import Broken
 from benchmarks.lab.reliability import economy
@@ -15,20 +15,29 @@ from benchmarks.lab.reliability.economy import play_history, run_economy
 from benchmarks.lab.reliability.part import Setup
 from chain.errors import InvalidBlock
 from chain.genesis import Parameters
-from chain.ledger import audits, income, registry, rewards, shares, task_pots
+from chain.ledger import audits, income, proposals, registry, rewards, shares, task_pots
 from chain.ledger.audit_records import ActiveAuditor
 from chain.ledger.economy_records import Model
 from chain.ledger.records import Contribution
 from chain.primitives import ZERO_HASH, PublicKey
 
 
-def test_a_history_holds_and_meets_every_kind_of_action(tmp_path: Path) -> None:
+def test_histories_hold_and_meet_every_kind_of_action(tmp_path: Path) -> None:
     counts = Counter[str]()
-    play_history(tmp_path, 5, 900, counts)
+    for seed, length in ((3, 1_200), (5, 700)):
+        play_history(tmp_path / f"{seed}", seed, length, counts)
     assert min(counts[name] for name in actions.ACTIONS) >= 20
     kinds = ("reorganisations", "segments settled", "segments expired", "segments slashed", "blocks")
     posted = ("posted segments settled", "tasks closed")
-    for name in (*kinds, *posted, "audits proven", "audits missed", "audit bonds fallen", "audit bonds given back"):
+    for name in (
+        *kinds,
+        *posted,
+        *economy.VOTED,
+        "audits proven",
+        "audits missed",
+        "audit bonds fallen",
+        "audit bonds given back",
+    ):
         assert counts[name], name
     refused = {name.removeprefix(REFUSED) for name in counts if name.startswith(REFUSED)}
     assert {
@@ -49,12 +58,22 @@ def test_a_history_holds_and_meets_every_kind_of_action(tmp_path: Path) -> None:
         "audit-unassigned",
         "audit-duplicate",
         "audit-status",
+        "change-bounds",
+        "change-step",
+        "spend-treasury",
+        "share-task",
+        "share-same",
+        "stake-amount",
+        "stake-leaving",
+        "stake-release",
+        "vote-stake",
+        "proposal-closed",
     } <= refused
 
 
 def test_a_part_counts_what_it_did(tmp_path: Path) -> None:
     result = run_economy(Setup(60, 5, tmp_path, lambda _line: None))
-    assert (result.reached, result.failures) == (60, [])
+    assert (result.reached, result.failures, result.next_seed) == (60, [], 6)
     assert sum(int(result.figures[name]) for name in actions.ACTIONS) == 60
 
 
@@ -127,6 +146,39 @@ def draw_whoever_is_new(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(audits, "draw_auditors", draw)
 
 
+def vote_with_new_stake(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(proposals, "compute_votes", lambda stake, _made_height: stake.amount)
+
+
+def return_every_deposit(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(proposals, "apply_burn", lambda *_: None)
+
+
+def hear_fewer(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(books, "QUORUM_BP", 100)
+
+
+def let_more_be_spent(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(proposals, "SPEND_PERCENT_MAX", 26)
+
+
+def take_effect_late(patch: pytest.MonkeyPatch) -> None:
+    honest = proposals.compute_effect_height
+    patch.setattr(proposals, "compute_effect_height", lambda *heights: honest(*heights) + 4)
+
+
+def keep_the_share_of_tasks(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(rewards, "apply_subsidy", lambda *_: 0)
+
+
+def round_shares_up(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(task_pots, "compute_part", lambda amount, basis_points: -(-amount * basis_points // 10_000))
+
+
+def leave_bounds(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(ballots.LIMITS, "treasury_bp", (900, 1_100, 25))
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -142,12 +194,20 @@ def draw_whoever_is_new(patch: pytest.MonkeyPatch) -> None:
         pay_more_for_audits,
         vouch_for_free,
         draw_whoever_is_new,
+        vote_with_new_stake,
+        return_every_deposit,
+        hear_fewer,
+        let_more_be_spent,
+        take_effect_late,
+        keep_the_share_of_tasks,
+        round_shares_up,
+        leave_bounds,
     ],
 )
 def test_a_wrong_rule_or_book_is_noticed(spoil: Patch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     spoil(monkeypatch)
     with pytest.raises((Broken, InvalidBlock)):
-        play_history(tmp_path, 5, 700, Counter[str]())
+        play_history(tmp_path, 5, 1_500, Counter[str]())
 
 
 def test_a_replay_that_differs_is_noticed(tmp_path: Path) -> None:

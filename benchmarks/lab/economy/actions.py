@@ -4,7 +4,7 @@ A rule that is expected to refuse is named here from the books alone. Amounts, p
 bounds are met often: parts that sum to more than the whole, a content that is known, one unit too many.
 """
 
-from benchmarks.lab.economy import audits
+from benchmarks.lab.economy import audits, votes
 from benchmarks.lab.economy.history import Claim, History
 from benchmarks.lab.economy.oracle import TAX_BP, WHOLE_BP, OracleModel
 from benchmarks.lab.economy.posting import fund_task, post_task
@@ -146,10 +146,14 @@ ACTIONS = {
     "transfers": (2, send_coins),
     "models": (2, register_model),
     "data sets": (1, register_dataset),
-    "tasks": (1, post_task),
+    "tasks": (2, post_task),
     "funds": (2, fund_task),
     "auditors entering": (2, audits.register),
     "auditors leaving": (1, audits.retire),
+    "stakes locked": (2, votes.lock),
+    "stakes leaving": (2, votes.unlock),
+    "proposals": (4, votes.propose),
+    "votes": (12, votes.vote),
 }
 """By name: how often one is drawn beside the others, and what it does."""
 

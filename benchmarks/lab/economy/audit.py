@@ -6,6 +6,7 @@ compares nothing.
 
 from dataclasses import dataclass, field
 
+from benchmarks.lab.economy.polls import Polls
 from chain.codec import decode
 from chain.ledger.audit_records import Auditor
 from chain.ledger.economy_records import Model, Shares
@@ -23,7 +24,8 @@ class Audit:
     deposits: int = 0
     bonds: int = 0
     locked: int = 0
-    pot: int = 0
+    pots: dict[Hash, int] = field(default_factory=dict)
+    polls: Polls = field(default_factory=Polls)
     models: dict[Hash, Model] = field(default_factory=dict)
     shares: dict[Hash, dict[PublicKey, Shares]] = field(default_factory=dict)
 
@@ -31,8 +33,16 @@ class Audit:
     def total(self) -> int:
         """Atoms in all places."""
         income = sum(model.held for model in self.models.values())
-        held = sum(self.balances.values()) + self.deposits + self.bonds + self.locked + self.pot + income
-        return held + self.supply.treasury + self.supply.burned
+        held = sum(self.balances.values()) + self.deposits + self.bonds + self.locked
+        return (
+            held
+            + self.polls.locked
+            + self.polls.deposits
+            + sum(self.pots.values())
+            + income
+            + self.supply.treasury
+            + self.supply.burned
+        )
 
     def add(self, kind: bytes, name: bytes, value: bytes) -> None:
         """Take in one leaf."""
@@ -50,11 +60,13 @@ class Audit:
             case b"locked-reward":
                 self.locked += decode(LockedReward, value, VALUE_BYTES_MAX).amount
             case b"task":
-                self.pot += decode(TaskState, value, VALUE_BYTES_MAX).pot
+                self.pots[Hash(name)] = decode(TaskState, value, VALUE_BYTES_MAX).pot
             case b"supply":
                 self.supply = decode(Supply, value, VALUE_BYTES_MAX)
             case b"model" | b"shares":
                 self._add_shares(kind, name, value)
+            case _:
+                self.polls.add(kind, name, value)
 
     def _add_shares(self, kind: bytes, name: bytes, value: bytes) -> None:
         if kind == b"model":

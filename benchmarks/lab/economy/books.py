@@ -6,17 +6,21 @@ curve is tested elsewhere. It shares no other code with the ledger and sees no s
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import assert_never
 
 from benchmarks.lab.economy.audits import AuditBooks
+from benchmarks.lab.economy.ballots import Ballots
 from benchmarks.lab.economy.oracle import Oracle
 from chain.primitives import Hash, PublicKey
+from chain.transaction import Change, ChangeParameter, SpendTreasury, SubsidiseTask
 
 PRICE_MACS = 2**40
 COIN = 10**9
 AUDIT_BP = 2_500
 """Of a segment's MACs: what its audit is paid for."""
-PERCENT = 45
-"""Of a subsidy, to the block's miner and to the pot alike."""
+QUORUM_BP = 200
+"""Of all atoms in circulation: what must have voted."""
+PROPOSAL_DEPOSIT = 10 * COIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,10 @@ class Pot:
     begins: int
     last_height: int
     funders: dict[PublicKey, int]
+    share_bp: int = 0
+    """What votes give it of what a block issues for contributions."""
+    subsidy: int = 0
+    """Atoms that it got so."""
 
     def add(self, account: PublicKey, amount: int) -> None:
         """Put in what an account gave."""
@@ -57,11 +65,13 @@ class Books:
 
     oracle: Oracle
     price: int
+    allocated: int
+    ballots: Ballots
     pot: int = 0
     burned: int = 0
     issued: int = 0
     treasury: int = 0
-    """Of subsidies alone; what payments are taxed stands in the oracle."""
+    """Without what payments are taxed, which stands in the oracle."""
     deposits: dict[PublicKey, int] = field(default_factory=dict)
     challenges: dict[PublicKey, tuple[PublicKey, int]] = field(default_factory=dict)
     """Who disputes a miner's segment, and what it has locked."""
@@ -99,16 +109,37 @@ class Books:
         return lost > 0
 
     def compute_locked(self) -> int:
-        """Return all deposits together, of contributions and challengers."""
+        """Return all deposits together, of contributions, challengers and proposals."""
         challenges = sum(amount for _, amount in self.challenges.values())
-        return sum(self.deposits.values()) + sum(self.posted.values()) + challenges
+        proposals = PROPOSAL_DEPOSIT * sum(ballot.status == "OPEN" for ballot in self.ballots.proposals.values())
+        return sum(self.deposits.values()) + sum(self.posted.values()) + challenges + proposals
+
+    @property
+    def deposit(self) -> int:
+        """What a contribution or a dispute locks."""
+        return self.ballots.values["deposit"]
+
+    @property
+    def whole_treasury(self) -> int:
+        """All that the treasury holds."""
+        return self.treasury + self.oracle.taxed
+
+    @property
+    def shares_bp(self) -> dict[Hash, int]:
+        """What votes give the posted tasks that are live."""
+        return {name: pot.share_bp for name, pot in self.pots.items()}
 
     def add_block(self, subsidy: int, reward: Reward) -> None:
         """Issue a subsidy; `reward` holds the fees so far."""
-        part = subsidy * PERCENT // 100
+        part = int(Fraction(subsidy * ((10_000 - self.ballots.values["treasury_bp"]) // 2), 10_000))
         self.issued += subsidy
         self.pot += part
         self.treasury += subsidy - 2 * part
+        for pot in self.pots.values():
+            given = int(Fraction(part * pot.share_bp, 10_000))
+            pot.atoms += given
+            pot.subsidy += given
+            self.pot -= given
         self.rewards.append(Reward(reward.miner, reward.amount + part, reward.is_true))
 
     def settle(self, task: Hash, settled: tuple[PublicKey, ...], macs: int, audited: tuple[PublicKey, ...]) -> None:
@@ -167,7 +198,7 @@ class Books:
         self.treasury += rent
         if height < pot.last_height and pot.atoms:
             return False
-        given, left = sum(pot.funders.values()), pot.atoms
+        given, left = sum(pot.funders.values()) + pot.subsidy, pot.atoms
         for account, amount in pot.funders.items():
             part = int(Fraction(pot.atoms * amount, given))
             self.oracle.credit(account, part)
@@ -175,6 +206,34 @@ class Books:
         self.treasury += left
         del self.pots[name]
         return True
+
+    def count_votes(self, height: int) -> list[str]:
+        """Count what closes at the end of a block and do what takes effect; return what to count of it."""
+        due, done = self.ballots.list_due(height), list[str]()
+        for _, ballot in due:
+            if ballot.status == "ACCEPTED":
+                if self.ballots.enact(ballot, self.whole_treasury, self.shares_bp):
+                    done.append(self._enact(ballot.change))
+                continue
+            circulating = self.allocated + self.issued - self.burned - self.whole_treasury
+            if self.ballots.close(ballot, -(-circulating * QUORUM_BP // 10_000)):
+                self.oracle.credit(ballot.proposer, PROPOSAL_DEPOSIT)
+            else:
+                self.burned += PROPOSAL_DEPOSIT
+        return [*(f"proposals {ballot.status.lower()}" for _, ballot in due), *done]
+
+    def _enact(self, change: Change) -> str:
+        match change:
+            case SpendTreasury(recipient=recipient, amount=amount):
+                self.treasury -= amount
+                self.oracle.credit(recipient, amount)
+                return "payments voted"
+            case SubsidiseTask(task=task, share_bp=share_bp):
+                self.pots[task].share_bp = share_bp
+                return "shares voted"
+            case ChangeParameter():
+                return "parameters changed"
+        assert_never(change)
 
 
 def compute_pay(price: int, spendable: int, counts: tuple[int, int], macs: int) -> tuple[int, int, int]:

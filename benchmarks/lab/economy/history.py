@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from random import Random
 
-from benchmarks.lab.economy import audits
+from benchmarks.lab.economy import audits, votes
 from benchmarks.lab.economy.audit import read_audit
 from benchmarks.lab.economy.books import Books, Reward
 from benchmarks.lab.economy.oracle import Oracle, OracleModel
@@ -27,7 +27,14 @@ from chain.ledger.subsidy import compute_subsidy
 from chain.ledger.tasks import get_state
 from chain.primitives import ATOMS_PER_COIN, Hash, PublicKey
 from chain.signature import SigningKey
-from chain.transaction import Action, Transaction, TransactionBody, compute_signing_hash
+from chain.transaction import (
+    Action,
+    CommitContribution,
+    Transaction,
+    TransactionBody,
+    compute_signing_hash,
+    get_sidecar_hash,
+)
 from node.miner.segment import TrainedSegment
 
 FUNDS = 1_000 * ATOMS_PER_COIN
@@ -82,7 +89,8 @@ class History:
         first = OracleModel(NOBODY, 0, NETWORK_ROYALTY_BP, 0, None, terms.datasets)
         contents = {world.genesis.task.dataset_root, world.genesis.task.checkpoint_root}
         oracle = Oracle({world.context.task_id: first}, {terms.datasets[0]: (NOBODY, 0)}, contents)
-        self.books = Books(oracle, world.genesis.parameters.first_price)
+        allocated = sum(allocation.amount for allocation in world.genesis.allocations)
+        self.books = Books(oracle, world.genesis.parameters.first_price, allocated, votes.make_ballots())
         self.past.append((deepcopy(self.books), deepcopy(self.round)))
 
     @property
@@ -106,11 +114,19 @@ class History:
         """Return what the books say that an account may spend."""
         return self.start_of(account) + self.oracle.gained.get(account, 0)
 
+    def next_nonce(self, account: PublicKey) -> int:
+        """Return the nonce of the next transaction of an account, behind those in the block in the making."""
+        before = sum(transaction.body.sender == account for transaction in self.pending)
+        return get_account(self.world.view, account).nonce + before
+
+    def has_room(self) -> bool:
+        """Say whether the block in the making has room for one more piece of block data."""
+        found = sum(get_sidecar_hash(transaction.body.action) is not None for transaction in self.pending)
+        return found < self.books.ballots.values["sidecars_per_block"]
+
     def sign(self, key: SigningKey, action: Action, fee: int = 0) -> Transaction:
         """Return a transaction that stands behind those of its sender in the block in the making."""
-        before = sum(transaction.body.sender == key.public_key for transaction in self.pending)
-        nonce = get_account(self.world.view, key.public_key).nonce + before
-        body = TransactionBody(key.public_key, nonce, fee, action)
+        body = TransactionBody(key.public_key, self.next_nonce(key.public_key), fee, action)
         return Transaction(body, key.sign(compute_signing_hash(self.world.context.chain_id, body)))
 
     def enter(self, key: SigningKey, action: Action) -> None:
@@ -163,6 +179,7 @@ class History:
                 self.books.burn_posted(name, lost)
         if place == PARAMETERS.round_blocks - 1:
             self._settle()
+        self.counts.update(self.books.count_votes(world.tip.height))
         self._settle_claims()
         self.pending, self.claims, self.fees = [], [], 0
         self.check()
@@ -188,10 +205,15 @@ class History:
         _expect("issued", supply.issued, books.issued)
         _expect("treasury", supply.treasury, books.treasury + books.oracle.taxed)
         _expect("burned", supply.burned, books.burned)
-        _expect("pot", audit.pot, books.pot + sum(pot.atoms for pot in books.pots.values()))
-        _expect("deposits", audit.deposits, books.compute_locked())
+        _expect("pot", audit.pots.pop(self.world.context.task_id), books.pot)
+        pots = {name: (pot.atoms, pot.share_bp, pot.subsidy) for name, pot in books.pots.items()}
+        _expect("pots of live tasks", {name: (audit.pots[name], *audit.polls.subsidies[name]) for name in pots}, pots)
+        _expect("pots of closed tasks", sum(atoms for name, atoms in audit.pots.items() if name not in pots), 0)
+        _expect("deposits", audit.deposits + audit.polls.deposits, books.compute_locked())
         _expect("bonds", audit.bonds, PARAMETERS.bond * len(self.world.genesis.miners) + books.audits.bonds)
         _expect("locked", audit.locked, sum(reward.amount for reward in books.rewards))
+        for what, found, expected in audit.polls.compare(books.ballots):
+            _expect(what, found, expected)
         for key in self.keys:
             name, found = key.public_key.hex()[:8], audit.balances[key.public_key]
             _expect(f"balance of {name}", found, self.balance_of(key.public_key))
@@ -206,14 +228,15 @@ class History:
     def _commit(self) -> None:
         self.round = Round()
         for key in self.miners:
-            if self.random.random() < 0.3 or self.balance_of(key.public_key) < 2 * PARAMETERS.deposit:
+            if self.random.random() < 0.3 or self.balance_of(key.public_key) < 2 * self.books.deposit:
                 continue
             miner, is_forged = key.public_key, self.random.random() < 0.15
             segment = self.world.train(miner, self.world.network, is_forged=is_forged)
+            if not self._enter_commit(key, self.world.commit(segment, self.world.network)):
+                continue
             self.round.segments[miner] = segment
             self.round.forged |= {miner} if is_forged else set()
-            self.enter(key, self.world.commit(segment, self.world.network))
-            self.books.lock_deposit(miner, PARAMETERS.deposit)
+            self.books.lock_deposit(miner, self.books.deposit)
             self.counts["segments committed"] += 1
         for key in self.miners:
             self._commit_posted(key)
@@ -221,13 +244,21 @@ class History:
     def _commit_posted(self, key: SigningKey) -> None:
         """Train one of the posted tasks whose rounds run, or none."""
         names = sorted(name for name, pot in self.books.pots.items() if pot.begins <= self.world.tip.height)
-        if not names or self.random.random() < 0.4 or self.balance_of(key.public_key) < 4 * PARAMETERS.deposit:
+        if not names or self.random.random() < 0.4 or self.balance_of(key.public_key) < 4 * self.books.deposit:
             return
         task = self.world.find_task(self.random.choice(names))
         segment = self.world.train(key.public_key, task)
-        self.round.posted[task.name, key.public_key] = segment
-        self.enter(key, self.world.commit(segment, task))
-        self.books.lock_posted(task.name, key.public_key, PARAMETERS.deposit)
+        if self._enter_commit(key, self.world.commit(segment, task)):
+            self.round.posted[task.name, key.public_key] = segment
+            self.books.lock_posted(task.name, key.public_key, self.books.deposit)
+
+    def _enter_commit(self, key: SigningKey, commit: CommitContribution) -> bool:
+        """Enter a commit and say so, or see it refused where votes have left no room for its block data."""
+        if not self.has_room():
+            self.refuse(key, commit, "block-sidecars")
+            return False
+        self.enter(key, commit)
+        return True
 
     def _dispute(self) -> None:
         for miner in sorted(self.round.forged):
@@ -235,12 +266,12 @@ class History:
             if not able:
                 continue
             challenger = self.random.choice(able)
-            self.enter(challenger, self.world.dispute(miner))
-            self.books.lock_challenge(miner, challenger.public_key, PARAMETERS.deposit)
+            self.enter(challenger, self.world.dispute(miner, self.books.deposit))
+            self.books.lock_challenge(miner, challenger.public_key, self.books.deposit)
 
     def has_deposit(self, account: PublicKey) -> bool:
         """Say whether an account can spare a deposit beside what else it may do in a block."""
-        return not self.has_claimed(account) and self.balance_of(account) >= 2 * PARAMETERS.deposit
+        return not self.has_claimed(account) and self.balance_of(account) >= 2 * self.books.deposit
 
     def _prove(self) -> None:
         for miner, segment in self.round.segments.items():

@@ -1,7 +1,7 @@
 """Posted tasks in a random history: posted, funded, and refused where the books say so. Rounds are `history`'s.
 
 Each is the world's own program with another seed, or one whose first checkpoint stands already, so that a content is
-met twice now and then. Nobody votes here; votes have histories of their own.
+met twice now and then.
 """
 
 from dataclasses import replace
@@ -28,14 +28,13 @@ RESERVE = 40 * COIN
 def post_task(run: History) -> None:
     """Post a task, or one that there is no room, no time or no new checkpoint for."""
     poster = run.random.choice(run.keys)
-    if any(isinstance(transaction.body.action, PostTask) for transaction in run.pending):
-        # A block has room for few pieces of block data.
-        return
     start = run.world.round.start_height + PARAMETERS.round_blocks
     terms, sidecar = _draw_terms(run, start)
     run.world.content.add(sidecar)
     root, author_bp = terms.model.checkpoint_root, terms.model.author_bp
-    if terms.budget < 10 * COIN:
+    if not run.has_room():
+        run.refuse(poster, terms, "block-sidecars")
+    elif terms.budget < 10 * COIN:
         run.refuse(poster, terms, "task-budget")
     elif len(run.books.pots) >= LIVE_MAX:
         run.refuse(poster, terms, "task-full")
@@ -80,7 +79,7 @@ def _draw_terms(run: History, start: int) -> tuple[PostTask, Sidecar]:
     spec = replace(run.world.task.program.spec, heldout=4, init_seed=run.random.randrange(1, SEEDS))
     model = ModelTerms("posted", "Apache-2.0", author_bp=run.random.choice((0, 333, 2_500)))
     budget = run.random.choice((10 * COIN - 1, 10 * COIN, 10 * COIN + 7, 15 * COIN, 30 * COIN))
-    last_height = start + run.random.choice((PARAMETERS.round_blocks - 1, 4, 5, 8, 11, 24))
+    last_height = start + run.random.choice((PARAMETERS.round_blocks - 1, 4, 5, 8, 11, 24, 40))
     offer = Offer(budget, run.random.choice(PRICES), last_height)
     dataset = run.world.view.get_existing(model_key(run.world.context.task_id)).terms.datasets[0]
     return make_post_task(spec, _find_data(run.world.genesis.task.dataset_root), dataset, model, offer)

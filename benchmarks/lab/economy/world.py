@@ -44,7 +44,16 @@ from node.miner.sabotage import forge_delta
 from node.miner.segment import TrainedSegment, open_segment, train_segment
 
 PARAMETERS = Parameters(
-    commit_blocks=1, challenge_delay=1, proof_window=1, audit_blocks=1, places_drawn=2, audit_bp=15_000
+    commit_blocks=1,
+    challenge_delay=1,
+    proof_window=1,
+    audit_blocks=1,
+    places_drawn=2,
+    audit_bp=15_000,
+    voting_blocks=6,
+    enactment_blocks=2,
+    quorum_bp=200,
+    sidecars_per_block=5,
 )
 """Rounds of four blocks: commits in the first, openings in the third, settlement in the fourth."""
 
@@ -161,11 +170,11 @@ class World:
             return None
         return ProveContribution(task.name, number, 0, openings)
 
-    def dispute(self, miner: PublicKey) -> DisputeContribution:
+    def dispute(self, miner: PublicKey, deposit: int) -> DisputeContribution:
         """Return the first demand of a challenger who knows that a segment's delta is forged."""
         leaf = self.task.program.steps - 1, self.task.program.delta_ops[0].index
         task, number = self.context.task_id, self.round.round
-        return DisputeContribution(task, number, miner, 0, *leaf, DemandDigests(0), PARAMETERS.deposit)
+        return DisputeContribution(task, number, miner, 0, *leaf, DemandDigests(0), deposit)
 
     def make_ticket(self, segment: TrainedSegment | None) -> Ticket:
         """Return a ticket that came from a segment's first matmul, or from operands that nobody trained."""

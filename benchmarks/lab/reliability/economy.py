@@ -19,6 +19,11 @@ ROUND = 1_000
 ACTIONS_PER_BLOCK_MAX = 16
 FORK_ODDS = 0.06
 """How often a block is followed by a fork."""
+VOTED = (
+    *(f"proposals {status}" for status in ("accepted", "rejected", "expired", "enacted", "lapsed")),
+    *("parameters changed", "payments voted", "shares voted", "stakes given back"),
+)
+"""What is counted of votes."""
 
 
 def run_economy(setup: Setup) -> Result:
@@ -35,11 +40,13 @@ def run_economy(setup: Setup) -> Result:
         result.reached = min(setup.count, result.reached + ROUND)
         tell(setup, result, "actions")
         seed += 1
+    result.next_seed = seed
     refused = {name: count for name, count in sorted(counts.items()) if name.startswith(REFUSED)}
     shown = (*ACTIONS, "blocks", "reorganisations")
     segments = ("segments committed", "segments settled", "segments expired", "segments slashed")
     audits = ("audits assigned", "audits proven", "audits missed", "audit bonds fallen", "audit bonds given back")
-    result.figures = {name: f"{counts[name]:,}" for name in (*shown, *segments, *audits)}
+    posted = ("posted segments settled", "tasks closed")
+    result.figures = {name: f"{counts[name]:,}" for name in (*shown, *segments, *posted, *audits, *VOTED)}
     result.figures |= {"actions refused, as expected": f"{sum(refused.values()):,}"}
     result.figures |= {
         f"of them by `{name.removeprefix('refused: ')}`": f"{count:,}" for name, count in refused.items()

@@ -1,17 +1,18 @@
-"""Random histories of stake, proposals and votes, with reorganisations, against an oracle that counts by hand.
+"""Random histories of stake, proposals and votes, with reorganisations, against books that count by hand.
 
-After every block atoms add up, values stay within their bounds, and the state says what the oracle says. A branch that
+After every block atoms add up, values stay within their bounds, and the state says what the books say. A branch that
 is left and replayed from genesis has the roots it had.
 """
 
 from copy import deepcopy
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from benchmarks.lab.economy.ballots import LIVE, Ballots
 from chain.errors import InvalidBlock
 from chain.genesis import Allocation
 from chain.ledger.apply import make_draft
@@ -20,11 +21,19 @@ from chain.ledger.governance_records import Choice, Proposal, ProposalStatus, St
 from chain.ledger.keys import AGENDA_KEY, PROPOSAL_PREFIX, STAKE_PREFIX, SUPPLY_KEY
 from chain.ledger.proposals import compute_proposal_id
 from chain.ledger.subsidy import compute_subsidy_split
-from chain.primitives import Hash
+from chain.primitives import Hash, PublicKey
 from chain.signature import SigningKey
-from chain.transaction import Action, CastVote, Change, ChangeParameter, LockStake, ProposeChange, UnlockStake
+from chain.transaction import (
+    Action,
+    CastVote,
+    Change,
+    ChangeParameter,
+    LockStake,
+    ProposeChange,
+    SpendTreasury,
+    UnlockStake,
+)
 from tests.support.governance import COIN, get_locked, get_proposal, get_values, spend
-from tests.support.governance_oracle import LIVE, Oracle, OracleProposal
 from tests.support.ledger import FUNDS, PARAMETERS, LedgerChain, make_genesis
 
 KEYS = tuple(SigningKey(bytes([number]) * 32) for number in range(41, 45))
@@ -54,6 +63,25 @@ def changes(draw: st.DrawFn) -> Change:
     return ChangeParameter(bound.name, min(max(value, bound.lowest), bound.highest))
 
 
+@dataclass
+class Oracle:
+    """What is voted, and the atoms that go with it."""
+
+    ballots: Ballots
+    spent: dict[PublicKey, int] = field(default_factory=dict)
+    treasury: int = 0
+
+    def pay(self, account: PublicKey, amount: int) -> None:
+        """Note that an account got `amount` atoms, or gave them where it is below zero."""
+        self.spent[account] = self.spent.get(account, 0) + amount
+
+    def enact(self, change: Change) -> None:
+        """Pay what a change in force says."""
+        if isinstance(change, SpendTreasury):
+            self.treasury -= change.amount
+            self.pay(change.recipient, change.amount)
+
+
 class GovernanceMachine(RuleBasedStateMachine):
     """A chain and its oracle; every rule mines one block or goes back some."""
 
@@ -62,20 +90,25 @@ class GovernanceMachine(RuleBasedStateMachine):
         genesis = make_genesis(SHORT)
         allocations = (*genesis.allocations, *(Allocation(key.public_key, FUNDS) for key in KEYS))
         self.chain = LedgerChain(replace(genesis, allocations=allocations))
-        values = asdict(make_values(SHORT))
-        self.oracle = Oracle(values, SHORT.voting_blocks, SHORT.enactment_blocks, 4, SHORT.proposal_deposit)
+        ballots = Ballots(asdict(make_values(SHORT)), SHORT.voting_blocks, SHORT.enactment_blocks, 4)
+        self.oracle = Oracle(ballots)
         self.past = [(self.chain.root, deepcopy(self.oracle))]
+
+    @property
+    def ballots(self) -> Ballots:
+        return self.oracle.ballots
 
     def _mine(self, key: SigningKey | None = None, action: Action | None = None) -> None:
         parameters = get_context_in_force(self.chain.context, self.chain.view).parameters
         self.chain.mine(*(() if key is None or action is None else (self.chain.sign(key, action),)))
         height = self.chain.height
         self.oracle.treasury += compute_subsidy_split(height, parameters).treasury
-        closing = [
-            name for name, each in self.oracle.proposals.items() if (each.status, each.close) == ("OPEN", height)
-        ]
-        quorums = {name: -(-get_proposal(self.chain, name).circulating * SHORT.quorum_bp // 10_000) for name in closing}
-        self.oracle.end_block(height, quorums)
+        for name, ballot in self.ballots.list_due(height):
+            if ballot.status == "ACCEPTED":
+                if self.ballots.enact(ballot, self.oracle.treasury, {}):
+                    self.oracle.enact(ballot.change)
+            elif self.ballots.close(ballot, -(-get_proposal(self.chain, name).circulating * SHORT.quorum_bp // 10_000)):
+                self.oracle.pay(ballot.proposer, SHORT.proposal_deposit)
         self.past.append((self.chain.root, deepcopy(self.oracle)))
 
     def _refuse(self, key: SigningKey, action: Action, rule_name: str) -> None:
@@ -90,34 +123,23 @@ class GovernanceMachine(RuleBasedStateMachine):
 
     @rule(key=players, coins=st.sampled_from((1, 300, 600, 900)))
     def lock(self, key: SigningKey, coins: int) -> None:
-        action, stake = LockStake(coins * COIN), self.oracle.get_stake(key.public_key)
+        action = LockStake(coins * COIN)
         if self.chain.account(key).balance < action.amount:
             self._refuse(key, action, "balance")
             return
-        stake.amount, stake.since = stake.amount + action.amount, self.chain.height + 1
+        self.ballots.lock(key.public_key, action.amount, self.chain.height + 1)
         self.oracle.pay(key.public_key, -action.amount)
         self._mine(key, action)
 
     @rule(key=players, part=st.sampled_from((1, 2, 2, 3)))
     def unlock(self, key: SigningKey, part: int) -> None:
-        stake, height = self.oracle.get_stake(key.public_key), self.chain.height + 1
-        whole = stake.leaving or stake.amount
-        action = UnlockStake(max(1, whole * part // 2))
-        if stake.leaving and action.amount != stake.leaving:
-            self._refuse(key, action, "stake-leaving")
-        elif stake.leaving and height < stake.release:
-            self._refuse(key, action, "stake-release")
-        elif stake.leaving:
-            self.oracle.pay(key.public_key, stake.leaving)
-            stake.leaving = stake.release = 0
-            if not stake.amount:
-                stake.since = 0
-            self._mine(key, action)
-        elif action.amount > stake.amount:
-            self._refuse(key, action, "stake-amount")
+        account, height = key.public_key, self.chain.height + 1
+        stake = self.ballots.get_stake(account)
+        action = UnlockStake(max(1, (stake.leaving or stake.amount) * part // 2))
+        if problem := self.ballots.find_unlock_problem(account, action.amount, height):
+            self._refuse(key, action, problem)
         else:
-            stake.amount, stake.leaving = stake.amount - action.amount, action.amount
-            stake.release = height + SHORT.voting_blocks + SHORT.enactment_blocks + 4
+            self.oracle.pay(account, self.ballots.unlock(account, action.amount, height))
             self._mine(key, action)
 
     @rule(key=players, change=changes())
@@ -125,26 +147,25 @@ class GovernanceMachine(RuleBasedStateMachine):
         terms, account = ProposeChange("a change", change), self.chain.account(key)
         if account.balance < SHORT.proposal_deposit:
             self._refuse(key, terms, "balance")
-        elif len(self.oracle.list_live()) == LIVE:
+        elif len(self.ballots.list_live()) == LIVE:
             self._refuse(key, terms, "agenda-full")
-        elif problem := self.oracle.find_problem(change):
+        elif problem := self.ballots.find_problem(change, self.oracle.treasury, {}):
             self._refuse(key, terms, problem)
         else:
             name = compute_proposal_id(self.chain.context.chain_id, key.public_key, account.nonce, terms)
-            made = self.chain.height + 1
-            self.oracle.proposals[name] = OracleProposal(key.public_key, change, made, made + SHORT.voting_blocks)
+            self.ballots.propose(name, key.public_key, change, self.chain.height + 1)
             self.oracle.pay(key.public_key, -SHORT.proposal_deposit)
             self._mine(key, terms)
 
-    @precondition(lambda self: self.oracle.proposals)
+    @precondition(lambda self: self.ballots.proposals)
     @rule(data=st.data(), key=players, choice=st.sampled_from((Choice.YES, Choice.YES, Choice.NO, Choice.ABSTAIN)))
     def vote(self, data: st.DataObject, key: SigningKey, choice: Choice) -> None:
-        open_names = [name for name, each in self.oracle.proposals.items() if each.status == "OPEN"]
-        self.cast(key, data.draw(st.sampled_from(open_names or list(self.oracle.proposals))), choice)
+        open_names = [name for name, each in self.ballots.proposals.items() if each.status == "OPEN"]
+        self.cast(key, data.draw(st.sampled_from(open_names or list(self.ballots.proposals))), choice)
 
     def cast(self, key: SigningKey, name: Hash, choice: Choice) -> None:
         action = CastVote(name, int(choice))
-        problem = self.oracle.vote(key.public_key, name, choice.name)
+        problem = self.ballots.vote(key.public_key, name, choice.name)
         if problem is None:
             self._mine(key, action)
         else:
@@ -167,26 +188,26 @@ class GovernanceMachine(RuleBasedStateMachine):
     @invariant()
     def values_are_those_that_were_enacted(self) -> None:
         found = asdict(get_values(self.chain))
-        assert found == self.oracle.values
+        assert found == self.ballots.values
         assert all(bound.lowest <= found[bound.name] <= bound.highest for bound in BOUNDS)
 
     @invariant()
     def proposals_and_votes_are_counted_right(self) -> None:
         stored = {Hash(name): each for name, each in self.chain.view.iter_records(PROPOSAL_PREFIX, Proposal)}
-        assert stored.keys() == self.oracle.proposals.keys()
-        for name, expected in self.oracle.proposals.items():
+        assert stored.keys() == self.ballots.proposals.keys()
+        for name, expected in self.ballots.proposals.items():
             found = stored[name]
             assert found.status.name == expected.status
             counts = [expected.count(choice) for choice in ("YES", "NO", "ABSTAIN")]
             assert [found.yes, found.no, found.abstain] == counts
             assert found.deposit == (SHORT.proposal_deposit if found.status is ProposalStatus.OPEN else 0)
-        live = {name for name, each in self.oracle.proposals.items() if each.status in ("OPEN", "ACCEPTED")}
+        live = {name for name, each in self.ballots.proposals.items() if each.status in ("OPEN", "ACCEPTED")}
         assert {entry.name for entry in self.chain.view.get_existing(AGENDA_KEY).live} == live
 
     @invariant()
     def nobody_has_lost_or_gained_anything_else(self) -> None:
         for key in KEYS:
-            stake, expected = get_locked(self.chain, key), self.oracle.get_stake(key.public_key)
+            stake, expected = get_locked(self.chain, key), self.ballots.get_stake(key.public_key)
             found = (stake.amount, stake.leaving, stake.release_height)
             assert found == (expected.amount, expected.leaving, expected.release)
             assert self.chain.account(key).balance == FUNDS + self.oracle.spent.get(key.public_key, 0)
@@ -197,9 +218,9 @@ class GovernanceMachine(RuleBasedStateMachine):
     @invariant()
     def no_vote_is_decided_by_stake_that_could_have_left(self) -> None:
         """Who has voted still has locked what its votes on live proposals were cast with."""
-        for proposal in self.oracle.list_live():
+        for proposal in self.ballots.list_live():
             for account, (_, weight) in proposal.votes.items():
-                stake = self.oracle.get_stake(account)
+                stake = self.ballots.get_stake(account)
                 assert stake.amount + stake.leaving >= weight
 
 
@@ -223,9 +244,9 @@ def test_the_machine_reaches_every_end_of_a_proposal() -> None:
         machine.propose(KEYS[2], change)
         if choice is not None:
             for key in KEYS[:2]:
-                machine.cast(key, list(machine.oracle.proposals)[-1], choice)
+                machine.cast(key, list(machine.ballots.proposals)[-1], choice)
     machine.wait(8)
-    assert [each.status for each in machine.oracle.proposals.values()] == [status for _, _, status in cases]
+    assert [each.status for each in machine.ballots.proposals.values()] == [status for _, _, status in cases]
     machine.proposals_and_votes_are_counted_right()
     machine.values_are_those_that_were_enacted()
 
@@ -235,7 +256,7 @@ def test_the_machine_sees_votes_that_are_cast_again_after_their_stake_has_change
     for key in KEYS[:2]:
         machine.lock(key, 600)
     machine.propose(KEYS[2], ChangeParameter("bond", 60 * COIN))
-    (name,) = machine.oracle.proposals
+    (name,) = machine.ballots.proposals
     machine.cast(KEYS[0], name, Choice.YES)
     machine.lock(KEYS[0], 300)
     machine.cast(KEYS[0], name, Choice.NO)
