@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.lab.economy import actions, ballots, books, oracle
+from benchmarks.lab.economy import actions, ballots, books, oracle, orders
 from benchmarks.lab.economy.history import REFUSED, make_history
 from benchmarks.lab.economy.world import Broken
 from benchmarks.lab.reliability import economy
@@ -20,6 +20,7 @@ from chain.ledger.audit_records import ActiveAuditor
 from chain.ledger.economy_records import Model
 from chain.ledger.records import Contribution
 from chain.primitives import ZERO_HASH, PublicKey
+from chain.transaction import ProposeChange
 
 
 def test_histories_hold_and_meet_every_kind_of_action(tmp_path: Path) -> None:
@@ -28,16 +29,9 @@ def test_histories_hold_and_meet_every_kind_of_action(tmp_path: Path) -> None:
         play_history(tmp_path / f"{seed}", seed, length, counts)
     assert min(counts[name] for name in actions.ACTIONS) >= 20
     kinds = ("reorganisations", "segments settled", "segments expired", "segments slashed", "blocks")
-    posted = ("posted segments settled", "tasks closed")
-    for name in (
-        *kinds,
-        *posted,
-        *economy.VOTED,
-        "audits proven",
-        "audits missed",
-        "audit bonds fallen",
-        "audit bonds given back",
-    ):
+    posted = ("posted segments settled", "tasks closed", "blocks in another order")
+    audited = ("audits proven", "audits missed", "audit bonds fallen", "audit bonds given back")
+    for name in (*kinds, *posted, *audited, *economy.VOTED):
         assert counts[name], name
     refused = {name.removeprefix(REFUSED) for name in counts if name.startswith(REFUSED)}
     assert {
@@ -179,6 +173,10 @@ def leave_bounds(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(ballots.LIMITS, "treasury_bp", (900, 1_100, 25))
 
 
+def take_proposals_for_independent(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(orders, "INDEPENDENT", (*orders.INDEPENDENT, ProposeChange))
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -202,6 +200,7 @@ def leave_bounds(patch: pytest.MonkeyPatch) -> None:
         keep_the_share_of_tasks,
         round_shares_up,
         leave_bounds,
+        take_proposals_for_independent,
     ],
 )
 def test_a_wrong_rule_or_book_is_noticed(spoil: Patch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from benchmarks.lab.economy import audits, votes
 from benchmarks.lab.economy.audit import read_audit
 from benchmarks.lab.economy.books import Books, Reward
 from benchmarks.lab.economy.oracle import Oracle, OracleModel
+from benchmarks.lab.economy.orders import reorder
 from benchmarks.lab.economy.world import PARAMETERS, Broken, World
 from benchmarks.lab.simulator.setting import make_setting
 from chain.errors import InvalidBlock
@@ -168,7 +169,13 @@ class History:
         is_true = segment is not None and self.random.random() < 0.8
         miner = self.miners[0]
         subsidy = compute_subsidy(world.tip.height + 1, PARAMETERS)
-        world.mine(miner, world.make_ticket(segment if is_true else None), self.pending)
+        ticket = world.make_ticket(segment if is_true else None)
+        # Chance of its own, so that a seed's history is the same without this.
+        other = reorder(Random(world.tip.height), self.pending)
+        root = None if other == tuple(self.pending) else world.execute(miner, ticket, other)
+        world.mine(miner, ticket, self.pending)
+        self.counts["blocks in another order"] += root is not None
+        _expect("root in another order", root, root and world.tip.root)
         self.books.add_block(subsidy, Reward(miner.public_key, self.fees, is_true))
         if place == 1:
             audits.note_draw(self)

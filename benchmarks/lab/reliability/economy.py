@@ -42,7 +42,7 @@ def run_economy(setup: Setup) -> Result:
         seed += 1
     result.next_seed = seed
     refused = {name: count for name, count in sorted(counts.items()) if name.startswith(REFUSED)}
-    shown = (*ACTIONS, "blocks", "reorganisations")
+    shown = (*ACTIONS, "blocks", "blocks in another order", "reorganisations")
     segments = ("segments committed", "segments settled", "segments expired", "segments slashed")
     audits = ("audits assigned", "audits proven", "audits missed", "audit bonds fallen", "audit bonds given back")
     posted = ("posted segments settled", "tasks closed")
