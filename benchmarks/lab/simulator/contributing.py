@@ -96,11 +96,12 @@ class Contributor:
             return
 
     async def register_auditor(self) -> None:
-        """Lock a bond as an auditor, unless it is or the list is full; raises StorageError."""
+        """Lock a bond as an auditor, unless it is or is about to be; raises StorageError."""
         view, key = self._parts.chain.view(), self._parts.key.public_key
-        if view.get(auditor_key(key)) is None:
+        if view.get(auditor_key(key)) is None and "bond" not in self._sent:
+            action = RegisterAuditor(self._setting.genesis.parameters.auditor_bond)
             try:
-                await self._parts.sender.send(RegisterAuditor(self._setting.genesis.parameters.auditor_bond))
+                self._sent["bond"] = await self._parts.sender.send(action)
             except (InvalidTransaction, MissingData):
                 return
 
@@ -157,6 +158,6 @@ async def contribute(setting: Setting, validator: Validator, random: Random, *, 
     is_auditor = random.random() < AUDITOR_CHANCE
     while True:
         await asyncio.sleep(random.expovariate(1 / LOOK_S_MEAN))
+        await contributor.look()
         if is_auditor:
             await contributor.register_auditor()
-        await contributor.look()
