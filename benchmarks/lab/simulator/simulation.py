@@ -31,8 +31,8 @@ CHECK_S = 1.0
 EQUIVOCATOR_CHANCE = 0.15
 FORGER_CHANCE = 0.15
 ROGUES_MAX = 2
-SPEEDS = (1 << 24, 1 << 24, 1 << 20, 1 << 16)
-"""Bytes a second of a machine's line."""
+SPEEDS = (1 << 24, 1 << 24, 1 << 20, 1 << 18)
+"""Bytes a second of a machine's line; the slowest still carries the block data of a round in a few seconds."""
 ROGUE_DELAY_S_MEAN = 0.005
 """A rogue comes close to whom it harms, so that what it says is there before what others say."""
 
