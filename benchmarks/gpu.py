@@ -54,18 +54,19 @@ class Sizes:
     """Of the comparison with the CPU."""
 
 
-def _make_decoder(width: int, layers: int, context: int) -> Decoder:
+def make_decoder(width: int, layers: int, context: int) -> Decoder:
+    """Return a decoder over bytes with heads of 128."""
     return Decoder(256, context, width, layers, max(1, width // 128), 4 * width, int(Positions.LEARNED), 0)
 
 
 FULL = Sizes(
     ((1024, 1024, 1024), (8192, 1024, 1024), (8192, 4096, 4096), (8192, 16384, 4096), (8192, 8192, 8192)),
-    ((_make_decoder(1024, 12, 1024), 8), (_make_decoder(4096, 4, 1024), 8)),
+    ((make_decoder(1024, 12, 1024), 8), (make_decoder(4096, 4, 1024), 8)),
     20,
-    (_make_decoder(256, 2, 128), 8),
+    (make_decoder(256, 2, 128), 8),
     1000,
 )
-TINY = Sizes(((16, 16, 32),), ((_make_decoder(4, 1, 3), 1),), 1, (_make_decoder(4, 1, 3), 1), 2)
+TINY = Sizes(((16, 16, 32),), ((make_decoder(4, 1, 3), 1),), 1, (make_decoder(4, 1, 3), 1), 2)
 
 
 def make_runner(model: Decoder, batch: int, steps: int, backend: str) -> Runner:

@@ -13,12 +13,20 @@ from collections.abc import Sequence
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.gpu import EXIT_NO_DEVICE, find_device_name, make_runner, measure_float, measure_integer, synchronise
+from benchmarks.gpu import (
+    EXIT_NO_DEVICE,
+    find_device_name,
+    make_decoder,
+    make_runner,
+    measure_float,
+    measure_integer,
+    synchronise,
+)
 from chain.hashing import tagged_hash
 from consensus.ticket import Draw, compute_thresholds, compute_ticket_seed
 from ml.lottery import get_lottery
 from ml.noise import I32
-from ml.spec import Decoder, Positions
+from ml.spec import Decoder
 from node.miner.plan import SegmentPlan
 from node.miner.segment import MatmulOperands, MineProduct, train_segment
 
@@ -32,12 +40,6 @@ REPEATS = 10
 KERNELS_SHOWN = 16
 Model = tuple[Decoder, int]
 """With the sequences of a batch."""
-
-
-def make_decoder(width: int, layers: int, context: int) -> Decoder:
-    """Return a decoder over bytes with heads of 128."""
-    return Decoder(256, context, width, layers, max(1, width // 128), 4 * width, int(Positions.LEARNED), 0)
-
 
 MODELS: tuple[Model, ...] = (
     (make_decoder(1024, 4, 1024), 8),

@@ -71,9 +71,9 @@ class NodeOptions:
 
 
 BEST_TASK, NO_TASK = "best", "none"
+"""Which posted task a miner trains: the one that pays a segment best, or none at all."""
 MINER_NICENESS = 5
 """Miners yield to the nodes that share their cores; blocks would wait for mining otherwise."""
-"""Which posted task a miner trains: the one that pays a segment best, or none at all."""
 
 
 @dataclass(frozen=True, slots=True)

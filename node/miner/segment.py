@@ -24,7 +24,7 @@ from ml.trace import (
     compute_delta_root,
     compute_trace_root,
 )
-from node.backends import fetch_arrays, get_host_backend, get_root_hasher
+from node.backends import RootHasher, fetch_arrays, get_host_backend, get_root_hasher
 from node.learning import Task
 from node.miner.plan import SegmentPlan
 
@@ -59,13 +59,13 @@ MineProduct = Callable[[MatmulOperands], I32 | None]
 class _Recorder:
     """Hashes every tensor of every step once, and keeps the operands that hold tickets."""
 
-    def __init__(self, runner: Runner, mine: MineProduct | None) -> None:
+    def __init__(self, runner: Runner, mine: MineProduct | None, compute_roots: RootHasher) -> None:
         self.roots: list[bytes] = []
         """Output roots, step by step."""
         self.matmuls: list[MatmulOperands] = []
         self._runner = runner
         self._mine = mine
-        self._compute_roots = get_root_hasher(runner.backend)
+        self._compute_roots = compute_roots
         self._known: dict[TensorId, Hash] = {}
 
     def multiply(self, matmul: Matmul, a: I8, bt: I8) -> I32:
@@ -105,7 +105,8 @@ def open_segment(task: Task, backend: Backend, segment: TrainedSegment, drawn: t
 def train_segment(runner: Runner, plan: SegmentPlan, mine: MineProduct | None = None) -> TrainedSegment:
     """Return the segment that the runner's seed decides; `mine` may multiply where tickets are to be drawn."""
     program, backend = runner.program, runner.backend
-    recorder = _Recorder(runner, mine)
+    compute_roots = get_root_hasher(backend)
+    recorder = _Recorder(runner, mine, compute_roots)
     last: StepTensors = {}
     snapshots = Snapshots(program, compute_snapshot_interval(program))
 
@@ -117,7 +118,7 @@ def train_segment(runner: Runner, plan: SegmentPlan, mine: MineProduct | None = 
 
     run_steps(replace(runner, multiply=None if mine is None else recorder.multiply), on_step)
     output_roots = b"".join(recorder.roots)
-    trace = Trace(program, get_root_hasher(backend)(runner.checkpoint.weights), output_roots)
+    trace = Trace(program, compute_roots(runner.checkpoint.weights), output_roots)
     states = {step: fetch_arrays(backend, state) for step, state in snapshots.states.items()}
     return TrainedSegment(
         plan=plan,

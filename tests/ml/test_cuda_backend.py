@@ -3,9 +3,6 @@
 The comparisons stand in `tests/ml/cuda_suite.py`, which needs a process of its own.
 """
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,28 +16,12 @@ from benchmarks import gpu
 from benchmarks.gpu_kernels import HOPPER, Report, Variant, compile_variant, list_variants
 from ml.backends.cuda.backend import CudaBackend
 from ml.backends.cuda.device import Block, DeviceMissing, get_tile, kernel, split_word
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-TIMEOUT_S = 600
-
-
-def run_python(*arguments: str, interpret: bool) -> subprocess.CompletedProcess[str]:
-    dropped = ("TRITON_INTERPRET", "PYTEST_ADDOPTS")
-    environment = {name: os.environ[name] for name in sorted(os.environ) if name not in dropped}
-    environment |= {"TRITON_INTERPRET": "1"} if interpret else {}
-    command = [sys.executable, *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
+from tests.support.cuda import ROOT, check_suite, run_python
 
 
 @pytest.mark.slow
 def test_every_op_and_whole_steps_equal_the_reference() -> None:
-    options = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist")
-    suite = ("-m", "pytest", *options, "tests/ml/cuda_suite.py")
-    result = run_python(*suite, interpret=not torch.cuda.is_available())
-    assert result.returncode == 0, result.stdout[-8000:] + result.stderr[-2000:]
-    assert " passed" in result.stdout
+    check_suite("tests/ml/cuda_suite.py")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")

@@ -15,7 +15,7 @@ pytest.importorskip("triton", reason="found no triton, expected it for the CUDA 
 
 from benchmarks import gpu_lottery, gpu_step
 from benchmarks.gpu_kernels import compile_for_hopper, list_lottery, read_usage
-from tests.ml.test_cuda_backend import run_python
+from tests.support.cuda import check_suite, run_python
 
 _LOOP = re.compile(r"^(\$L__BB\w+):(?:(?!^\$L__BB).)*?\bbra(?:\.uni)?\s+\1;", re.MULTILINE | re.DOTALL)
 """A stretch of PTX that branches back to its own label, with no other label of a block inside."""
@@ -23,11 +23,7 @@ _LOOP = re.compile(r"^(\$L__BB\w+):(?:(?!^\$L__BB).)*?\bbra(?:\.uni)?\s+\1;", re
 
 @pytest.mark.slow
 def test_tickets_products_and_roots_equal_the_reference() -> None:
-    options = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist")
-    suite = ("-m", "pytest", *options, "tests/ml/cuda_lottery_suite.py")
-    result = run_python(*suite, interpret=not torch.cuda.is_available())
-    assert result.returncode == 0, result.stdout[-8000:] + result.stderr[-2000:]
-    assert " passed" in result.stdout
+    check_suite("tests/ml/cuda_lottery_suite.py")
 
 
 @pytest.mark.slow

@@ -46,6 +46,11 @@ class Ballot:
     status: str = "OPEN"
     votes: dict[PublicKey, tuple[str, int]] = field(default_factory=dict)
 
+    @property
+    def is_live(self) -> bool:
+        """Whether it is not decided, or decided and not in effect."""
+        return self.status in ("OPEN", "ACCEPTED")
+
     def count(self, *choices: str) -> int:
         """Return the atoms behind any of `choices`."""
         return sum(weight for choice, weight in self.votes.values() if choice in choices)
@@ -113,8 +118,8 @@ class Ballots:
         self.proposals[name] = Ballot(proposer, change, height, height + self.voting)
 
     def list_live(self) -> list[Ballot]:
-        """Return what is not decided."""
-        return [ballot for ballot in self.proposals.values() if ballot.status in ("OPEN", "ACCEPTED")]
+        """Return all that is live."""
+        return [ballot for ballot in self.proposals.values() if ballot.is_live]
 
     def vote(self, account: PublicKey, name: Hash, choice: str) -> str | None:
         """Vote, or return the rule that refuses it."""

@@ -61,7 +61,7 @@ class Polls:
             name: (ballot.status, ballot.effect, *(ballot.count(choice) for choice in ("YES", "NO", "ABSTAIN")))
             for name, ballot in ballots.proposals.items()
         }
-        live = {name for name, ballot in ballots.proposals.items() if ballot.status in ("OPEN", "ACCEPTED")}
+        live = {name for name, ballot in ballots.proposals.items() if ballot.is_live}
         bounded = {name: LIMITS[name][0] <= value <= LIMITS[name][1] for name, value in self.values.items()}
         return [
             ("values in force", self.values, ballots.values),

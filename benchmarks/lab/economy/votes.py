@@ -5,7 +5,7 @@ Each is drawn and judged by the books, as all actions are.
 
 from typing import TYPE_CHECKING
 
-from benchmarks.lab.economy.ballots import COIN, LIMITS, LIVE, SHARE_BP, Ballots
+from benchmarks.lab.economy.ballots import COIN, LIMITS, LIVE, QUARTER, SHARE_BP, Ballots
 from benchmarks.lab.economy.world import PARAMETERS
 from chain.ledger.governance_records import Choice
 from chain.ledger.proposals import compute_proposal_id
@@ -124,7 +124,7 @@ def _draw_change(run: "History") -> Change:
     """Draw a change that no rule but those of the state can refuse."""
     books, kind = run.books, run.random.random()
     if kind < 0.2:
-        quarter = books.whole_treasury // 4
+        quarter = books.whole_treasury // QUARTER
         amount = run.random.choice((1, max(1, quarter // 3), max(1, quarter), quarter + 1))
         return SpendTreasury(run.random.choice(run.keys).public_key, amount)
     if kind < 0.7:

@@ -6,11 +6,9 @@ own submissions.
 """
 
 import asyncio
-from dataclasses import dataclass
-from functools import lru_cache
 from random import Random
 
-from benchmarks.lab.simulator.setting import Setting, make_setting
+from benchmarks.lab.simulator.setting import Setting
 from chain.audit import RegisterAuditor
 from chain.codec import encode
 from chain.errors import InvalidProof, InvalidTransaction, MissingData
@@ -19,7 +17,6 @@ from chain.ledger.keys import auditor_key
 from chain.ledger.learning import Leaf
 from chain.primitives import Hash
 from ml.backends import get_backend
-from ml.checkpoint import Checkpoint
 from ml.segment import Runner
 from node.demands import make_answer
 from node.miner.plan import RoundPosition, SegmentPlan, is_commit_open
@@ -34,35 +31,6 @@ from node.validator import Validator
 LOOK_S_MEAN = 1.0
 """Between two looks at the node's head: half a block."""
 AUDITOR_CHANCE = 0.5
-_SEGMENTS_KEPT = 256
-
-Place = tuple[int, int]
-"""Round and index of a segment."""
-
-
-@lru_cache(_SEGMENTS_KEPT)
-def _train(seed: Hash, checkpoint: "_Named", plan: SegmentPlan, *, is_forged: bool) -> TrainedSegment:
-    segment = train_segment(_make_runner(seed, checkpoint.checkpoint), plan)
-    return forge_delta(make_setting().task.program, segment) if is_forged else segment
-
-
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """A checkpoint, the same as another when their roots are."""
-
-    root: Hash
-    checkpoint: Checkpoint
-
-    def __hash__(self) -> int:
-        return hash(self.root)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Named) and self.root == other.root
-
-
-def _make_runner(seed: Hash, checkpoint: Checkpoint) -> Runner:
-    task = make_setting().task
-    return Runner(task.program, get_backend("cpu"), task.dataset, seed, checkpoint)
 
 
 class Contributor:
@@ -133,7 +101,7 @@ class Contributor:
         key, dispute = demand.key, demand.dispute
         if self._is_forger or (key, dispute) in self._sent:
             return
-        runner = _make_runner(demand.seed, self._get_checkpoint(key.round).checkpoint)
+        runner = self._make_runner(demand.seed, key.round)
         answer = make_answer(runner, (Leaf(dispute.step, dispute.op), dispute.demand), None)
         submission = AnswerSubmission(key.task, key.round, key.index, key.challenger, answer)
         self._sent[key, dispute] = await self._submissions.submit_answer(submission)
@@ -143,13 +111,17 @@ class Contributor:
         beacon = next(anchor.beacon for anchor in work.anchors if anchor.height == plan.anchor_height)
         key = self._parts.key.public_key
         seed = compute_segment_seed(context.chain_id, context.task_id, plan.round, beacon, key, plan.index)
-        return _train(seed, self._get_checkpoint(plan.round), plan, is_forged=self._is_forger)
+        segment = train_segment(self._make_runner(seed, plan.round), plan)
+        return forge_delta(self._setting.task.program, segment) if self._is_forger else segment
 
-    def _get_checkpoint(self, round_number: int) -> _Named:
+    def _make_runner(self, seed: Hash, round_number: int) -> Runner:
         info = self._queries.get_checkpoint(round_number)
         assert info is not None, f"found no checkpoint of round {round_number}, expected that of a running round"
-        spec = self._setting.genesis.task
-        return _Named(info.root, self._parts.learning.get_checkpoint(spec, info.root))
+        checkpoint, task = (
+            self._parts.learning.get_checkpoint(self._setting.genesis.task, info.root),
+            self._setting.task,
+        )
+        return Runner(task.program, get_backend("cpu"), task.dataset, seed, checkpoint)
 
 
 async def contribute(setting: Setting, validator: Validator, random: Random, *, is_forger: bool) -> None:

@@ -103,6 +103,7 @@ def compress(chain: Words, m: Words, counter: Block, size: Block, flags: Block) 
     a0, a1, a2, a3, b0, b1, b2, b3 = chain
     c0, c1, c2, c3 = zero + _IV_0, zero + _IV_1, zero + _IV_2, zero + _IV_3
     d0, d1, d2, d3 = zero | counter, zero, zero | size, zero | flags
+    # A loop, which LLVM unrolls: Triton takes the square of what is written out here, a minute for seven rounds.
     for _ in range(_ROUNDS):
         a0, b0, c0, d0 = _mix(a0, b0, c0, d0, m[0], m[1])
         a1, b1, c1, d1 = _mix(a1, b1, c1, d1, m[2], m[3])

@@ -201,7 +201,7 @@ class GovernanceMachine(RuleBasedStateMachine):
             counts = [expected.count(choice) for choice in ("YES", "NO", "ABSTAIN")]
             assert [found.yes, found.no, found.abstain] == counts
             assert found.deposit == (SHORT.proposal_deposit if found.status is ProposalStatus.OPEN else 0)
-        live = {name for name, each in self.ballots.proposals.items() if each.status in ("OPEN", "ACCEPTED")}
+        live = {name for name, each in self.ballots.proposals.items() if each.is_live}
         assert {entry.name for entry in self.chain.view.get_existing(AGENDA_KEY).live} == live
 
     @invariant()
