@@ -7,6 +7,7 @@ writes no file.
 """
 
 import argparse
+import math
 import statistics
 import sys
 import time
@@ -26,9 +27,10 @@ from ml.backends.cuda import matmul
 from ml.backends.cuda.backend import CudaBackend
 from ml.backends.cuda.device import IS_INTERPRETED, DeviceMissing, get_device
 from ml.backends.cuda.resident import fetch, make_resident
-from ml.checkpoint import compute_initial_checkpoint
+from ml.checkpoint import Checkpoint
 from ml.dataset import Text
 from ml.models import build_program
+from ml.program import Program
 from ml.segment import Runner, compute_initial_state
 from ml.spec import DIGITS, Decoder, Positions, Spec
 from ml.training import run_training_step
@@ -78,7 +80,16 @@ def make_runner(model: Decoder, batch: int, steps: int, backend: str) -> Runner:
     stream.setflags(write=False)
     program, text = build_program(spec), Text(stream, stream[:4096], Hash(bytes(32)))
     chosen = CudaBackend(is_resident=True) if backend == "cuda" else get_backend(backend)
-    return Runner(program, chosen, text, tagged_hash("benchmark", b"gpu"), compute_initial_checkpoint(program))
+    return Runner(program, chosen, text, tagged_hash("benchmark", b"gpu"), draw_checkpoint(program))
+
+
+def draw_checkpoint(program: Program) -> Checkpoint:
+    """Return weights of the deviation that each parameter begins with: what training starts from takes minutes here."""
+    rng, weights = np.random.default_rng(1), []
+    for parameter in program.parameters:
+        bound = math.isqrt(3 * parameter.deviation**2)
+        weights.append(rng.integers(-bound, bound, (parameter.rows, parameter.columns), np.int32, endpoint=True))
+    return Checkpoint(tuple(weights), tuple(np.zeros_like(part) for part in weights))
 
 
 def synchronise() -> None:
@@ -111,9 +122,10 @@ def measure_product(sizes: tuple[int, int, int], repeats: int) -> float:
     return 2 * m * n * k / seconds / 1e12
 
 
-def measure_integer(model: Decoder, batch: int, repeats: int) -> float:
+def measure_integer(runner: Runner, repeats: int) -> float:
     """Return tokens a second of the integer step, its state on the device."""
-    runner = make_runner(model, batch, WARM_UP + repeats, "cuda")
+    spec = runner.program.spec
+    assert isinstance(spec.model, Decoder)
     state: list[tuple[IntArray, ...]] = [make_resident(compute_initial_state(runner.program, runner.checkpoint))]
     step = [0]
 
@@ -121,12 +133,13 @@ def measure_integer(model: Decoder, batch: int, repeats: int) -> float:
         state[0] = run_training_step(runner, step[0], state[0]).state
         step[0] += 1
 
-    return batch * model.context / measure_seconds(run, repeats)
+    return spec.batch * spec.model.context / measure_seconds(run, repeats)
 
 
 def measure_float(model: Decoder, batch: int, repeats: int, *, is_compiled: bool) -> float:
     """Return tokens a second of the same decoder in bf16 with fused AdamW."""
-    net = FloatDecoder(model).to(get_device(), torch.bfloat16)
+    with get_device():
+        net = FloatDecoder(model).to(dtype=torch.bfloat16)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=torch.cuda.is_available())
     forward: Callable[[torch.Tensor], torch.Tensor] = torch.compile(net) if is_compiled else net
     rows = torch.randint(0, model.vocabulary, (batch, model.context + 1), device=get_device())
@@ -165,7 +178,7 @@ def report(sizes: Sizes, peak_tops: int, *, is_compiled: bool) -> int:
         print(f"{'x'.join(map(str, product)):<24}{tops:>8.1f}{tops / peak_tops:>8.1%}", flush=True)
     print("decoder                integer tok/s   bf16 tok/s   ratio")
     for model, batch in sizes.models:
-        integer = measure_integer(model, batch, sizes.repeats)
+        integer = measure_integer(make_runner(model, batch, WARM_UP + sizes.repeats, "cuda"), sizes.repeats)
         bf16 = measure_float(model, batch, sizes.repeats, is_compiled=is_compiled)
         name = f"d={model.width} layers={model.layers}"
         print(f"{name:<22}{integer:>14.0f}{bf16:>13.0f}{integer / bf16:>8.2f}", flush=True)

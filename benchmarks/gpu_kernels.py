@@ -37,7 +37,7 @@ HOPPER = GPUTarget("cuda", 90, 32)
 _I8_POINTERS = ("a", "b", "mantissas", "left", "right", "operand", "laid", "wins", "choice", "across")
 _U8_POINTERS = ("picks",)
 _I16_POINTERS = ("dense", "draws")
-_I64_POINTERS = ("sums", "table", "variances", "variances_after")
+_I64_POINTERS = ("sums", "table", "variances", "variances_after", "sources", "places")
 _I64_NUMBERS = ("numerator",)
 _UNALIGNED = (
     "key_low",
@@ -50,6 +50,9 @@ _UNALIGNED = (
     "decay_low",
     "decay_high",
     "first_node",
+    "leaves",
+    "stop",
+    "levels",
     "first_a",
     "first_b",
     "first_window",
@@ -113,7 +116,7 @@ def list_variants() -> Iterator[Variant]:
         flags = {"bits": bits, "mantissa_max": limit, "is_stochastic": stochastic, "has_before": before}
         yield Variant("quantise-rows", quantise._quantise_rows, flags | tile)
     square: dict[str, int | bool] = {"tile_rows": 64, "tile_columns": 64}
-    yield Variant("column-exponents", quantise._compute_exponents, square)
+    yield Variant("column-exponents", quantise._compute_exponents, {"part_rows": 256} | square)
     for stochastic in (False, True):
         yield Variant("quantise-transposed", quantise._quantise_transposed, {"is_stochastic": stochastic} | square)
     for side in (4096, 64):
@@ -144,11 +147,13 @@ def list_variants() -> Iterator[Variant]:
 def list_hashes() -> Iterator[Variant]:
     """Yield the kernels of tensor roots."""
     threads = {"threads": blake3.THREADS}
-    for is_aligned, pointer in ((True, "*i32"), (False, "*u8")):
+    for is_aligned in (True, False):
         flags = {"mode": blake3.KEYED.value, "is_aligned": is_aligned}
-        yield Variant("hash-rows", blake3._hash_rows, flags | threads, types={"data": pointer})
+        yield Variant("hash-rows", blake3._hash_rows, flags | threads)
     yield Variant("hash-leaves", tensor_hash._hash_leaves, dict(threads))
     yield Variant("hash-level", tensor_hash._hash_level, dict(threads))
+    top = {"threads": tensor_hash._TOP_NODES}
+    yield Variant("hash-top", tensor_hash._hash_top, top, tensor_hash._TOP_NODES // 32)
     yield Variant("bind-roots", tensor_hash._bind_roots, dict(threads))
 
 

@@ -15,8 +15,8 @@ from chain.primitives import Hash
 from ml.arithmetic import IntArray
 from ml.backends import reference_ticket
 from ml.backends.cpu.projection import SPAN
-from ml.backends.cuda import lottery, lottery_product, noise
-from ml.backends.cuda.blake3 import KEYED, count_windows, hash_rows, upload_key
+from ml.backends.cuda import lottery, lottery_product, noise, tensor_hash
+from ml.backends.cuda.blake3 import KEYED, count_windows, hash_rows, plan_rows, upload_key
 from ml.backends.cuda.device import IS_INTERPRETED, get_device, upload
 from ml.backends.cuda.resident import make_resident
 from ml.backends.cuda.tensor_hash import compute_tensor_roots
@@ -51,7 +51,8 @@ def test_chunks_of_rows(rows: int, row_bytes: int, is_keyed: bool) -> None:
     data = np.random.default_rng(row_bytes).integers(0, 256, (rows, row_bytes)).astype(np.uint8)
     key, mode = (upload_key(SEED), KEYED) if is_keyed else (upload_key(None), tl.constexpr(0))
     digests = torch.zeros((count_windows(row_bytes) * rows, 8), dtype=torch.int32, device=get_device())
-    hash_rows(upload(data).view(-1), rows, key, digests, mode)
+    on_device = upload(data)
+    hash_rows(upload(np.array([on_device.data_ptr()])), plan_rows([(rows, row_bytes)], [0]), key, digests, mode)
     chunks = [data[row, start : start + 1024].tobytes() for start in range(0, row_bytes, 1024) for row in range(rows)]
     expected = [(blake3(chunk, key=SEED) if is_keyed else blake3(chunk)).digest() for chunk in chunks]
     assert digests.cpu().numpy().tobytes() == b"".join(expected)
@@ -62,12 +63,24 @@ def make_tensors(shapes: dict[str, list[tuple[int, int]]]) -> list[IntArray]:
     return [rng.integers(-128, 128, shape).astype(dtype) for dtype in sorted(shapes) for shape in shapes[dtype]]
 
 
-def test_roots_of_all_tensors_of_a_step() -> None:
+@pytest.mark.parametrize("top_nodes", [512, 0])
+def test_roots_of_all_tensors_of_a_step(top_nodes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensor_hash, "_TOP_NODES", top_nodes)
+    tensor_hash._plan.cache_clear()
     tensors = make_tensors({"int8": [(1, 1), (9, 3)], "int32": [(33, 260)], "int64": [(2, 5)]})
     expected = tuple(compute_tensor_root(tensor) for tensor in tensors)
     assert compute_tensor_roots(tensors) == expected
     assert compute_tensor_roots(make_resident(tuple(tensors[-1:]))) == expected[-1:]
     assert compute_tensor_roots([]) == ()
+    tensor_hash._plan.cache_clear()
+
+
+def test_the_root_of_a_view_that_begins_between_two_words() -> None:
+    data = np.arange(1, 14, dtype=np.int8)
+    view = upload(data)[1:].view(3, 4)
+    assert view.data_ptr() % 4
+    found = tensor_hash.compute_roots([view]).cpu().numpy().tobytes()
+    assert found == compute_tensor_root(data[1:].reshape(3, 4))
 
 
 @on_a_gpu

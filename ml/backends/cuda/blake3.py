@@ -4,6 +4,8 @@ The twin of `ml.backends.cpu.blake3`; digests are rows of eight 32-bit words. Th
 that make their messages themselves. It knows no tensor's tree and no ticket. Source: BLAKE3 specification, section 2.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -130,33 +132,60 @@ def _choose(mask: Block, x: Words, y: Words) -> Words:
     )  # fmt: skip
 
 
-@kernel(varying=("rows", "blocks"))
+@dataclass(frozen=True, slots=True)
+class RowPlan:
+    """How the rows of some matrices of bytes, cut into chunks of 1 KiB, share the programs of one launch."""
+
+    places: Tensor
+    """Rows, bytes of a row, first program and first digest of each matrix, (matrices, 4) int64."""
+    owners: Tensor
+    """The matrix of each program, (programs,) int32."""
+    is_aligned: bool
+    """Whether all rows are whole words of four bytes."""
+
+
+@kernel(varying=("sources",))
 def _hash_rows(
-    data: Block,
+    sources: Block,
+    places: Block,
+    owners: Block,
     key: Block,
     digests: Block,
-    rows: Block,
-    row_bytes: Block,
-    blocks: Block,
     mode: tl.constexpr,
     is_aligned: tl.constexpr,
     threads: tl.constexpr,
 ) -> None:
-    chunk = tl.program_id(0) * threads + tl.arange(0, threads)
+    owner = tl.load(owners + tl.program_id(0))
+    rows, row_bytes = tl.load(places + 4 * owner).to(tl.int32), tl.load(places + 4 * owner + 1).to(tl.int32)
+    first_program, first_digest = tl.load(places + 4 * owner + 2).to(tl.int32), tl.load(places + 4 * owner + 3)
+    address = tl.load(sources + owner)
+    chunk = (tl.program_id(0) - first_program) * threads + tl.arange(0, threads)
     window = chunk // rows
     start = (chunk % rows).to(tl.int64) * row_bytes + window * _CHUNK
     size = tl.minimum(row_bytes - window * _CHUNK, _CHUNK)
-    source = data + (start // 4 if is_aligned else start)
+    if is_aligned:
+        source = address.to(tl.pointer_type(tl.int32)) + start // 4
+    else:
+        source = address.to(tl.pointer_type(tl.uint8)) + start
     chain = load_digest(key, chunk * 0)
     # Inputs of one program differ in size only where two column windows meet.
-    for block in range(blocks):
+    for block in range(tl.cdiv(tl.minimum(row_bytes, _CHUNK), 64)):
         rest = size - 64 * block
         at = source + block * (16 if is_aligned else 64)
         words = load_words(at, rest, is_aligned) + load_words(at + (8 if is_aligned else 32), rest - 32, is_aligned)
         flags = mode | tl.where(block == 0, START, 0) | tl.where(rest <= 64, END | ROOT, 0)
         after, _ = compress(chain, words, 0, tl.minimum(rest, 64), flags)
         chain = _choose(rest > 0, after, chain)
-    store_words(digests + chunk.to(tl.int64) * 8, chain, size > 0)
+    store_words(digests + (first_digest + chunk) * 8, chain, size > 0)
+
+
+def plan_rows(sizes: Sequence[tuple[int, int]], first_digests: Sequence[int]) -> RowPlan:
+    """Return the plan for matrices of (rows, bytes of a row), whose digests begin at `first_digests`."""
+    programs = [divide_up(rows * count_windows(row_bytes), THREADS) for rows, row_bytes in sizes]
+    firsts = np.cumsum([0, *programs[:-1]])
+    places = np.column_stack([np.array(sizes, np.int64).reshape(-1, 2), firsts, first_digests]).astype(np.int64)
+    owners = np.repeat(np.arange(len(sizes), dtype=np.int32), programs)
+    return RowPlan(upload(places), upload(owners), all(row_bytes % 4 == 0 for _, row_bytes in sizes))
 
 
 def count_windows(row_bytes: int) -> int:
@@ -164,15 +193,12 @@ def count_windows(row_bytes: int) -> int:
     return divide_up(row_bytes, CHUNK_BYTES)
 
 
-def hash_rows(data_u8: Tensor, rows: int, key: Tensor, digests: Tensor, mode: Constant = KEYED) -> None:
-    """Write the digests of rows cut into chunks of 1 KiB, column window by column window and row by row.
+def hash_rows(sources: Tensor, plan: RowPlan, key: Tensor, digests: Tensor, mode: Constant = KEYED) -> None:
+    """Write the digests of the chunks of every matrix, column window by column window and row by row.
 
-    data_u8 (rows * row bytes,) uint8; key (8,) int32 of `upload_key`, `mode` KEYED or zero as it is keyed or not;
-    digests (windows * rows, 8) int32.
+    sources (matrices,) int64: the address of each matrix, a multiple of four where the plan is aligned; key (8,) int32
+    of `upload_key`, `mode` KEYED or zero as it is keyed or not; digests (digests, 8) int32.
     """
-    row_bytes = data_u8.numel() // rows
-    is_aligned = row_bytes % 4 == 0 and data_u8.storage_offset() % 4 == 0
-    source = data_u8.view(digests.dtype) if is_aligned else data_u8
-    grid = (divide_up(rows * count_windows(row_bytes), THREADS),)
-    blocks = divide_up(min(row_bytes, CHUNK_BYTES), 64)
-    _hash_rows[grid](source, key, digests, rows, row_bytes, blocks, mode, is_aligned, THREADS, num_warps=THREADS // 32)
+    grid = (len(plan.owners),)
+    arguments = sources, plan.places, plan.owners, key, digests
+    _hash_rows[grid](*arguments, mode, plan.is_aligned, THREADS, num_warps=THREADS // 32)

@@ -18,6 +18,8 @@ TensorPair = tuple[Tensor, Tensor]
 
 _ROUNDING = ("key_low", "key_high", "first_row", "first_column")
 _TRANSPOSED_TILE = 64
+_PART_TILES = 4
+"""Tiles of rows that one program searches: a tall matrix has programs for every multiprocessor."""
 _BITS, _MAX = tl.constexpr(MANTISSA_BITS), tl.constexpr(MANTISSA_MAX)
 
 
@@ -74,20 +76,28 @@ def _quantise_rows(
 
 @kernel()
 def _compute_exponents(
-    x: Block, exponents: Block, rows: Block, columns: Block, tile_rows: tl.constexpr, tile_columns: tl.constexpr
+    x: Block,
+    exponents: Block,
+    rows: Block,
+    columns: Block,
+    part_rows: tl.constexpr,
+    tile_rows: tl.constexpr,
+    tile_columns: tl.constexpr,
 ) -> None:
-    tiles = tl.cdiv(columns, tile_columns)
-    group = (tl.program_id(0) // tiles).to(tl.int64)
+    """Raise the exponents of some columns of a group to what part of its rows asks for."""
+    parts, tiles = tl.cdiv(rows, part_rows), tl.cdiv(columns, tile_columns)
+    group = (tl.program_id(0) // (parts * tiles)).to(tl.int64)
+    first_row = tl.program_id(0) // tiles % parts * part_rows
     column = (tl.program_id(0) % tiles) * tile_columns + tl.arange(0, tile_columns)
-    tallest = tl.zeros((tile_columns,), tl.int64)
-    for start in range(0, rows, tile_rows):
-        row = start + tl.arange(0, tile_rows)
+    tallest = tl.zeros((tile_columns,), tl.int32)
+    for start in range(0, part_rows, tile_rows):
+        row = first_row + start + tl.arange(0, tile_rows)
         mask = (row < rows)[:, None] & (column < columns)[None, :]
         at = (group * rows + row)[:, None] * columns + column[None, :]
-        value = tl.load(x + at, mask=mask, other=0).to(tl.int64)
-        tallest = tl.maximum(tallest, tl.max(tl.abs(value), axis=0))
-    exponent = tl.maximum(compute_bit_length(tallest) - _BITS, 0)
-    tl.store(exponents + group * columns + column, exponent.to(tl.int32), mask=column < columns)
+        tallest = tl.maximum(tallest, tl.max(tl.abs(tl.load(x + at, mask=mask, other=0)), axis=0))
+    exponent = tl.maximum(compute_bit_length(tallest.to(tl.int64)) - _BITS, 0)
+    # An exponent grows with the magnitude: the highest of all parts is that of the column.
+    tl.atomic_max(exponents + group * columns + column, exponent.to(tl.int32), mask=column < columns)
 
 
 @kernel(varying=_ROUNDING)
@@ -156,11 +166,12 @@ def quantise_delta(after: Tensor, before: Tensor, bits: int) -> TensorPair:
 def compute_column_exponents(x: Tensor, groups: int = 1) -> Tensor:
     """Return the exponents of the columns of each group of rows: (groups * columns, 1) int32."""
     rows, columns = x.shape[0] // groups, x.shape[1]
-    exponents = new(x, (groups * columns, 1))
+    exponents = torch.zeros((groups * columns, 1), dtype=torch.int32, device=x.device)
     tile_columns = min(round_up_power(columns), _TRANSPOSED_TILE)
     tile_rows = min(round_up_power(rows), _TRANSPOSED_TILE)
-    grid = (groups * divide_up(columns, tile_columns),)
-    _compute_exponents[grid](x, exponents, rows, columns, tile_rows, tile_columns)
+    part_rows = _PART_TILES * tile_rows
+    grid = (groups * divide_up(rows, part_rows) * divide_up(columns, tile_columns),)
+    _compute_exponents[grid](x, exponents, rows, columns, part_rows, tile_rows, tile_columns)
     return exponents
 
 
