@@ -4,7 +4,8 @@ No bit depends on the choice. It imports compilers only when they are asked for.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from chain.primitives import Hash
 from ml.arithmetic import IntArray
@@ -37,6 +38,19 @@ def make_backend(name: str, threads: int | None = None) -> Backend:
     except RuntimeError as error:
         raise ModelError("unavailable", str(error)) from None
     return CpuBackend(spread_over_threads(threads or len(os.sched_getaffinity(0))))
+
+
+@contextmanager
+def refuse_what_does_not_fit(name: str) -> Iterator[None]:
+    """Turn running out of memory, the machine's or its GPU's, into ModelError; `name` says what was trained."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch's error, known by its name where torch is not installed.
+        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
+            raise
+        text = f"{name} takes more memory than there is; train a smaller batch, or on another machine ({error!s:.200})"
+        raise ModelError("memory", text) from None
 
 
 def place_arrays(backend: Backend, arrays: Arrays) -> Arrays:

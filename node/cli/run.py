@@ -185,6 +185,7 @@ def mine(
 
     Posted tasks too, once what the round asks of the network's own is committed.
     """
+    from node.cli.failures import end_in_exit_codes
     from node.cli.registered import parse_name
     from node.miner.run import run
 
@@ -198,4 +199,5 @@ def mine(
         output=make_output(is_json),
         log_level=log_level,
     )
-    return run(options)
+    with end_in_exit_codes():
+        return run(options)

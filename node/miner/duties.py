@@ -15,7 +15,7 @@ from chain.primitives import Hash
 from ml.checkpoint import decode_checkpoint
 from ml.segment import Runner
 from node.addresses import parse_address
-from node.backends import get_host_backend
+from node.backends import get_host_backend, refuse_what_does_not_fit
 from node.demands import make_answer
 from node.learning import Task, load_task
 from node.miner.link import NodeLink
@@ -58,10 +58,11 @@ class Duties:
         self._posted = {name: task for name, task in self._posted.items() if name in live}
 
     def train(self, work: WorkView, task: HashText, plan: SegmentPlan, mine: MineProduct | None = None) -> None:
-        """Train a planned segment of a task and hold it."""
+        """Train a planned segment of a task and hold it; raises ModelError if it does not fit in memory."""
         loaded = self._get_task(work, task)
         runner = self._make_runner(loaded, task, plan.round, self.make_seed(work, task, plan))
-        segment = train_segment(runner, plan, None if self._tools.is_sabotaging else mine)
+        with refuse_what_does_not_fit(f"a segment of task {task[:16]}"):
+            segment = train_segment(runner, plan, None if self._tools.is_sabotaging else mine)
         self.segments[task, plan.index] = forge_delta(loaded.program, segment) if self._tools.is_sabotaging else segment
 
     def make_seed(self, work: WorkView, task: HashText, plan: SegmentPlan) -> Hash:

@@ -21,9 +21,10 @@ from node.miner.link import NodeLink, get_parent_hash
 from node.miner.plan import RoundPosition, SegmentPlan, is_commit_open, is_live, plan_segments, rank_posted
 from node.miner.segment import MatmulOperands, TrainedSegment
 from node.miner.tools import Tools
+from node.models.errors import ModelError
 from node.observability.journal import get_log
 from node.rpc.client import NodeUnreachable, RemoteError
-from node.rpc.views import from_hex
+from node.rpc.views import HashText, from_hex
 from node.rpc.work_views import PostedWorkView, WorkView
 
 log = get_log("miner")
@@ -55,6 +56,8 @@ class MinerLoop:
         self._drawn_under = ""
         self._drawn: set[tuple[int, int, int]] = set()
         """(segment, step, op) of first draws under that parent."""
+        self._too_large: set[HashText] = set()
+        """Posted tasks that do not fit in this machine's memory."""
 
     def run(self) -> None:
         """Work until the link is stopped."""
@@ -101,8 +104,7 @@ class MinerLoop:
         """Train and commit a segment of the posted task that pays best of those which have none of ours yet."""
         plan = SegmentPlan(position.round, 0, max(position.head_height - 1, 0))
         for name in rank_posted(work.posted, self._tools.posted):
-            if (name, plan.index) not in self._duties.segments:
-                self._duties.train(work, name, plan)
+            if (name, plan.index) not in self._duties.segments and self._train_if_it_fits(work, name, plan):
                 self._duties.commit(name, self._duties.segments[name, plan.index])
                 return
 
@@ -111,7 +113,19 @@ class MinerLoop:
         for info in posted.contributions:
             if (posted.task.task, info.index) not in self._duties.segments:
                 plan = SegmentPlan(info.round, info.index, info.anchor_height)
-                self._duties.train(work, posted.task.task, plan)
+                self._train_if_it_fits(work, posted.task.task, plan)
+
+    def _train_if_it_fits(self, work: WorkView, task: HashText, plan: SegmentPlan) -> bool:
+        """Train a segment of a posted task; False where its model is too large: others and genesis' go on."""
+        if task in self._too_large:
+            return False
+        try:
+            self._duties.train(work, task, plan)
+        except ModelError as error:
+            self._too_large.add(task)
+            log.warning("task left alone", task=task, error=str(error))
+            return False
+        return True
 
     def _list_segments(self, work: WorkView) -> list[TrainedSegment]:
         """Return the segments that hold tickets."""

@@ -23,9 +23,13 @@ log = get_log("miner")
 
 
 def run(options: MineOptions) -> int:
-    """Mine for the node of a data directory until a signal; returns an exit code."""
+    """Mine for the node of a data directory until a signal; returns an exit code.
+
+    Raises CommandError, and ModelError where the backend or the network's task asks for more than this machine has.
+    """
     give_way(options.niceness)
     start_journal(options.log_level, is_json=options.output.json)
+    backend, lottery = make_backend(options.backend, threads=1), get_lottery(options.backend)
     cookie_path = DataDirectory(options.directory).cookie_path
     try:
         link = NodeLink(options.rpc_url, lambda: read_token(cookie_path))
@@ -38,7 +42,6 @@ def run(options: MineOptions) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: link.stop())
     link.start()
-    backend, lottery = make_backend(options.backend, threads=1), get_lottery(options.backend)
     tools = Tools(genesis, task, backend, lottery, options.is_sabotaging, options.posted)
     log.info("mining", network=genesis.network, rpc=options.rpc_url)
     MinerLoop(link, tools).run()

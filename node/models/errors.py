@@ -17,6 +17,7 @@ RULES = {
     "exists": "there is something where a result should go",
     "bad-rule": "a rule of sampling is none",
     "unavailable": "a part of the installation that was asked for is missing",
+    "memory": "training a model takes more memory than the machine or its GPU has",
 }
 
 REFUSED = ("wrong-digest", "wrong-root", "bad-file")

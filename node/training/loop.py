@@ -14,7 +14,7 @@ from ml.evaluation import compute_evaluation
 from ml.segment import Runner, as_i32, compute_initial_state, compute_rates
 from ml.spec import RATE_BITS
 from ml.training import StepResult, run_training_step
-from node.backends import fetch_arrays, get_host_backend, place_arrays
+from node.backends import fetch_arrays, get_host_backend, place_arrays, refuse_what_does_not_fit
 from node.models.state_file import ModelState
 from node.training.metrics import EvaluationRecord, Record, StepRecord, compute_mean_bits, make_evaluation_record
 from node.training.plan import Plan
@@ -47,12 +47,14 @@ class Watch:
     is_stopping: Callable[[], bool]
 
 
+@refuse_what_does_not_fit("this run")
 def train(
     plan: Plan, runner: Runner, run: Run, schedule: Schedule, watch: Watch, run_step: RunStep = run_training_step
 ) -> ModelState:
     """Run the steps of `plan` that are left, or those until `watch` asks to stop; return the state, which is on disk.
 
-    `runner` is the plan's. Raises OSError when a file cannot be written; the last checkpoint then stands.
+    `runner` is the plan's. Raises OSError when a file cannot be written, and ModelError when a step does not fit in
+    memory; the last checkpoint then stands.
     """
     steps = plan.spec.segment_steps
     tensors = place_arrays(runner.backend, _get_start(runner, run))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import torch
 
 from chain.dispute import Demand, DemandDigests, DemandOpening, DemandStrip, DisputeContribution
 from chain.errors import InvalidTransaction, MissingData
@@ -31,11 +32,12 @@ from node.database.blob_names import compute_blob_names, list_programs, list_tas
 from node.database.exporting import get_needed_blobs
 from node.exit_codes import ExitCode
 from node.learning import load_task
+from node.miner import duties
 from node.miner.link import NodeLink
 from node.miner.loop import MinerLoop
 from node.miner.plan import SegmentPlan
 from node.miner.sabotage import forge_delta
-from node.miner.segment import train_segment
+from node.miner.segment import MineProduct, TrainedSegment, train_segment
 from node.miner.tools import Tools
 from node.options import Endpoint
 from node.rpc.client import AsyncRpcClient
@@ -107,6 +109,32 @@ async def test_two_tasks_train_in_one_round_and_everybody_can_read_both(live: Li
     programs = list_programs(list_tasks(chain.ledger_context, view))
     for blob in get_needed_blobs(chain.ledger_context, view):
         assert blob in compute_blob_names(chain.blobs.get(blob) or b"", programs)
+
+
+async def test_a_posted_task_that_does_not_fit_in_memory_is_left_alone(
+    live: LiveNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = await post(live, HOLDER, *make_digits_task(live))
+    chain, tried = live.node.parts.chain, []
+    await live.mine(live.genesis.parameters.round_blocks - chain.head.height)
+
+    def train_what_fits(runner: Runner, plan: SegmentPlan, mine: MineProduct | None) -> TrainedSegment:
+        if runner.program.spec == SPEC:
+            tried.append(plan)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return train_segment(runner, plan, mine)
+
+    monkeypatch.setattr(duties, "train_segment", train_what_fits)
+    tools = Tools(live.genesis, load_task(live.genesis.task), get_backend("cpu"), get_lottery("cpu"))
+    loop = MinerLoop(NodeLink(live.url, lambda: live.token), tools)
+    for _ in range(2):
+        async with AsyncRpcClient(live.url, live.token) as client:
+            work = await client.call(GET_WORK, Params())
+        assert to_hex(name) in {posted.task.task for posted in work.posted}
+        await asyncio.to_thread(loop._prepare, work)
+        await live.mine(1)
+    assert len(tried) == 1
+    assert {task for task, _ in loop._duties.segments} == {to_hex(chain.ledger_context.task_id)}
 
 
 async def test_a_forged_segment_of_a_posted_task_is_disputed_and_slashed(live: LiveNode) -> None:
