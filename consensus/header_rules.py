@@ -42,16 +42,13 @@ class HeaderContext:
     genesis: Genesis
     chain_id: Hash
     task_id: Hash
-    miners: frozenset[PublicKey]
     ticket_macs: TicketMacs
 
 
 def make_header_context(genesis: Genesis, ticket_macs: TicketMacs) -> HeaderContext:
     """Return the context of a network."""
     chain_id = compute_chain_id(genesis)
-    return HeaderContext(
-        genesis, chain_id, compute_task_id(chain_id, genesis.task), frozenset(genesis.miners), ticket_macs
-    )
+    return HeaderContext(genesis, chain_id, compute_task_id(chain_id, genesis.task), ticket_macs)
 
 
 def compute_next_target(context: HeaderContext, parent: ChainEntry) -> int:
@@ -232,8 +229,6 @@ def _validate_segment(context: HeaderContext, header: Header, parent_height: int
     ticket, parameters = header.trunk.ticket, context.genesis.parameters
     _expect("task", ticket.task, context.task_id)
     _expect("round", ticket.round, compute_round(context, parent_height))
-    if header.foliage.miner not in context.miners:
-        raise InvalidBlock("miner", f"found {header.foliage.miner.hex()}, expected a registered miner")
     if ticket.index >= parameters.segments_per_round:
         raise InvalidBlock("index", f"found segment {ticket.index}, expected below {parameters.segments_per_round}")
     # Nothing stands before genesis, so its own beacon anchors tickets under it too.

@@ -1,8 +1,8 @@
 """How headers come into the tree: one with its block, or a run of them ahead of their blocks.
 
-A run is checked in a thread and kept whole or not at all when its work was sampled; a short one is kept up to the first
-header that breaks a rule. Of one ticket two headers are kept, a third only under work that is built on it. It knows no
-body, no state and no peer.
+A block's header is kept once its ticket was verified. A run is checked in a thread and kept whole or not at all when
+its work was sampled; a short one of bonded miners is kept up to the first header that breaks a rule. Of one ticket two
+headers are kept, a third only under work that is built on it. It knows no body, no state and no peer.
 """
 
 import asyncio
@@ -44,11 +44,27 @@ class Admission:
 
     def admit(self, header: Header, header_hash: Hash, child: Header | None = None) -> ImportOutcome | None:
         """Keep a header in the tree, or return why not; a third one of its ticket needs a valid `child`."""
+        refusal = self.refuse(header, header_hash, child)
+        if refusal is None and header_hash not in self._chain.headers:
+            self._insert(header)
+        return refusal
+
+    def admit_earned(self, header: Header, header_hash: Hash) -> ImportOutcome | None:
+        """Keep a header that `refuse` found nothing against and whose ticket was verified since."""
+        if header_hash in self._chain.headers:
+            return None
+        if self._chain.contents.is_full(header):
+            return _make_surplus(header_hash)
+        self._insert(header)
+        return None
+
+    def refuse(self, header: Header, header_hash: Hash, child: Header | None = None) -> ImportOutcome | None:
+        """Return why a header is not to be kept, None when it may be or is kept already."""
         if header_hash in self._chain.headers:
             return None
         is_surplus = self._chain.contents.is_full(header)
         if is_surplus and (child is None or child.foliage.parent_hash != header_hash):
-            return ImportOutcome(ImportResult.SURPLUS, header_hash, "contents", "two contents of its ticket are held")
+            return _make_surplus(header_hash)
         parent = self._chain.headers.get(header.foliage.parent_hash)
         refusal = self._refuse_parent(parent, header_hash)
         if parent is None or refusal is not None:
@@ -59,7 +75,6 @@ class Admission:
                 validate_header(self._chain.header_context, child, make_entry(header, parent), self._get_time_ms())
         except InvalidBlock as error:
             return _make_refusal(error, header_hash)
-        self._insert(header)
         return None
 
     async def admit_run(self, headers: tuple[Header, ...], openings: Mapping[int, TicketOpening]) -> ImportOutcome:
@@ -130,6 +145,10 @@ class Admission:
         if first is not None:
             for listener in self.equivocation_listeners:
                 listener(first.header, header)
+
+
+def _make_surplus(header_hash: Hash) -> ImportOutcome:
+    return ImportOutcome(ImportResult.SURPLUS, header_hash, "contents", "two contents of its ticket are held")
 
 
 def _make_refusal(error: InvalidBlock, header_hash: Hash) -> ImportOutcome:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from chain.codec import decode, encode
 from chain.errors import DecodeError, InvalidTransaction, MissingData, StorageError
 from chain.header import HEADER_BYTES_MAX, Header
+from chain.ledger.keys import miner_key
 from chain.packed import PackedBlock, PackedTransaction
-from chain.primitives import Hash
+from chain.primitives import Hash, PublicKey
 from chain.state.snapshot import make_chunk
 from chain.state.tree import NodeSource
 from chain.storage.engine import CorruptDatabase
@@ -72,6 +73,11 @@ class NodeChainPort:
     def get_missing_blocks(self, count_max: int) -> tuple[Hash, ...]:
         """Return the blocks that the heaviest header waits for."""
         return self._chain.get_missing_blocks(count_max)
+
+    def is_bonded(self, miner: PublicKey) -> bool:
+        """Say whether a key has a bond by the head's state, or needs none."""
+        record = self._chain.view().get(miner_key(miner))
+        return record is not None and (record.bond > 0 or not self._chain.parameters.bond)
 
     def has_block(self, block_hash: Hash) -> bool:
         """Say whether a block's fate is known."""

@@ -76,7 +76,8 @@ class DataDirectory:
         try:
             data = self.genesis_path.read_bytes()
         except OSError:
-            raise StorageError(f"{self.root} holds no genesis.bin; start a network or copy one here") from None
+            help_text = "give the network's with --genesis, or start one with `mathesis devnet`"
+            raise StorageError(f"{self.root} holds no genesis.bin; {help_text}") from None
         return decode(Genesis, data, GENESIS_BYTES_MAX)
 
 

@@ -20,7 +20,7 @@ from chain.ledger.bonds import NOTHING, get_forfeit
 from chain.ledger.bounds import get_context_in_force
 from chain.ledger.context import BlockDraft, BlockScope, get_task_state
 from chain.ledger.governance_records import ProposalStatus
-from chain.ledger.keys import account_key, contribution_key, dispute_key, proposal_key
+from chain.ledger.keys import account_key, contribution_key, dispute_key, miner_key, proposal_key
 from chain.ledger.learning import ContentSource, LearningEngine
 from chain.ledger.records import EMPTY_ACCOUNT, Account, ContributionKey, DisputeKey
 from chain.ledger.transactions import apply_transaction, compute_cost, is_atomic, validate_transaction
@@ -321,10 +321,9 @@ class TransactionGate:
         action, name = transaction.body.action, get_sidecar_hash(transaction.body.action)
         if name is None:
             return self._chain
-        if isinstance(action, CommitContribution) and transaction.body.sender not in self._chain.header_context.miners:
-            raise InvalidTransaction(
-                "segment-miner", f"found {transaction.body.sender.hex()}, expected a registered miner"
-            )
+        sender = transaction.body.sender
+        if isinstance(action, CommitContribution) and self._chain.view().get(miner_key(sender)) is None:
+            raise InvalidTransaction("segment-miner", f"found {sender.hex()}, expected a key that has posted a bond")
         if sidecar is not None:
             found, size_bytes = compute_sidecar_hash(sidecar), len(encode(sidecar))
             if found != name:

@@ -163,19 +163,26 @@ class Importer:
         if self._chain.has_block(block_hash):
             return ImportOutcome(ImportResult.ALREADY_KNOWN, block_hash)
         packed = offered if isinstance(offered, PackedBlock) else pack_block(block)
-        refusal = self._check_content(packed, block_hash) or self.admission.admit(block.header, block_hash)
+        refusal = self._check_content(packed, block_hash) or self.admission.refuse(block.header, block_hash)
+        if refusal is not None:
+            return refusal
+        known = self._chain.headers.get(block_hash)
+        # Another copy of a known header may have another signature; the one that was kept was checked.
+        block = block if known is None else replace(block, header=known.header)
+        parent = self._chain.headers.get(block.header.foliage.parent_hash)
+        assert parent is not None
+        try:
+            with self._measure("ticket"):
+                await asyncio.to_thread(self._verify_ticket, block, parent)
+        except InvalidProof as error:
+            # The opening is not bound by the block's hash: another copy may still be good, so nothing is marked.
+            return ImportOutcome(ImportResult.INVALID, block_hash, error.rule, str(error))
+        refusal = self.admission.admit_earned(block.header, block_hash)
         if refusal is not None:
             return refusal
         entry = self._chain.headers.get(block_hash)
         assert entry is not None
-        assert entry.parent is not None
         block = replace(block, header=entry.header)
-        try:
-            with self._measure("ticket"):
-                await asyncio.to_thread(self._verify_ticket, block, entry.parent)
-        except InvalidProof as error:
-            # The opening is not bound by the block's hash: another copy may still be good, so nothing is marked.
-            return ImportOutcome(ImportResult.INVALID, block_hash, error.rule, str(error))
         missing = self._chain.store_sidecars(get_sidecar_hashes(block), sidecars)
         if missing:
             return ImportOutcome(ImportResult.MISSING_DATA, block_hash, missing=missing)

@@ -60,7 +60,9 @@ class NodeOptions:
     rpc_origins: tuple[str, ...] = ()
     """Origins of web pages that may call the RPC; none by default."""
     passphrase: str = field(default="", repr=False)
-    """Opens the keystore; the empty one belongs to keys made for development."""
+    """Opens the keystore, or seals a new one; the empty one belongs to keys made for development."""
+    makes_development_key: bool = False
+    """Whether a key that has to be made is made without a passphrase."""
     is_snapshot_sync: bool = False
     """Start an empty directory from a recent state of the peers instead of replaying every block."""
     is_archive: bool = False

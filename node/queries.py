@@ -15,8 +15,15 @@ from chain.errors import InvalidProof, InvalidTransaction
 from chain.genesis import Genesis
 from chain.header import Header
 from chain.ledger.accounts import get_account
-from chain.ledger.context import get_task_state
-from chain.ledger.keys import SUPPLY_KEY, account_key, checkpoint_key, contribution_key, funding_key, miner_key
+from chain.ledger.keys import (
+    SUPPLY_KEY,
+    account_key,
+    checkpoint_key,
+    contribution_key,
+    funding_key,
+    miner_key,
+    round_contributions_key,
+)
 from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey
 from chain.ledger.supply import compute_holdings
 from chain.ledger.tasks import Task, compute_allowance, get_first_round, get_state, get_task, iter_live_tasks
@@ -237,16 +244,16 @@ class NodeQueries:
 
     def get_contributions(self, round_number: int | None, task: Hash | None = None) -> tuple[ContributionInfo, ...]:
         """Return a round's contributions to a task by miner and index."""
-        context, view = self._chain.ledger_context, self._chain.view()
-        number = get_task_state(context, view).round if round_number is None else round_number
-        infos = []
-        for miner in sorted(context.genesis.miners):
-            for index in range(context.parameters.segments_per_round):
-                key = ContributionKey(miner, index)
-                record = view.get(contribution_key(task or context.task_id, number, key))
-                if record is not None:
-                    infos.append(_describe_contribution(number, key, record))
-        return tuple(infos)
+        view = self._chain.view()
+        found = self._find_task(view, task)
+        if found is None:
+            return ()
+        state = get_state(view, found)
+        number = state.round if round_number is None else round_number
+        ended = view.get(round_contributions_key(found.name, number))
+        keys = state.contributions if number == state.round else () if ended is None else ended.keys
+        records = ((key, view.get_existing(contribution_key(found.name, number, key))) for key in keys)
+        return tuple(_describe_contribution(number, key, record) for key, record in records)
 
     def get_disputes(self) -> tuple[tuple[DisputeKey, Dispute], ...]:
         """Return the open disputes by deadline."""

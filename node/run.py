@@ -13,9 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from chain.codec import decode
 from chain.errors import DecodeError, InvalidBlock, StorageError
-from chain.genesis import GENESIS_BYTES_MAX, Genesis
 from chain.signature import SigningKey
 from chain.storage.blob_store import BlobStore
 from chain.storage.block_store import CHECKED_BLOCKS, BlockStore
@@ -30,7 +28,7 @@ from node.bootstrap.start import start_from_peers
 from node.chain import Chain
 from node.data_directory import DataDirectory, DirectoryLock, write_private
 from node.exit_codes import CommandError, ExitCode
-from node.keystore import load_key
+from node.first_start import open_node_key, take_genesis
 from node.learning import load_task
 from node.network import Endpoint, Network
 from node.observability.journal import get_log, start_journal
@@ -214,21 +212,6 @@ def _say(node: Node) -> None:
         print(" · ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
 
 
-def _take_genesis(directory: DataDirectory, path: Path) -> None:
-    """Copy a genesis record into an empty directory; raises CommandError when it is none or not the directory's."""
-    data = path.read_bytes()
-    if directory.genesis_path.exists():
-        if directory.genesis_path.read_bytes() != data:
-            message = f"{directory.root} holds another network than {path}; use another directory"
-            raise CommandError(ExitCode.CORRUPT_DATABASE, message)
-        return
-    try:
-        decode(Genesis, data, GENESIS_BYTES_MAX)
-    except DecodeError as error:
-        raise CommandError(ExitCode.USAGE, f"{path} is no genesis record: {error}") from None
-    write_private(directory.genesis_path, data)
-
-
 def run(options: NodeOptions, disk: Disk | None = None) -> int:
     """Run a node until a signal, on this machine's disk unless another is given; returns an exit code."""
     start_journal(options.log_level, is_json=options.output.json)
@@ -240,8 +223,8 @@ def run(options: NodeOptions, disk: Disk | None = None) -> int:
         raise CommandError(ExitCode.DIRECTORY_IN_USE, str(error)) from None
     try:
         if options.genesis_path is not None:
-            _take_genesis(directory, options.genesis_path)
-        key = load_key(directory.key_path, options.passphrase)
+            take_genesis(directory, options.genesis_path)
+        key = open_node_key(directory, options)
         if options.is_snapshot_sync:
             start_from_peers(options, directory, key)
         asyncio.run(_serve(make_node(options, directory, key, disk)))

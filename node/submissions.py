@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from chain.codec import decode
 from chain.dispute import AnswerDispute
 from chain.errors import DecodeError, InvalidBlock, MathesisError
+from chain.ledger.bounds import get_context_in_force
+from chain.ledger.contributions import find_segment_problem
+from chain.ledger.records import ContributionKey
 from chain.packed import PackedTransaction, decode_transaction
 from chain.primitives import Hash
 from chain.ticket import Ticket, TicketOpening
@@ -81,7 +84,16 @@ class NodeSubmissions:
                 if posted.round == task.round
             ),
             demands=queries.get_demands(key),
+            obstacle=self._find_obstacle(newest),
         )
+
+    def _find_obstacle(self, anchor_height: int) -> str | None:
+        """Return why a segment that takes the newest anchor would be refused in the next block, or None."""
+        chain, key = self._parts.chain, ContributionKey(self._parts.key.public_key, 0)
+        view = chain.view()
+        context = get_context_in_force(chain.ledger_context, view)
+        problem = find_segment_problem(context, view, chain.head.height + 1, key, anchor_height)
+        return None if problem is None else ": ".join(problem)
 
     def _list_own(self, task: TaskInfo) -> tuple[ContributionInfo, ...]:
         """Return the node's own contributions to the running round of a task."""

@@ -1,23 +1,24 @@
-"""Long runs of headers show some of their work before they are taken: openings of tickets at places drawn by work.
+"""Runs of headers show some of their work before they are taken: openings of tickets at places drawn by work.
 
-A header costs its maker a signature; the work it claims shows only in the strips behind its ticket. Places are drawn
-from a secret of the receiver's once the run is in hand, so its sender cannot have done that work alone. Whether an
-opening holds is the chain's to say. Source: FlyClient (Bünz et al. 2019), for one message at a time.
+A header costs its maker a signature, and a bond where there is one; the work it claims shows in the strips behind its
+ticket alone. Places are drawn from a secret of the receiver's once the run is in hand, so its sender cannot have done
+that work alone. Whether an opening holds is the chain's to say. Source: FlyClient (Bünz et al. 2019), for one message
+at a time.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from chain.hashing import tagged_hash
 from chain.header import Header, compute_header_hash
-from chain.primitives import Hash
+from chain.primitives import Hash, PublicKey
 from p2p.actions import DeliverHeaders, Peer
 from p2p.content import read_header
 from p2p.messages import GetData, Item, ItemKind
 
 SAMPLED_FROM = 64
-"""Headers of one message from which on they are sampled: shorter runs cost less to keep than to sample."""
+"""Headers of one message from which on they are sampled; a shorter run is when a key without a bond has signed any."""
 
 SAMPLES = 4
 """Places drawn a run: one whose work is half invented passes once in sixteen times, and then its blocks are missing."""
@@ -53,11 +54,16 @@ class SampledRun:
         return DeliverHeaders(self.peer, self.headers, tuple(sorted(self.openings.items())))
 
 
-def make_sampled_run(peer: Peer, headers: tuple[bytes, ...], secret: Hash, deadline_ms: int) -> SampledRun | None:
-    """Return a run to be sampled, None when it is too short; raises RemoteProtocolError when a header is malformed."""
-    if len(headers) < SAMPLED_FROM:
-        return None
+def make_sampled_run(
+    peer: Peer, headers: tuple[bytes, ...], secret: Hash, deadline_ms: int, is_bonded: Callable[[PublicKey], bool]
+) -> SampledRun | None:
+    """Return a run to be sampled, None when it is short and of bonded miners alone.
+
+    Raises RemoteProtocolError when a header is malformed.
+    """
     records = [read_header(data) for data in headers]
+    if len(headers) < SAMPLED_FROM and all(map(is_bonded, {header.foliage.miner for header in records})):
+        return None
     positions = draw_positions(records, secret)
     return SampledRun(peer, headers, {compute_header_hash(records[p]): p for p in positions}, deadline_ms)
 

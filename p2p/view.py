@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from chain.packed import PackedBlock, PackedTransaction
-from chain.primitives import Hash
+from chain.primitives import Hash, PublicKey
 
 
 class Outcome(Enum):
@@ -79,6 +79,10 @@ class ChainView(Protocol):
 
         Empty when the head is the heaviest header. Branches known to be invalid are left out.
         """
+        ...
+
+    def is_bonded(self, miner: PublicKey) -> bool:
+        """Say whether a key may mine by the tip's state: who may not costs nothing, and shows work first."""
         ...
 
     def has_block(self, block_hash: Hash) -> bool:

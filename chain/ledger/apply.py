@@ -217,7 +217,7 @@ def _validate_ticket(scope: BlockScope, view: StateView) -> None:
     if ticket.round != state.round:
         raise InvalidBlock("ticket-round", f"found round {ticket.round}, expected {state.round}")
     key = ContributionKey(draft.miner, ticket.index)
-    if problem := find_segment_problem(context, view, draft, key, ticket.anchor_height):
+    if problem := find_segment_problem(context, view, draft.height, key, ticket.anchor_height):
         raise InvalidBlock(*problem)
 
 

@@ -14,7 +14,6 @@ from chain.hashing import tagged_hash
 from chain.ledger.accounts import apply_burn, apply_debit
 from chain.ledger.audits import apply_assignment
 from chain.ledger.context import (
-    BlockDraft,
     BlockScope,
     ContributionChanged,
     Event,
@@ -81,7 +80,7 @@ def validate_commit_place(
     window = (state.start_height + 1, state.start_height + parameters.commit_blocks)
     if not window[0] <= height <= window[1]:
         raise InvalidTransaction("commit-window", f"found height {height}, expected {window[0]} to {window[1]}")
-    if problem := find_segment_problem(context, view, scope.draft, key, commit.anchor_height):
+    if problem := find_segment_problem(context, view, scope.draft.height, key, commit.anchor_height):
         raise InvalidTransaction(*problem)
     if key in state.contributions:
         raise InvalidTransaction("commit-duplicate", f"found segment {key.index} twice, expected it once a round")
@@ -90,17 +89,19 @@ def validate_commit_place(
 
 
 def find_segment_problem(
-    context: LedgerContext, view: StateView, draft: BlockDraft, key: ContributionKey, anchor_height: int
+    context: LedgerContext, view: StateView, height: int, key: ContributionKey, anchor_height: int
 ) -> tuple[str, str] | None:
-    """Return (rule, message) when a segment cannot be of the running round: its miner, index or anchor is wrong.
+    """Return (rule, message) when no block at `height` may name a segment: its miner, index or anchor is wrong.
 
     A miner without its bond starts nothing: a key that costs nothing could be ground, and one that has nothing to lose
     could show its tickets with two contents. One that has given notice starts nothing that its bond would not outlive.
     """
     miner = view.get(miner_key(key.miner))
     if miner is None:
-        return "segment-miner", f"found {key.miner.hex()}, expected a registered miner"
-    oldest = max(get_task_state(context, view).start_height - 1, miner.registered_height)
+        return "segment-miner", f"found {key.miner.hex()}, expected a key that has posted a miner's bond"
+    # Whoever makes a block knows its beacon before its transactions: a bond in it is older than the next beacon alone.
+    first_anchor = miner.registered_height + 1 if miner.registered_height else 0
+    oldest = max(get_task_state(context, view).start_height - 1, first_anchor)
     # A bond is posted and burned whole; one that stands stays good when more is asked of new ones.
     if miner.bond == 0 < context.parameters.bond:
         return "segment-bond", f"found a bond of 0 atoms, expected {context.parameters.bond}"
@@ -108,8 +109,8 @@ def find_segment_problem(
         return "segment-notice", f"found a bond that is free at height {miner.release_height}, expected no notice"
     if key.index >= context.parameters.segments_per_round:
         return "segment-index", f"found index {key.index}, expected one below {context.parameters.segments_per_round}"
-    if not oldest <= anchor_height < draft.height:
-        return "segment-anchor", f"found anchor {anchor_height}, expected {oldest} to {draft.height - 1}"
+    if not oldest <= anchor_height < height:
+        return "segment-anchor", f"found anchor {anchor_height}, expected {oldest} to {height - 1}"
     return None
 
 

@@ -18,6 +18,7 @@ from chain.ledger.records import (
     DueDisputes,
     LockedReward,
     Miner,
+    RoundContributions,
     Supply,
     TaskState,
 )
@@ -84,6 +85,11 @@ def checkpoint_key(task: Hash, round_number: int) -> StateKey[Checkpoint]:
 def contribution_key(task: Hash, round_number: int, key: ContributionKey) -> StateKey[Contribution]:
     """Return where a contribution stands."""
     return StateKey(CONTRIBUTION_PREFIX + _name_contribution(task, round_number, key), Contribution)
+
+
+def round_contributions_key(task: Hash, round_number: int) -> StateKey[RoundContributions]:
+    """Return where it stands what was committed to a round that has ended."""
+    return StateKey(b"round-contributions/" + task + round_number.to_bytes(4, "big"), RoundContributions)
 
 
 def auditor_key(auditor: PublicKey) -> StateKey[Auditor]:

@@ -82,6 +82,13 @@ class TaskState:
 
 
 @dataclass(frozen=True, slots=True)
+class RoundContributions:
+    """All that was committed to a round that has ended, by miner and index; a round without any has no record."""
+
+    keys: Annotated[tuple[ContributionKey, ...], Many(OPEN_CONTRIBUTIONS_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
 class Contribution:
     """One segment that a miner answers for. `deposit` is what is locked now; `challenge` is zero until it is drawn.
 

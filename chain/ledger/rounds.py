@@ -10,9 +10,9 @@ from chain.ledger.audits import apply_audit_outcomes
 from chain.ledger.bounties import apply_due_bounties
 from chain.ledger.context import BlockScope, ContributionChanged, Event, RoundEnded
 from chain.ledger.contributions import iter_contributions
-from chain.ledger.keys import checkpoint_key, contribution_key, task_key
+from chain.ledger.keys import checkpoint_key, contribution_key, round_contributions_key, task_key
 from chain.ledger.learning import Settlement
-from chain.ledger.records import Checkpoint, Contribution, ContributionKey, TaskState
+from chain.ledger.records import Checkpoint, Contribution, ContributionKey, RoundContributions, TaskState
 from chain.ledger.registry import apply_checkpoint
 from chain.ledger.rewards import apply_locked_rewards, apply_payout
 from chain.ledger.task_pots import apply_task_end
@@ -93,6 +93,8 @@ def _apply_next_round(
     apply_checkpoint(view, task.name, reached.checkpoint_root)
     scores = (reached.checkpoint_root, reached.heldout_loss, reached.heldout_correct, reached.heldout_total)
     view.put(checkpoint_key(task.name, state.round), Checkpoint(scope.draft.height, *scores, contributors))
+    if state.contributions:
+        view.put(round_contributions_key(task.name, state.round), RoundContributions(state.contributions))
     settled_contributions = state.settled_contributions + contributors
     view.put(
         task_key(task.name),

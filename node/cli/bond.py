@@ -42,14 +42,14 @@ def show(account: str | None, directory: Path, url: str, is_json: bool) -> None:
     }
     leaving = f", free at height {found.release_height}" if found.release_height else ""
     text = f"{coins} coins{leaving}" if is_miner else "not a miner, no bond"
-    print_record(record, is_json, f"{text}, at height {found.height}")
+    print_record(record, is_json, f"{address}: {text}, at height {found.height}")
 
 
 @bond.command()
 @click.argument("amount")
 @node_sending_options
 def post(sender: Sender, amount: str) -> None:
-    """Lock AMOUNT coins as the bond of a miner that holds none."""
+    """Lock AMOUNT coins as the bond of a key that has none; two blocks later it may mine and commit."""
     from chain.transaction import PostBond
 
     sender.send(sender.open_key(), PostBond(parse_coins(amount)), {}, "")

@@ -30,6 +30,20 @@ def get_node_key(directory: Path) -> str:
     return str(DataDirectory(directory.expanduser()).key_path)
 
 
+def ask_node_passphrase(directory: Path, given: str | None, *, is_development: bool) -> str:
+    """Return what opens or seals the key of a node: as given, or as asked for where somebody can answer."""
+    import sys
+
+    from node.keystore import is_development_key
+
+    path = Path(get_node_key(directory))
+    if given is not None or is_development or not sys.stdin.isatty():
+        return given or ""
+    if path.exists():
+        return "" if is_development_key(path) else str(click.prompt("Passphrase", hide_input=True))
+    return str(click.prompt("Passphrase for the node's new key", hide_input=True, confirmation_prompt=True))
+
+
 def get_wallet_path(directory: Path, name: str) -> Path:
     """Return where the wallet key called `name` stands; raises BadParameter."""
     if not name.replace("-", "").replace("_", "").isalnum():

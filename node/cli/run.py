@@ -89,7 +89,10 @@ def devnet(directory: Path, blocks: int | None, is_json: bool, *, plain: bool, *
 @click.option("--rpc-host", "rpc_hosts", multiple=True, help="A further name that RPC requests may use.")
 @click.option("--rpc-origin", "rpc_origins", multiple=True, help="An origin of web pages that may call the RPC.")
 @click.option(
-    "--passphrase", envvar="MATHESIS_PASSPHRASE", default="", help="Opens the node's key (or MATHESIS_PASSPHRASE)."
+    "--passphrase", envvar="MATHESIS_PASSPHRASE", help="Opens the node's key, or seals a new one (MATHESIS_PASSPHRASE)."
+)
+@click.option(
+    "--development", "is_development", is_flag=True, help="A new key has no passphrase: for development networks only."
 )
 @click.option(
     "--sync",
@@ -111,13 +114,18 @@ def node(
     genesis_path: Path | None,
     rpc_hosts: tuple[str, ...],
     rpc_origins: tuple[str, ...],
-    passphrase: str,
+    passphrase: str | None,
+    is_development: bool,
     log_level: str,
     sync: str,
     is_archive: bool,
     is_json: bool,
 ) -> int:
-    """Run a validator node."""
+    """Run a validator node.
+
+    An empty directory needs the network's genesis record; the node's key is made there when it first starts.
+    """
+    from node.cli.keys import ask_node_passphrase
     from node.run import run
     from p2p.addresses import pack_ip
 
@@ -133,7 +141,8 @@ def node(
         genesis_path=genesis_path,
         rpc_hosts=rpc_hosts,
         rpc_origins=rpc_origins,
-        passphrase=passphrase,
+        passphrase=ask_node_passphrase(directory, passphrase, is_development=is_development),
+        makes_development_key=is_development,
         is_snapshot_sync=sync == "snapshot",
         is_archive=is_archive,
         output=make_output(is_json),

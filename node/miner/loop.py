@@ -56,6 +56,7 @@ class MinerLoop:
         self._drawn_under = ""
         self._drawn: set[tuple[int, int, int]] = set()
         """(segment, step, op) of first draws under that parent."""
+        self._obstacle: str | None = None
         self._too_large: set[HashText] = set()
         """Posted tasks that do not fit in this machine's memory."""
 
@@ -84,7 +85,9 @@ class MinerLoop:
         duties.forget(work)
         committed = {info.index: SegmentPlan(info.round, info.index, info.anchor_height) for info in work.contributions}
         started = {segment.plan.index: segment.plan for segment in self._list_segments(work)} | committed
-        for plan in plan_segments(position, parameters, started):
+        self._tell_obstacle(work)
+        running = [plan for plan in started.values() if plan.round == position.round]
+        for plan in running if work.obstacle else plan_segments(position, parameters, started):
             held = duties.segments.get((own, plan.index))
             if held is None or held.plan != plan:
                 seed = duties.make_seed(work, own, plan)
@@ -97,8 +100,14 @@ class MinerLoop:
             duties.open(work, posted.task.task, posted.contributions)
         for demand in work.demands:
             duties.answer(work, demand)
-        if is_commit_open(position, parameters):
+        if is_commit_open(position, parameters) and not work.obstacle:
             self._train_posted(work, position)
+
+    def _tell_obstacle(self, work: WorkView) -> None:
+        """Say once why this key mines nothing, and what helps."""
+        if work.obstacle and work.obstacle != self._obstacle:
+            log.warning("not mining", reason=work.obstacle, help="see `mathesis bond show` and `mathesis bond post`")
+        self._obstacle = work.obstacle
 
     def _train_posted(self, work: WorkView, position: RoundPosition) -> None:
         """Train and commit a segment of the posted task that pays best of those which have none of ours yet."""
@@ -163,7 +172,9 @@ class MinerLoop:
         return self._drawn_under == work.parent.hash and matmul.place.lap == 0 and place in self._drawn
 
     def _mine(self, work: WorkView) -> bool:
-        """Look for a ticket under the work's parent, lap after lap; False when no segment is live."""
+        """Look for a ticket under the work's parent, lap after lap; False when none would count."""
+        if work.obstacle:
+            return False
         window = self._tools.genesis.parameters.anchor_window
         live = [s for s in self._list_segments(work) if is_live(s.plan, work.parent.height, window)]
         for segment, matmul in _iter_laps(live):

@@ -219,7 +219,7 @@ class MinerWork:
     `target` is the next block's. `anchors` are those a new segment may take, newest last. `contributions` are the
     node's own of the running round of genesis' task, `posted` what else may be trained. `next_index` is the first free
     index, None when the round takes no more of them. `demands` are those that segments of the node's own have to
-    answer, of this round or an earlier one.
+    answer, of this round or an earlier one. `obstacle` says why a segment that begins now would be refused, or is None.
     """
 
     parent: Header
@@ -232,6 +232,7 @@ class MinerWork:
     next_index: int | None
     posted: tuple[PostedWork, ...]
     demands: tuple[DemandInfo, ...]
+    obstacle: str | None
 
 
 class NodeApi(Protocol):

@@ -75,6 +75,7 @@ class WorkView(msgspec.Struct, frozen=True):
     next_index: Natural | None
     posted: list[PostedWorkView]
     demands: list[DemandView]
+    obstacle: str | None
 
 
 def view_dispute(key: DisputeKey, dispute: Dispute) -> DisputeView:
@@ -110,4 +111,5 @@ def view_work(work: MinerWork) -> WorkView:
             for posted in work.posted
         ],
         demands=[DemandView(view_dispute(info.key, info.dispute), to_hex(info.seed)) for info in work.demands],
+        obstacle=work.obstacle,
     )

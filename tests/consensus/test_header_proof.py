@@ -187,7 +187,6 @@ def build_under(change: Callable[[Header], Header], height: int) -> tuple[Header
         ("version", change_foliage(version=2)),
         ("history", change_foliage(history_root=Hash(bytes(32)))),
         ("trunk", change_foliage(trunk_hash=Hash(bytes(32)))),
-        ("miner", change_foliage(miner=Hash(b"\x01" * 32))),
     ],
 )
 def test_a_committed_lie_is_refused_by_its_rule(rule: str, change: Callable[[Header], Header]) -> None:

@@ -77,7 +77,7 @@ FOLIAGE_LIES: dict[str, tuple[object, str]] = {
     "parent_hash": (Hash(b"\x01" * 32), "parent"),
     "timestamp_ms": (1, "time"),
     "target": (1 << 200, "target"),
-    "miner": (STRANGER.public_key, "miner"),
+    "miner": (STRANGER.public_key, "signature"),
     "history_root": (Hash(b"\x02" * 32), "history"),
 }
 TICKET_LIES: dict[str, tuple[object, str]] = {
@@ -103,7 +103,7 @@ def test_a_lie_in_the_foliage(name: str, parent: ChainEntry) -> None:
     value, rule = FOLIAGE_LIES[name]
     header = make_child(CONTEXT, parent)
     lie = replace(header.foliage, **{name: value})  # type: ignore[arg-type]  # fields by name
-    refuse(seal(header.trunk, lie, STRANGER if name == "miner" else KEY), parent, rule)
+    refuse(seal(header.trunk, lie, KEY), parent, rule)
 
 
 @pytest.mark.parametrize("name", TICKET_LIES)
@@ -142,10 +142,16 @@ def test_only_the_miner_signs(parent: ChainEntry) -> None:
     refuse(replace(header, signature=elsewhere), parent, "signature")
 
 
+def test_headers_do_not_tell_who_is_bonded(parent: ChainEntry) -> None:
+    header = make_child(CONTEXT, parent)
+    stranger = seal(header.trunk, replace(header.foliage, miner=STRANGER.public_key), STRANGER)
+    validate_header(CONTEXT, stranger, parent, NOW_MS)
+
+
 def test_a_key_of_small_order_is_no_miner(parent: ChainEntry) -> None:
     header = make_child(CONTEXT, parent)
     weak = replace(header.foliage, miner=PublicKey(b"\x01" + bytes(31)))
-    refuse(replace(header, foliage=weak, signature=Signature(b"\x01" + bytes(63))), parent, "miner")
+    refuse(replace(header, foliage=weak, signature=Signature(b"\x01" + bytes(63))), parent, "signature")
 
 
 def test_time_must_pass_the_median_and_not_lead_the_clock(parent: ChainEntry) -> None:

@@ -115,6 +115,22 @@ async def test_runs_on_an_invalid_branch_are_refused(live: LiveNode, follower: t
     assert outcome.rule == "parent-invalid"
 
 
+async def test_a_block_leaves_no_header_before_its_ticket_was_verified(
+    live: LiveNode, follower: tuple[Chain, Importer]
+) -> None:
+    chain, importer = follower
+    first, second = list_blocks(live)[:2]
+    importer.start()
+    try:
+        outcome = await importer.import_block(replace(first, opening=second.opening))
+        assert outcome.result is ImportResult.INVALID
+        assert (len(chain.headers), chain.get_missing_blocks(1)) == (1, ())
+        # Who shows the work is believed all the same.
+        assert (await importer.import_block(first)).result is ImportResult.EXTENDED
+    finally:
+        await importer.stop()
+
+
 async def test_bytes_that_are_no_opening_are_invalid(live: LiveNode) -> None:
     port = live.node.network._chain
     headers, _ = get_run(live)

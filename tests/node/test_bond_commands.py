@@ -99,7 +99,7 @@ async def test_what_the_ledger_refuses_ends_in_a_failure_that_names_the_rule(
 ) -> None:
     cases = (
         (["post", "50"], "bond-held"),
-        (["post", "50", "--key", "holder"], "bond-miner"),
+        (["post", "51", "--key", "holder"], "bond-amount"),
         (["post", "5000", "--key", "holder"], "balance"),
         (["withdraw", "--key", "holder"], "bond-miner"),
         (["withdraw", "--fee", "951"], "balance"),

@@ -49,6 +49,24 @@ def test_a_short_run_is_judged_at_once() -> None:
     assert delivery.openings == ()
 
 
+def test_a_short_run_shows_work_when_a_key_without_a_bond_has_signed_any() -> None:
+    theirs, ours = ScriptedChain(), ScriptedChain()
+    theirs.extend(3)
+    ours.unbonded.add(make_block(GENESIS, 1).header.foliage.miner)
+    relay = Relay(ours, LIMITS, Hash(b"s" * 32))
+    relay.on_established(ANN)
+    relay.on_message(ANN, Status(3, 3), 0)
+    relay.poll(0)
+    relay.on_message(ANN, Headers(theirs.get_headers_after((), 2_000)), 1)
+    items = list_wanted(relay.poll(1))
+    assert 1 <= len(items) <= 3
+    for item in items:
+        relay.on_message(ANN, answer(theirs, item), 2)
+    (delivery,) = relay.poll(3)
+    assert isinstance(delivery, DeliverHeaders)
+    assert (len(delivery.headers), len(delivery.openings)) == (3, len(items))
+
+
 def test_a_long_run_waits_for_all_its_openings() -> None:
     theirs, relay, actions = make_relay(200)
     items = list_wanted(actions)

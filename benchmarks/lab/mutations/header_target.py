@@ -142,10 +142,9 @@ def bend(scene: Scene, rng: Random) -> Attempt:
 
 
 def sign_as_stranger(scene: Scene, rng: Random) -> Attempt:
-    """Sign without being a miner, under one's own name or the winner's."""
-    miner = rng.choice((STRANGER.public_key, scene.header.foliage.miner))
+    """Sign under the winner's name; under another's the ticket tells, which no header shows."""
     # Every try needs other bytes; what a winner may choose, a thief may too.
-    foliage = replace(scene.header.foliage, miner=miner, state_root=Hash(rng.randbytes(32)))
+    foliage = replace(scene.header.foliage, state_root=Hash(rng.randbytes(32)))
     return scene.show(sign(_get_chain_id(scene), STRANGER, scene.header.trunk, foliage))
 
 

@@ -251,7 +251,7 @@ def bend(scene: Scene, rng: Random) -> Attempt:
 
 
 def sign_by_another(scene: Scene, rng: Random) -> Attempt:
-    """Take the ticket for oneself: as another registered miner, or under the winner's name."""
+    """Take the ticket for oneself: under another name, or under the winner's name."""
     header, (thief,) = scene.make_header(scene.ticket), (key for key in KEYS if key is not scene.key)
     miner = rng.choice((thief.public_key, header.foliage.miner))
     # Every try needs other bytes; what a winner may choose, a thief may too.

@@ -138,7 +138,8 @@ Step = tuple[int, int, int]
 
 def is_able(chain: LedgerChain, key: SigningKey) -> bool:
     record = miner(chain, key)
-    return record.bond == BOND and not record.release_height and record.registered_height <= chain.task.start_height
+    oldest = record.registered_height + 1 if record.registered_height else 0
+    return record.bond == BOND and not record.release_height and oldest <= chain.task.start_height
 
 
 def play(chain: LedgerChain, step: Step) -> None:

@@ -13,7 +13,8 @@ from chain.genesis import Parameters
 from chain.header import Header, compute_header_hash, compute_signing_hash, compute_trunk_hash
 from chain.ledger.bonds import NOTHING, REPORTER_PERCENT, Forfeit, get_forfeit, make_report
 from chain.ledger.context import EquivocationPunished, RewardDecided
-from chain.ledger.keys import SUPPLY_KEY, locked_reward_key, miner_key
+from chain.ledger.keys import SUPPLY_KEY, locked_reward_key, miner_key, round_contributions_key
+from chain.ledger.records import ContributionKey, Miner
 from chain.ledger.subsidy import compute_subsidy_split
 from chain.ledger.transition import ContributionStatus
 from chain.primitives import ZERO_HASH, Hash, PublicKey, Signature
@@ -222,20 +223,43 @@ def test_a_miner_without_a_bond_neither_mines_nor_commits_until_it_posts_another
     chain.mine(chain.sign(BOB, PostBond(BOND)), miner=CAROL)
     assert (bond(chain, BOB), chain.account(BOB).balance) == (BOND, FUNDS - BOND)
     # The key is as good as a new one: its segments hang on beacons that came after the bond.
-    with pytest.raises(InvalidBlock) as refusal:
-        chain.execute(chain.draft(BOB))
-    assert refusal.value.rule == "segment-anchor"
-    chain.mine(miner=CAROL)
-    chain.mine(miner=BOB, ticket=chain.ticket(BOB, anchor=4))
+    for height in (5, 6):
+        with pytest.raises(InvalidBlock) as refusal:
+            chain.execute(chain.draft(BOB))
+        assert (refusal.value.rule, chain.height + 1) == ("segment-anchor", height)
+        chain.mine(miner=CAROL)
+    chain.mine(miner=BOB, ticket=chain.ticket(BOB, anchor=5))
     assert refuse(chain, chain.report(BOB, 1)) == "evidence-spent", "the new bond does not answer for the old height"
     chain.mine(chain.sign(DAVE, chain.report(BOB, 6)), miner=CAROL)
     assert bond(chain, BOB) == 0
 
 
-def test_a_bond_is_posted_whole_once_and_by_miners() -> None:
+def test_whoever_posts_a_bond_is_a_miner() -> None:
+    chain = LedgerChain()
+    assert refuse(chain, chain.commit(DAVE), DAVE) == "segment-miner"
+    chain.mine(chain.sign(DAVE, PostBond(BOND)))
+    assert chain.view.get_existing(miner_key(DAVE.public_key)) == Miner(1, 0, BOND, 0)
+    assert chain.account(DAVE).balance == FUNDS - BOND
+    # Whoever made block 1 knew its beacon when it chose whose bond to take in.
+    assert refuse(chain, chain.commit(DAVE, anchor=1), DAVE) == "segment-anchor"
+    chain.mine()
+    chain.mine(chain.sign(DAVE, chain.commit(DAVE, anchor=2)))
+    chain.mine(miner=DAVE, ticket=chain.ticket(DAVE, anchor=2))
+    chain.mine_to(5)
+    chain.mine(chain.sign(DAVE, chain.prove(DAVE)))
+    chain.mine_to(PARAMETERS.round_blocks)
+    assert chain.contribution(DAVE, round_number=0).status is ContributionStatus.SETTLED
+    assert chain.view.get_existing(miner_key(DAVE.public_key)).settled_segments == 1
+    key = ContributionKey(DAVE.public_key, 0)
+    assert chain.view.get_existing(round_contributions_key(chain.context.task_id, 0)).keys == (key,)
+    chain.mine(chain.sign(ALICE, chain.report(DAVE, 4)))
+    assert bond(chain, DAVE) == 0
+
+
+def test_a_bond_is_posted_whole_and_once() -> None:
     chain = make_equivocated()
     assert refuse(chain, PostBond(BOND), ALICE) == "bond-held"
-    assert refuse(chain, PostBond(BOND), DAVE) == "bond-miner"
+    assert refuse(chain, PostBond(BOND + 1), DAVE) == "bond-amount"
     chain.mine(chain.sign(DAVE, chain.report(BOB, 1)), miner=CAROL)
     assert refuse(chain, PostBond(BOND - 1), BOB) == "bond-amount"
     chain.mine(chain.sign(BOB, Transfer(DAVE.public_key, FUNDS)), miner=CAROL)
@@ -261,7 +285,7 @@ def play(chain: LedgerChain, step: Step) -> None:
     made = actions[kind]() if kind != 3 or is_committed else Transfer(DAVE.public_key, 7)
     sender = DAVE if kind == 0 else key
     oldest = chain.view.get_existing(miner_key(key.public_key)).registered_height
-    able = bond(chain, key) == BOND and oldest <= chain.task.start_height
+    able = bond(chain, key) == BOND and (oldest < chain.task.start_height or not oldest)
     chain.assemble(chain.sign(sender, made, fee=back), miner=key if able and chain.height else CAROL)
 
 
