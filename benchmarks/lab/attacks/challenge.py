@@ -23,7 +23,7 @@ from chain.ledger.genesis_state import make_genesis_state
 from chain.primitives import Hash, PublicKey
 from chain.signature import SigningKey
 from chain.ticket import EMPTY_TICKET
-from chain.transaction import Transfer
+from chain.transaction import PostBond, Transfer
 from consensus.header_chain import HeaderChain, make_genesis_header
 from consensus.header_rules import HeaderContent, make_header, make_header_context
 from ml.dataset import Examples
@@ -111,17 +111,25 @@ def _get_examples() -> Examples:
 
 
 def use_unknown_key(effort: Effort) -> Outcome:
-    """Commit and mine under keys that were not registered before the anchor."""
+    """Commit and mine under keys without a bond, and under one whose bond is in the block of the anchor."""
     del effort
-    network = Network()
-    commit = network.make_commit(network.train(STRANGER))
+    network, joined = Network(), Network()
+    joined.mine(joined.sign(STRANGER, PostBond(joined.context.parameters.bond)))
+    commits = [
+        each.sign(STRANGER, each.make_commit(each.train(STRANGER, anchor=height), anchor=height))
+        for each, height in ((network, 0), (joined, 0), (joined, 1))
+    ]
     attempts = (
-        partial(network.mine, network.sign(STRANGER, commit)),
+        partial(network.mine, commits[0]),
         partial(network.mine, draft=network.make_draft(STRANGER)),
+        partial(joined.mine, commits[1]),
+        partial(joined.mine, commits[2]),
+        partial(joined.mine, draft=joined.make_draft(STRANGER, replace(EMPTY_TICKET, anchor_height=1))),
     )
-    return Outcome(
-        len(attempts), sum(map(is_refused, attempts)), None, None, "miners are older than every anchor they use"
-    )
+    refused = sum(map(is_refused, attempts))
+    joined.mine()
+    joined.mine(joined.sign(STRANGER, joined.make_commit(joined.train(STRANGER, anchor=2), anchor=2)))
+    return Outcome(len(attempts), refused, None, None, "a bond is older than every anchor it is good for")
 
 
 def train_ahead(effort: Effort) -> Outcome:
