@@ -42,10 +42,11 @@ def status(url: str, watch: bool, every_s: float, is_json: bool) -> None:
 
 
 def _get_record(client: "RpcClient") -> Fields:
-    from node.rpc.methods import GET_STATUS
+    from node.rpc.methods import GET_MINER, GET_STATUS, AccountParams
     from node.rpc.registry import Params
 
     found = client.call(GET_STATUS, Params())
+    bonded = client.call(GET_MINER, AccountParams(found.node))
     checkpoint, rates = found.task.checkpoint, found.rates
     return {
         "network": found.network,
@@ -63,6 +64,8 @@ def _get_record(client: "RpcClient") -> Fields:
         "round_ends_at_height": found.task.end_height,
         "heldout_correct": f"{checkpoint.correct} of {checkpoint.total}" if checkpoint.total else None,
         "posted_tasks": found.posted_tasks,
+        "coins_of_bond": format_coins(int(bonded.bond)),
+        "bond_free_at_height": bonded.release_height,
         "tickets_per_second": rates.tickets if rates else None,
         "macs_per_second": rates.macs if rates else None,
         "coins_issued": format_coins(int(found.supply.issued)),

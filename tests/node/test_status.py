@@ -35,7 +35,7 @@ async def test_status_shows_a_peer_in_one_line_and_a_table(tmp_path: Path, capsy
             assert row.split()[:3] == [format_address(PEER.public_key)[:14], "127.0.0.1", "inbound"]
             assert await asyncio.to_thread(main, ["status", "--rpc", url, "--json"]) == ExitCode.OK
             record = json.loads(capsys.readouterr().out)
-            assert record["peers"] == 1
+            assert (record["peers"], record["coins_of_bond"], record["bond_free_at_height"]) == (1, "50", None)
             (connection,) = record["connections"]
             assert connection["key"] == format_address(PEER.public_key)
             assert (connection["kind"], connection["origin"], connection["score"]) == ("inbound", "inbound", 0)
