@@ -24,7 +24,7 @@ STEPS = 20
 finn, gus, network = get_person("finn"), get_person("gus"), get_network_model()
 with tempfile.TemporaryDirectory() as folder:
     start, run = Path(folder) / "network.safetensors", Path(folder) / "run"
-    pulled = pull_checkpoint(URL, None, start)
+    pulled = pull_checkpoint(URL, None, None, start)
     print(f"finn has the weights that round {pulled.round} starts from: {pulled.correct} of {pulled.total} right")
     options = ["--from", str(start), "--steps", str(STEPS), "--out", str(run), "--seed", get_something_new().hex()]
     assert main(["train", "digits", *options]) == 0

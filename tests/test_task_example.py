@@ -22,8 +22,8 @@ pytestmark = pytest.mark.slow
 
 FEE = ATOMS_PER_COIN // 1_000
 BALANCES = {
-    # 50 coins, a fee, the budget; 30 % of 10 coins.
-    "fay": 50 * ATOMS_PER_COIN - FEE - 20 * ATOMS_PER_COIN + 3 * ATOMS_PER_COIN,
+    # 50 coins, two fees, the budget; 30 % of 10 coins.
+    "fay": 50 * ATOMS_PER_COIN - 2 * FEE - 20 * ATOMS_PER_COIN + 3 * ATOMS_PER_COIN,
     # 50 coins, two fees, 5 coins for the pot and 10 for the model.
     "kim": 50 * ATOMS_PER_COIN - 2 * FEE - 15 * ATOMS_PER_COIN,
 }
@@ -33,7 +33,8 @@ async def test_a_posted_task_is_trained_and_earns(tmp_path: Path) -> None:
     root = tmp_path / "net"
     async with run_network(root, find_ports(2), (), 0, has_forger=False, parameters=QUICK) as network:
         printed = await asyncio.to_thread(run_script, network, root, "fund_a_task")
-        assert len(re.findall(r"^round \d+: \d+ of 360 right", printed, re.MULTILINE)) == 3
+        assert len(re.findall(r"^round \d+: \d+ of 8192 bytes right", printed, re.MULTILINE)) == 3
+        assert "so far it writes like this:\nA block" in printed
         assert re.search(r"its loss fell by \d+ % in 3 rounds", printed)
         await network.stop_mining()
         rpc = RpcClient(network.url)

@@ -10,7 +10,7 @@ import click
 
 from node.cli.failures import end_in_exit_codes
 from node.cli.output import Fields, directory_option, format_coins, json_option, parse_coins, print_record, rpc_option
-from node.cli.registered import find_model, list_models, parse_model, parse_name
+from node.cli.registered import NETWORK, find_model, list_models, parse_model, parse_name
 from node.cli.sending import Sender, find_default_key, sending_options
 
 BasisPoints = click.IntRange(0, 10_000)
@@ -129,18 +129,19 @@ def licence(model: str, account: str | None, directory: Path, url: str, is_json:
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--task", default=NETWORK, show_default=True, help="A posted task's name, or that of the network's own.")
 @click.option("--round", "number", type=click.IntRange(0), help="Whose first weights; the running round by default.")
 @rpc_option
 @json_option
-def pull(file: Path, number: int | None, url: str, is_json: bool) -> None:
-    """Get the network's own model from a node, hold it to its root, and write it as the checkpoint FILE.
+def pull(file: Path, task: str, number: int | None, url: str, is_json: bool) -> None:
+    """Get a model that the network trains from a node, hold it to its root, and write it as the checkpoint FILE.
 
     The file has neither the optimizer's moments nor the rounds' momentum: one to sample, export and train on from.
     """
     with end_in_exit_codes():
         from node.models.pull import pull_checkpoint
 
-        pulled = pull_checkpoint(url, number, file.expanduser())
+        pulled = pull_checkpoint(url, parse_model(task), number, file.expanduser())
     record: Fields = {"file": str(file), "round": pulled.round, "checkpoint_root": pulled.root}
     score = f"{pulled.correct} of {pulled.total} held out" if pulled.total else "not measured yet"
     record |= {"heldout_correct": pulled.correct, "heldout_total": pulled.total}

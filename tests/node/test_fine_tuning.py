@@ -121,6 +121,8 @@ async def test_the_networks_model_is_pulled_whole(live: LiveNode, place: Path) -
     assert all(np.array_equal(one, other) for one, other in zip(state.weights, first.weights, strict=True))
     assert await pull(live, "network.safetensors") == ExitCode.FAILURE, "nothing is overwritten"
     assert await pull(live, "later.safetensors", "--round", "9") == ExitCode.FAILURE
+    assert await pull(live, "other.safetensors", "--task", "0x" + 64 * "1") == ExitCode.FAILURE, "nobody has posted it"
+    assert not list(place.glob("[lo]*.safetensors"))
 
 
 async def test_weights_of_another_root_are_refused(
