@@ -221,7 +221,7 @@ class PostBounty:
 class PostTask:
     """Have a `model` trained by `program` until `last_height`, and put `budget` atoms into its pot.
 
-    `data_hash` names block data that holds the content of the model's one data set, `model.checkpoint_root` is where
+    `data_hash` names block data with the content of one of the model's data sets, `model.checkpoint_root` is where
     training starts: the program's own first checkpoint, or the one at which the model's parent stands. `price` is what
     the first round pays at most, in atoms for 2^40 verified MACs.
     """

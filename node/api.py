@@ -25,6 +25,7 @@ class Api:
         self.get_account_proof = queries.get_account_proof
         self.get_miner_proof = queries.get_miner_proof
         self.get_state_entry = queries.get_state_entry
+        self.find_resembling = queries.find_resembling
         self.list_state_records = queries.list_state_records
         self.get_transaction = queries.get_transaction
         self.get_task = queries.get_task

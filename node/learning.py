@@ -40,6 +40,7 @@ from ml.provable import validate_provable
 from ml.proving import Snapshots, State, compute_snapshot_interval, rerun_step, verify_openings
 from ml.segment import OnStep, Runner, StepTensors, run_steps
 from ml.settlement import compute_next_checkpoint
+from ml.sketch import compute_sketch
 from ml.spec import decode_spec, encode_spec
 from ml.tensor_tree import compute_tensor_root
 from ml.trace import (
@@ -165,6 +166,10 @@ class Learning:
 
         # All that the answer follows from: what is remembered on one node must be what another computes.
         self._remember(self._posted, (task, compute_dataset_root(data), bounds, is_new), check)
+
+    def compute_sketch(self, data: bytes) -> bytes:
+        """Return the sketch of a data set's bytes."""
+        return compute_sketch(data)
 
     def validate_sidecar(
         self, task: TaskSpec, checkpoint_root: Hash, commit: CommitContribution, sidecar: Sidecar

@@ -4,7 +4,7 @@ The half of `node.rpc.api.NodeApi` that changes nothing. It knows no JSON.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from itertools import pairwise
 from typing import TypeVar
@@ -15,6 +15,7 @@ from chain.errors import InvalidProof, InvalidTransaction
 from chain.genesis import Genesis
 from chain.header import Header
 from chain.ledger.accounts import get_account
+from chain.ledger.economy_records import DatasetSketch
 from chain.ledger.keys import (
     SUPPLY_KEY,
     account_key,
@@ -24,6 +25,7 @@ from chain.ledger.keys import (
     miner_key,
     round_contributions_key,
 )
+from chain.ledger.near_duplicates import Resemblance, find_resembling
 from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey
 from chain.ledger.supply import compute_holdings
 from chain.ledger.tasks import Task, compute_allowance, get_first_round, get_state, get_task, iter_live_tasks
@@ -147,6 +149,10 @@ class NodeQueries:
         head = self._chain.head
         view = self._chain.view(head)
         return StateEntry(head.hash, head.height, view.root, key.name, view.get(key), encode(view.prove(key)))
+
+    def find_resembling(self, sketch: DatasetSketch) -> Sequence[Resemblance]:
+        """Return the data sets at the head whose sketches resemble one, as they were registered."""
+        return find_resembling(self._chain.view(), sketch.minima)
 
     def list_state_records(self, kind: StateKind[T], first: Hash, count: int) -> StatePage[T]:
         """Return up to `count` records of a kind from the path `first` on, at the head."""

@@ -27,7 +27,8 @@ class Offer:
 class ModelTerms:
     """What is fixed of a model for life; `parent` is its name and where it stands, for a child that goes on from there.
 
-    A licence's price is in atoms, the author's part and the children's royalty are in basis points.
+    A licence's price is in atoms, the author's part and the children's royalty are in basis points. `sources` are
+    data sets that are owed a royalty beside the one that is trained on, as those which that one was made from.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ModelTerms:
     author_bp: int = 0
     royalty_bp: int = 0
     parent: tuple[Hash, Hash] | None = None
+    sources: tuple[Hash, ...] = ()
 
 
 def make_post_task(spec: Spec, data: bytes, dataset: Hash, model: ModelTerms, offer: Offer) -> tuple[PostTask, Sidecar]:
@@ -57,7 +59,7 @@ def make_post_task(spec: Spec, data: bytes, dataset: Hash, model: ModelTerms, of
         royalty_bp=model.royalty_bp,
         author_bp=model.author_bp,
         parents=() if model.parent is None else (model.parent[0],),
-        datasets=(dataset,),
+        datasets=tuple(sorted({dataset, *model.sources})),
     )
     sidecar = Sidecar(compute_dataset_root(data), data)
     data_hash = compute_sidecar_hash(sidecar)

@@ -8,11 +8,17 @@ a payment raises `per_unit` by less than 2^128, so 2^128 payments fit; atoms are
 from dataclasses import dataclass
 from typing import Annotated
 
-from chain.codec import U8, U64, U256, HashField, Many, PublicKeyField
+from chain.codec import U8, U64, U256, Bytes, HashField, Many, PublicKeyField
 from chain.transaction import PostBounty, RegisterDataset, RegisterModel, Units
 
 OPEN_BOUNTIES_MAX = 64
 """Bounties that a settlement looks at."""
+
+SKETCH_BYTES = 384
+"""96 minima of 4 bytes: what is kept of a content to find those that resemble it."""
+
+BAND_DATASETS_MAX = 4
+"""Data sets that a band names. It bounds what a posting looks at to 128 sketches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,28 @@ class Dataset:
     owner: PublicKeyField
     terms: RegisterDataset
     registered_height: U64
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSketch:
+    """The minima of a data set's content, which a posted task has shown; they never change."""
+
+    minima: Annotated[bytes, Bytes(SKETCH_BYTES, SKETCH_BYTES)]
+
+
+@dataclass(frozen=True, slots=True)
+class BandEntry:
+    """A data set whose sketch has a band's minima."""
+
+    registered_height: U64
+    dataset: HashField
+
+
+@dataclass(frozen=True, slots=True)
+class SketchBand:
+    """Those registered first of the data sets whose sketches agree in a band, in that order, then by name."""
+
+    entries: Annotated[tuple[BandEntry, ...], Many(BAND_DATASETS_MAX)]
 
 
 @dataclass(frozen=True, slots=True)

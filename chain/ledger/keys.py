@@ -4,7 +4,17 @@ Fixed widths make every key unambiguous. It knows nothing of what the records me
 """
 
 from chain.ledger.audit_records import ActiveAuditors, Auditor, Audits
-from chain.ledger.economy_records import Bounty, Dataset, Licence, Model, OpenBounties, RegisteredContent, Shares
+from chain.ledger.economy_records import (
+    Bounty,
+    Dataset,
+    DatasetSketch,
+    Licence,
+    Model,
+    OpenBounties,
+    RegisteredContent,
+    Shares,
+    SketchBand,
+)
 from chain.ledger.governance_records import Agenda, InForce, Proposal, Stake, Vote
 from chain.ledger.inference_records import Inference
 from chain.ledger.records import (
@@ -126,6 +136,16 @@ def beacon_key(height: int) -> StateKey[BeaconRecord]:
 def dataset_key(dataset: Hash) -> StateKey[Dataset]:
     """Return where a registered data set stands."""
     return StateKey(DATASET_PREFIX + dataset, Dataset)
+
+
+def sketch_key(dataset: Hash) -> StateKey[DatasetSketch]:
+    """Return where the sketch of a registered data set stands, once a posted task has shown its content."""
+    return StateKey(b"sketch/" + dataset, DatasetSketch)
+
+
+def band_key(band: int, minima: bytes) -> StateKey[SketchBand]:
+    """Return where it stands which sketches have these 12 bytes of minima as their band of this number."""
+    return StateKey(b"sketch-band/" + band.to_bytes(1, "big") + minima, SketchBand)
 
 
 def model_key(model: Hash) -> StateKey[Model]:

@@ -69,6 +69,9 @@ class LearningEngine(Protocol):
         If it `is_new` it starts from its program's own first checkpoint, else from one that another task has reached.
         """
 
+    def compute_sketch(self, data: bytes) -> bytes:
+        """Return the 96 minima of a data set's bytes, each as u32: of contents that share much most are alike."""
+
     def validate_sidecar(
         self, task: TaskSpec, checkpoint_root: Hash, commit: CommitContribution, sidecar: Sidecar
     ) -> None:

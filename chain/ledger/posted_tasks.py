@@ -13,6 +13,7 @@ from chain.ledger.context import BlockScope, get_task_state
 from chain.ledger.contributions import get_bounded_sidecar
 from chain.ledger.keys import LIVE_TASKS_KEY, funding_key, model_key, posted_task_key, task_key
 from chain.ledger.learning import TaskBounds
+from chain.ledger.near_duplicates import apply_show_dataset
 from chain.ledger.records import TaskState
 from chain.ledger.registry import (
     apply_checkpoint,
@@ -26,7 +27,7 @@ from chain.ledger.task_records import LIVE_TASKS_MAX, Funder, Funding, LiveTasks
 from chain.ledger.tasks import get_live_names, make_task_spec
 from chain.primitives import ATOMS_PER_COIN, Hash, PublicKey
 from chain.state.view import StateView
-from chain.transaction import PostTask
+from chain.transaction import PostTask, RegisterModel, Sidecar
 
 BUDGET_MIN = 10 * ATOMS_PER_COIN
 """Atoms of the smallest budget."""
@@ -52,8 +53,8 @@ def validate_task_terms(terms: PostTask) -> None:
         raise InvalidTransaction("task-budget", f"found {terms.budget} atoms, expected at least {BUDGET_MIN}")
     if not terms.price:
         raise InvalidTransaction("task-price", "found 0 atoms for 2^40 MACs, expected at least 1")
-    if len(model.datasets) != 1:
-        raise InvalidTransaction("task-dataset", f"found {len(model.datasets)} data sets, expected the one to train on")
+    if not model.datasets:
+        raise InvalidTransaction("task-dataset", "found no data set, expected the one to train on")
     # A program's canonical bytes are those of its spec.
     expected = tagged_hash("spec", terms.program)
     if model.spec_hash != expected:
@@ -69,14 +70,17 @@ def apply_post_task(scope: BlockScope, view: StateView, poster: PublicKey, terms
     if len(live) >= LIVE_TASKS_MAX:
         raise InvalidTransaction("task-full", f"found {len(live)} live tasks, the most there may be")
     state = _make_first_state(scope, view, terms)
-    posted = PostedTask(poster, terms, get_dataset(view, model.datasets[0]).terms.content_root, height)
     apply_enter_model(scope, view, poster, name, model)
     if not model.parents:
         validate_content(view, model.checkpoint_root)
         apply_checkpoint(view, name, model.checkpoint_root)
     apply_debit(view, poster, terms.budget)
-    # Last, because it costs most.
-    _validate_program(scope, posted)
+    data = get_bounded_sidecar(scope, terms.data_hash)
+    dataset = _find_trained(view, model, data)
+    posted = PostedTask(poster, terms, get_dataset(view, dataset).terms.content_root, height)
+    # Last, because they cost most; that the bytes have the root is checked first.
+    _validate_program(scope, posted, data.delta)
+    apply_show_dataset(scope, view, dataset, data.delta, model.datasets)
     view.put(posted_task_key(name), posted)
     view.put(funding_key(name), Funding(share_bp=0, subsidy=0, funders=(Funder(poster, terms.budget),)))
     view.put(LIVE_TASKS_KEY, LiveTasks(tuple(sorted((*live, name)))))
@@ -119,13 +123,18 @@ def _get_start(view: StateView, terms: PostTask) -> Hash:
     return found
 
 
-def _validate_program(scope: BlockScope, posted: PostedTask) -> None:
+def _find_trained(view: StateView, model: RegisterModel, data: Sidecar) -> Hash:
+    """Return which of a model's data sets the block data say they are; the others are owed beside it."""
+    for name in model.datasets:
+        if get_dataset(view, name).terms.content_root == data.output_roots:
+            return name
+    found = data.output_roots[:32].hex()
+    raise InvalidTransaction("task-data", f"found data of root {found}, expected that of one of the model's data sets")
+
+
+def _validate_program(scope: BlockScope, posted: PostedTask, data: bytes) -> None:
     """Check that the task can be trained, proven and audited on the data beside it."""
-    parameters, data = scope.context.parameters, get_bounded_sidecar(scope, posted.terms.data_hash)
-    if data.output_roots != posted.dataset_root:
-        found, expected = data.output_roots[:32].hex(), posted.dataset_root.hex()
-        raise InvalidTransaction("task-data", f"found data of root {found}, expected {expected}")
     macs_max = MACS_FACTOR_MAX * scope.learning.compute_segment_macs(scope.context.task)
-    bounds = TaskBounds(macs_max, parameters.sidecar_bytes_max)
+    bounds = TaskBounds(macs_max, scope.context.parameters.sidecar_bytes_max)
     is_new = not posted.terms.model.parents
-    scope.learning.validate_task(make_task_spec(posted), data.delta, bounds, is_new=is_new)
+    scope.learning.validate_task(make_task_spec(posted), data, bounds, is_new=is_new)

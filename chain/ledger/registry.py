@@ -2,7 +2,7 @@
 
 A content root is entered once, whoever offers it. A model names parents and data sets that stand already, so that no
 lineage has a cycle; it is no deeper than a payment can follow, and all that it owes of its income fits into it. It
-knows no payment. That the lineage is told truthfully, and that no bit of a copy was changed, it cannot know.
+knows no payment. That the lineage is told truthfully it cannot know; copies are `near_duplicates`' business.
 """
 
 from chain.codec import encode

@@ -33,6 +33,9 @@ BasisPoints = click.IntRange(0, 10_000)
 @click.option("--royalty-bp", type=BasisPoints, default=0, show_default=True, help="What children owe, in 1/10,000.")
 @click.option("--author-bp", type=BasisPoints, default=0, show_default=True, help="Your part of income, in 1/10,000.")
 @click.option("--parent", help="Go on from where a model stands that the chain has trained: a name, or `network`.")
+@click.option(
+    "--source", "sources", multiple=True, help="A data set that the one trained on was made from; may be repeated."
+)
 @sending_options
 def post(
     sender: Sender,
@@ -47,11 +50,13 @@ def post(
     royalty_bp: int,
     author_bp: int,
     parent: str | None,
+    sources: tuple[str, ...],
 ) -> None:
     """Have SPEC (a name or a JSON file, `model specs`) trained by whoever likes the price, for BUDGET coins.
 
     Each verified multiply-accumulate is paid from the budget and earns a share of the model. What is left after the
-    last block comes back. The data set has to be registered (`dataset register`) and at hand on this machine.
+    last block comes back. The data set has to be registered (`dataset register`) and at hand on this machine; where it
+    resembles one that somebody else registered before, that one is a --source and has its royalty.
     """
     from chain.ledger.posted_tasks import compute_posted_task_id
     from node.datasets import find_blob
@@ -65,6 +70,7 @@ def post(
     from node.wallet import get_chain_id
 
     parent_name = None if parent is None else parse_model(parent)
+    owed = tuple(from_hex(parse_name(source)) for source in sources)
     with end_in_exit_codes():
         wanted = find_spec(spec).spec
     signer, client = sender.open_key(), RpcClient(sender.url)
@@ -76,7 +82,7 @@ def post(
     registered, root = _find_dataset(client, dataset)
     last_height = client.call(GET_HEAD, Params()).height + blocks
     atoms = 0 if licence_price == "0" else parse_coins(licence_price)
-    model = ModelTerms(name, licence, atoms, author_bp, royalty_bp, lineage)
+    model = ModelTerms(name, licence, atoms, author_bp, royalty_bp, lineage, owed)
     offer = Offer(parse_coins(budget), int(own.price) if price is None else _parse_price(price), last_height)
     with end_in_exit_codes():
         terms, sidecar = make_post_task(wanted, find_blob(root), registered, model, offer)

@@ -66,7 +66,12 @@ def show_dataset(url: str, name: str, is_json: bool) -> None:
     found = RpcClient(url).call(GET_DATASET, DatasetParams(name))
     if found.terms is None:
         raise _absent("data set", name, found.entry.height)
-    print_record(_make_dataset_record(name, found.terms) | {"height": found.entry.height}, is_json)
+    record = _make_dataset_record(name, found.terms)
+    others = [each.dataset for each in found.resembles]
+    # None where no task has shown the content yet, so that nobody can tell.
+    resembles = None if found.sketch is None else others if is_json else ", ".join(others) or "none"
+    record["resembles"] = resembles
+    print_record(record | {"height": found.entry.height}, is_json)
 
 
 def show_model(url: str, model: str | None, is_json: bool) -> None:

@@ -5,6 +5,7 @@ they look in JSON is the business of `node.rpc.views`. Reads answer at once, wit
 submissions are awaited and raise the typed errors of `chain.errors`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -12,6 +13,8 @@ from chain.block import Block
 from chain.errors import MathesisError
 from chain.genesis import Genesis
 from chain.header import Header
+from chain.ledger.economy_records import DatasetSketch
+from chain.ledger.near_duplicates import Resemblance
 from chain.ledger.records import Dispute, DisputeKey
 from chain.primitives import Hash, PublicKey
 from chain.state.view import StateKey, StateKind
@@ -284,6 +287,10 @@ class NodeApi(Protocol):
 
     def get_state_entry(self, key: StateKey[T]) -> StateEntry[T]:
         """Return what stands under a key of the head's state, with its proof."""
+        ...
+
+    def find_resembling(self, sketch: DatasetSketch) -> Sequence[Resemblance]:
+        """Return the data sets at the head whose sketches resemble one, as they were registered."""
         ...
 
     def list_state_records(self, kind: StateKind[T], first: Hash, count: int) -> StatePage[T]:

@@ -4,7 +4,7 @@ Each answers from one key of the state and proves it, absent ones too. Whoever r
 transaction.
 """
 
-from chain.ledger.keys import dataset_key, licence_key, model_key, shares_key
+from chain.ledger.keys import dataset_key, licence_key, model_key, shares_key, sketch_key
 from node.rpc import economy_views
 from node.rpc.api import NodeApi
 from node.rpc.arguments import parse_account
@@ -33,7 +33,9 @@ class HolderParams(Params, frozen=True):
 
 async def _get_dataset(api: NodeApi, params: DatasetParams) -> economy_views.DatasetView:
     name = from_hex(params.dataset)
-    return economy_views.view_dataset(name, api.get_state_entry(dataset_key(name)))
+    sketch = api.get_state_entry(sketch_key(name))
+    resembling = () if sketch.record is None else api.find_resembling(sketch.record)
+    return economy_views.view_dataset(name, api.get_state_entry(dataset_key(name)), sketch, resembling)
 
 
 async def _get_model(api: NodeApi, params: ModelParams) -> economy_views.ModelView:
@@ -54,7 +56,7 @@ async def _get_licence(api: NodeApi, params: HolderParams) -> economy_views.Lice
 
 GET_DATASET = Method(
     "state_getDataset",
-    "A registered data set at the head, with its proof.",
+    "A registered data set at the head and its sketch, with their proofs, and what it resembles.",
     DatasetParams,
     economy_views.DatasetView,
     _get_dataset,

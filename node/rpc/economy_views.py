@@ -4,12 +4,14 @@ Who trusts nobody verifies `entry.value` by `entry.proof` under a header's state
 reading, and null where the state holds nothing. It knows no method.
 """
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
 
 from chain.codec import encode
-from chain.ledger.economy_records import EMPTY_SHARES, Dataset, Licence, Model, Shares
+from chain.ledger.economy_records import EMPTY_SHARES, Dataset, DatasetSketch, Licence, Model, Shares
+from chain.ledger.near_duplicates import Resemblance
 from chain.ledger.registry import NOBODY
 from chain.ledger.shares import compute_touched
 from chain.primitives import Hash, PublicKey
@@ -41,12 +43,26 @@ class DatasetTermsView(msgspec.Struct, frozen=True):
     registered_height: Natural
 
 
+class ResemblanceView(msgspec.Struct, frozen=True):
+    """Another data set, and in how many of their 96 minima the two sketches agree."""
+
+    dataset: HashText
+    matches: Natural
+    registered_height: Natural
+
+
 class DatasetView(msgspec.Struct, frozen=True):
-    """A data set by its name."""
+    """A data set by its name; `resembles`, which proves nothing, holds the others in the order of registration.
+
+    A sketch is null until a posted task has shown the content; `sketch_entry` proves it.
+    """
 
     dataset: HashText
     terms: DatasetTermsView | None
+    sketch: HexText | None
+    resembles: list[ResemblanceView]
     entry: EntryView
+    sketch_entry: EntryView
 
 
 class ModelTermsView(msgspec.Struct, frozen=True):
@@ -98,10 +114,22 @@ class LicenceView(msgspec.Struct, frozen=True):
     entry: EntryView
 
 
-def view_dataset(name: Hash, entry: StateEntry[Dataset]) -> DatasetView:
+def view_dataset(
+    name: Hash, entry: StateEntry[Dataset], sketch: StateEntry[DatasetSketch], resembling: Sequence[Resemblance]
+) -> DatasetView:
     """Return a data set as JSON shows it."""
-    terms = None if entry.record is None else view_dataset_terms(entry.record)
-    return DatasetView(to_hex(name), terms, view_entry(entry))
+    return DatasetView(
+        dataset=to_hex(name),
+        terms=None if entry.record is None else view_dataset_terms(entry.record),
+        sketch=None if sketch.record is None else to_hex(sketch.record.minima),
+        resembles=[
+            ResemblanceView(to_hex(each.dataset), each.matches, each.registered_height)
+            for each in resembling
+            if each.dataset != name
+        ],
+        entry=view_entry(entry),
+        sketch_entry=view_entry(sketch),
+    )
 
 
 def view_model(name: Hash, entry: StateEntry[Model]) -> ModelView:

@@ -5,7 +5,7 @@ Whoever posts or funds one sends a transaction.
 
 import msgspec
 
-from chain.ledger.keys import funding_key, posted_task_key, task_key
+from chain.ledger.keys import content_key, funding_key, posted_task_key, task_key
 from chain.ledger.records import TaskState
 from chain.ledger.task_records import Funding, PostedTask
 from chain.primitives import Hash
@@ -75,10 +75,10 @@ def parse_task(name: HashText | None) -> Hash | None:
 
 
 def view_posted(
-    name: Hash, posted: StateEntry[PostedTask], funding: StateEntry[Funding], state: StateEntry[TaskState]
+    names: tuple[Hash, Hash], posted: StateEntry[PostedTask], funding: StateEntry[Funding], state: StateEntry[TaskState]
 ) -> PostedTaskView:
-    """Return a posted task as JSON shows it."""
-    found = posted.record
+    """Return a posted task as JSON shows it, by the `names` of the task and of the data set that it trains on."""
+    (name, dataset), found = names, posted.record
     assert found is not None
     terms, model = found.terms, found.terms.model
     return PostedTaskView(
@@ -86,7 +86,7 @@ def view_posted(
         poster=format_address(found.poster),
         name=model.name,
         program=terms.program,
-        dataset=to_hex(model.datasets[0]),
+        dataset=to_hex(dataset),
         dataset_root=to_hex(found.dataset_root),
         data_hash=to_hex(terms.data_hash),
         parents=[to_hex(parent) for parent in model.parents],
@@ -125,7 +125,10 @@ async def _get_posted(api: NodeApi, params: PostedParams) -> PostedTaskView:
     posted = api.get_state_entry(posted_task_key(name))
     if posted.record is None:
         raise not_found("task", params.task)
-    return view_posted(name, posted, api.get_state_entry(funding_key(name)), api.get_state_entry(task_key(name)))
+    content = api.get_state_entry(content_key(posted.record.dataset_root)).record
+    assert content is not None, "a task trains on registered data"
+    funding, state = api.get_state_entry(funding_key(name)), api.get_state_entry(task_key(name))
+    return view_posted((name, content.name), posted, funding, state)
 
 
 async def _get_data(api: NodeApi, params: PostedParams) -> Record:

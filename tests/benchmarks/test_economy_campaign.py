@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.lab.economy import actions, ballots, books, oracle, orders
+from benchmarks.lab.economy.copies import CopyBook, find_owed
 from benchmarks.lab.economy.history import REFUSED, make_history
 from benchmarks.lab.economy.world import Broken
 from benchmarks.lab.reliability import economy
@@ -15,11 +16,11 @@ from benchmarks.lab.reliability.economy import play_history, run_economy
 from benchmarks.lab.reliability.part import Setup
 from chain.errors import InvalidBlock
 from chain.genesis import Parameters
-from chain.ledger import audits, income, proposals, registry, rewards, shares, task_pots
+from chain.ledger import audits, income, near_duplicates, proposals, registry, rewards, shares, task_pots
 from chain.ledger.audit_records import ActiveAuditor
 from chain.ledger.economy_records import Model
 from chain.ledger.records import Contribution
-from chain.primitives import ZERO_HASH, PublicKey
+from chain.primitives import ZERO_HASH, Hash, PublicKey
 from chain.transaction import ProposeChange
 
 
@@ -45,6 +46,7 @@ def test_histories_hold_and_meet_every_kind_of_action(tmp_path: Path) -> None:
         "task-full",
         "task-height",
         "task-closed",
+        "dataset-near-duplicate",
         "fund-amount",
         "auditor-held",
         "auditor-none",
@@ -75,6 +77,17 @@ def test_a_part_begins_no_history_after_its_time(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(economy, "ROUND", 20)
     result = run_economy(Setup(60, 5, tmp_path, lambda _line: None, until_s=0))
     assert (result.reached, result.figures["histories"]) == (20, "1")
+
+
+def test_what_was_copied_is_found_by_the_books_alone() -> None:
+    owner, copier = PublicKey(b"\1" * 32), PublicKey(b"\2" * 32)
+    first, second = Hash(b"\5" * 32), Hash(b"\4" * 32)
+    copies = {first: CopyBook(owner, 3, 1), second: CopyBook(copier, 5, 2)}
+    assert find_owed(copies, second) is None, "nobody has seen the first"
+    copies[first].is_shown = True
+    assert (find_owed(copies, first), find_owed(copies, second)) == (None, first)
+    copies[second].height = 3
+    assert find_owed(copies, second) is None, "of one block neither is the earlier"
 
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -177,6 +190,10 @@ def take_proposals_for_independent(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(orders, "INDEPENDENT", (*orders.INDEPENDENT, ProposeChange))
 
 
+def let_copies_pass(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(near_duplicates, "MATCHES_MIN", 97)
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -201,12 +218,13 @@ def take_proposals_for_independent(patch: pytest.MonkeyPatch) -> None:
         round_shares_up,
         leave_bounds,
         take_proposals_for_independent,
+        let_copies_pass,
     ],
 )
 def test_a_wrong_rule_or_book_is_noticed(spoil: Patch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     spoil(monkeypatch)
     with pytest.raises((Broken, InvalidBlock)):
-        play_history(tmp_path, 5, 1_500, Counter[str]())
+        play_history(tmp_path, 6, 1_500, Counter[str]())
 
 
 def test_a_replay_that_differs_is_noticed(tmp_path: Path) -> None:

@@ -103,6 +103,8 @@ async def test_a_task_is_posted_funded_and_listed(
     spec = tmp_path / "narrow.json"
     spec.write_text(format_spec(SPEC), encoding="utf-8")
     terms = ("--name", "narrow", "--licence", "MIT", "--blocks", "60", "--dir", str(directory))
+    assert await run(live, "post", str(spec), "40", *terms, "--source", "0x" + "07" * 32) == ExitCode.FAILURE
+    assert "dataset-unknown" in capsys.readouterr().err
     assert await run(live, "post", str(spec), "40", *terms) == ExitCode.OK
     posted = json.loads(capsys.readouterr().out)
     await live.mine(1)

@@ -42,6 +42,7 @@ from chain.transaction import (
     compute_sidecar_hash,
     compute_signing_hash,
 )
+from ml.sketch import compute_sketch
 from node.inference.claims import verify_claimed_opening
 
 ALICE, BOB, CAROL, DAVE = (SigningKey(bytes([number]) * 32) for number in range(1, 5))
@@ -93,6 +94,9 @@ class HashTraining:
             raise InvalidTransaction("task-data", "found other data, expected those of the root")
         if is_new and task.checkpoint_root != tagged_hash("test.checkpoint", task.program):
             raise InvalidTransaction("task-start", "found another checkpoint, expected the program's first")
+
+    def compute_sketch(self, data: bytes) -> bytes:
+        return compute_sketch(data)
 
     def validate_sidecar(
         self, task: TaskSpec, checkpoint_root: Hash, commit: CommitContribution, sidecar: Sidecar

@@ -23,9 +23,20 @@ def make_digits_task(live: LiveNode, last_height: int = 90, budget: int = BUDGET
     """Return a task on the data set of genesis, and its block data."""
     chain = live.node.parts.chain
     dataset = chain.view().get_existing(model_key(chain.ledger_context.task_id)).terms.datasets[0]
-    blob = find_blob(load_digits(DIGITS.heldout).root)
-    model = ModelTerms("narrow digits", "Apache-2.0", author_bp=1_000)
-    return make_post_task(SPEC, blob, dataset, model, Offer(budget, 1 << 44, last_height))
+    return make_task_on(read_digits(), dataset, Offer(budget, 1 << 44, last_height))
+
+
+def make_task_on(
+    blob: bytes, dataset: Hash, offer: Offer, seed: int = SPEC.init_seed, sources: tuple[Hash, ...] = ()
+) -> tuple[PostTask, Sidecar]:
+    """Return a task on a registered blob of digits, its first weights by a seed, and its block data."""
+    model = ModelTerms("narrow digits", "Apache-2.0", author_bp=1_000, sources=sources)
+    return make_post_task(replace(SPEC, init_seed=seed), blob, dataset, model, offer)
+
+
+def read_digits() -> bytes:
+    """Return the blob of the digits."""
+    return find_blob(load_digits(DIGITS.heldout).root)
 
 
 async def post(live: LiveNode, poster: SigningKey, terms: PostTask, sidecar: Sidecar) -> Hash:

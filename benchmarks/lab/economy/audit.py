@@ -27,6 +27,7 @@ class Audit:
     pots: dict[Hash, int] = field(default_factory=dict)
     polls: Polls = field(default_factory=Polls)
     models: dict[Hash, Model] = field(default_factory=dict)
+    sketches: set[Hash] = field(default_factory=set)
     shares: dict[Hash, dict[PublicKey, Shares]] = field(default_factory=dict)
 
     @property
@@ -63,13 +64,15 @@ class Audit:
                 self.pots[Hash(name)] = decode(TaskState, value, VALUE_BYTES_MAX).pot
             case b"supply":
                 self.supply = decode(Supply, value, VALUE_BYTES_MAX)
-            case b"model" | b"shares":
-                self._add_shares(kind, name, value)
+            case b"model" | b"shares" | b"sketch":
+                self._add_registered(kind, name, value)
             case _:
                 self.polls.add(kind, name, value)
 
-    def _add_shares(self, kind: bytes, name: bytes, value: bytes) -> None:
-        if kind == b"model":
+    def _add_registered(self, kind: bytes, name: bytes, value: bytes) -> None:
+        if kind == b"sketch":
+            self.sketches.add(Hash(name))
+        elif kind == b"model":
             self.models[Hash(name)] = decode(Model, value, VALUE_BYTES_MAX)
         else:
             holders = self.shares.setdefault(Hash(name[:32]), {})

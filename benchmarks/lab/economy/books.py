@@ -10,6 +10,7 @@ from typing import assert_never
 
 from benchmarks.lab.economy.audits import AuditBooks
 from benchmarks.lab.economy.ballots import Ballots
+from benchmarks.lab.economy.copies import CopyBook
 from benchmarks.lab.economy.oracle import Oracle
 from chain.primitives import Hash, PublicKey
 from chain.transaction import Change, ChangeParameter, SpendTreasury, SubsidiseTask
@@ -81,6 +82,8 @@ class Books:
     posted: dict[tuple[Hash, PublicKey], int] = field(default_factory=dict)
     """Deposits of contributions to them."""
     audits: AuditBooks = field(default_factory=AuditBooks)
+    copies: dict[Hash, CopyBook] = field(default_factory=dict)
+    """The network's data set and those that resemble it."""
 
     def pay_fee(self, account: PublicKey, fee: int) -> None:
         """Take a fee; it is handed out with the block's reward."""

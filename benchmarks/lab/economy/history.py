@@ -14,6 +14,7 @@ from random import Random
 from benchmarks.lab.economy import audits, votes
 from benchmarks.lab.economy.audit import read_audit
 from benchmarks.lab.economy.books import Books, Reward
+from benchmarks.lab.economy.copies import CopyBook
 from benchmarks.lab.economy.oracle import Oracle, OracleModel
 from benchmarks.lab.economy.orders import reorder
 from benchmarks.lab.economy.world import PARAMETERS, Broken, World
@@ -92,6 +93,7 @@ class History:
         oracle = Oracle({world.context.task_id: first}, {terms.datasets[0]: (NOBODY, 0)}, contents)
         allocated = sum(allocation.amount for allocation in world.genesis.allocations)
         self.books = Books(oracle, world.genesis.parameters.first_price, allocated, votes.make_ballots())
+        self.books.copies[terms.datasets[0]] = CopyBook(NOBODY, 0, 0)
         self.past.append((deepcopy(self.books), deepcopy(self.round)))
 
     @property
@@ -224,6 +226,7 @@ class History:
         for key in self.keys:
             name, found = key.public_key.hex()[:8], audit.balances[key.public_key]
             _expect(f"balance of {name}", found, self.balance_of(key.public_key))
+        _expect("sketches", audit.sketches, {name for name, copy in books.copies.items() if copy.is_shown})
         _expect("models", set(audit.models), set(self.oracle.models))
         for model, expected in self.oracle.models.items():
             self._check_model(audit.models[model], audit.shares.get(model, {}), expected)

@@ -5,17 +5,15 @@ met twice now and then.
 """
 
 from dataclasses import replace
-from functools import cache
 
 from benchmarks.lab.economy.books import COIN, Pot
+from benchmarks.lab.economy.copies import find_owed, read_copy
 from benchmarks.lab.economy.history import History
 from benchmarks.lab.economy.oracle import OracleModel
 from benchmarks.lab.economy.world import PARAMETERS
-from chain.ledger.keys import model_key
 from chain.ledger.posted_tasks import compute_posted_task_id
 from chain.primitives import Hash
 from chain.transaction import FundTask, PostTask, Sidecar
-from node.datasets import find_blob
 from node.task_terms import ModelTerms, Offer, make_post_task
 
 LIVE_MAX = 4
@@ -29,9 +27,12 @@ def post_task(run: History) -> None:
     """Post a task, or one that there is no room, no time or no new checkpoint for."""
     poster = run.random.choice(run.keys)
     start = run.world.round.start_height + PARAMETERS.round_blocks
-    terms, sidecar = _draw_terms(run, start)
+    dataset = _draw_dataset(run)
+    owed = find_owed(run.books.copies, dataset)
+    terms, sidecar = _draw_terms(run, start, dataset, owed)
     run.world.content.add(sidecar)
     root, author_bp = terms.model.checkpoint_root, terms.model.author_bp
+    model = OracleModel(poster.public_key, author_bp, 0, 0, None, terms.model.datasets)
     if not run.has_room():
         run.refuse(poster, terms, "block-sidecars")
     elif terms.budget < 10 * COIN:
@@ -42,11 +43,16 @@ def post_task(run: History) -> None:
         run.refuse(poster, terms, "task-height")
     elif root in run.oracle.contents:
         run.refuse(poster, terms, "content-known")
-    elif run.balance_of(poster.public_key) > terms.budget + RESERVE and not run.has_claimed(poster.public_key):
+    elif run.balance_of(poster.public_key) <= terms.budget + RESERVE or run.has_claimed(poster.public_key):
+        return
+    elif owed is not None and owed not in terms.model.datasets:
+        run.refuse(poster, terms, "dataset-near-duplicate")
+    else:
         name = compute_posted_task_id(run.world.context.chain_id, poster.public_key, terms)
         pot = Pot(terms.price, terms.budget, start, terms.last_height, {poster.public_key: terms.budget})
         run.oracle.contents.add(root)
-        run.oracle.models[name] = OracleModel(poster.public_key, author_bp, 0, 0, None, terms.model.datasets)
+        run.oracle.models[name] = model
+        run.books.copies[dataset].is_shown = True
         run.books.post(name, poster.public_key, pot)
         run.enter(poster, terms)
 
@@ -74,17 +80,19 @@ def _list_posted(run: History) -> list[Hash]:
     return [name for name in run.oracle.models if run.world.is_posted(name)]
 
 
-def _draw_terms(run: History, start: int) -> tuple[PostTask, Sidecar]:
+def _draw_dataset(run: History) -> Hash:
+    """Return the network's own data set or a copy of it."""
+    first, *copies = run.books.copies
+    return run.random.choice(copies) if copies and run.random.random() < 0.4 else first
+
+
+def _draw_terms(run: History, start: int, dataset: Hash, owed: Hash | None) -> tuple[PostTask, Sidecar]:
     # Scoring may take no more than training, and a segment of this world is as short as any.
     spec = replace(run.world.task.program.spec, heldout=4, init_seed=run.random.randrange(1, SEEDS))
-    model = ModelTerms("posted", "Apache-2.0", author_bp=run.random.choice((0, 333, 2_500)))
+    sources = () if owed is None or run.random.random() < 0.4 else (owed,)
+    model = ModelTerms("posted", "Apache-2.0", author_bp=run.random.choice((0, 333, 2_500)), sources=sources)
     budget = run.random.choice((10 * COIN - 1, 10 * COIN, 10 * COIN + 7, 15 * COIN, 30 * COIN))
     last_height = start + run.random.choice((PARAMETERS.round_blocks - 1, 4, 5, 8, 11, 24, 40))
     offer = Offer(budget, run.random.choice(PRICES), last_height)
-    dataset = run.world.view.get_existing(model_key(run.world.context.task_id)).terms.datasets[0]
-    return make_post_task(spec, _find_data(run.world.genesis.task.dataset_root), dataset, model, offer)
-
-
-@cache
-def _find_data(root: Hash) -> bytes:
-    return find_blob(root)
+    data = read_copy(run.world.genesis.task.dataset_root, run.books.copies[dataset].number)
+    return make_post_task(spec, data, dataset, model, offer)

@@ -314,8 +314,8 @@ def test_threat_41_content_is_registered_once_whoever_comes_second() -> None:
         assert refuse_action(chain, BOB, replace(make_model(9), checkpoint_root=root)) == "content-known"
 
 
-def test_threat_41_one_changed_bit_is_another_content() -> None:
-    """What is left: no rule here sees that two contents are nearly alike, or that a lineage is not told."""
+def test_threat_41_a_root_alone_tells_nothing_of_its_content() -> None:
+    """What is left until a task shows the content (`test_near_duplicates`), and that a lineage may not be told."""
     chain = LedgerChain()
     register_dataset(chain, DAVE, make_dataset(1))
     root = compute_content_root(1)

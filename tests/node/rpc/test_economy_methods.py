@@ -7,14 +7,25 @@ import pytest
 import pytest_asyncio
 
 from chain.codec import decode, encode
+from chain.errors import InvalidTransaction
 from chain.ledger.context import make_context
-from chain.ledger.economy_records import Dataset, Licence, Model
+from chain.ledger.economy_records import Dataset, DatasetSketch, Licence, Model
 from chain.ledger.keys import model_key, shares_key
 from chain.ledger.registry import GENESIS_ROYALTY_BP, compute_dataset_id, compute_model_id
-from chain.primitives import Hash
+from chain.primitives import ATOMS_PER_COIN, Hash
 from chain.signature import SigningKey
 from chain.state.proof import STATE_PROOF_BYTES_MAX, StateProof, verify_exclusion, verify_inclusion
-from chain.transaction import Action, BuyLicence, PayModel, Transaction, TransactionBody, compute_signing_hash
+from chain.transaction import (
+    Action,
+    BuyLicence,
+    PayModel,
+    RegisterDataset,
+    Transaction,
+    TransactionBody,
+    compute_signing_hash,
+)
+from ml.dataset import compute_dataset_root
+from ml.sketch import compute_sketch
 from node.addresses import format_address
 from node.rpc.api import StateEntry
 from node.rpc.client import AsyncRpcClient, RemoteError
@@ -30,10 +41,13 @@ from node.rpc.economy_methods import (
 from node.rpc.economy_views import EntryView, view_shares
 from node.rpc.methods import GET_STATUS, SEND_TRANSACTION, SendParams
 from node.rpc.registry import Params
+from node.rpc.task_methods import GET_POSTED, PostedParams
 from node.rpc.views import to_hex
+from node.task_terms import Offer
 from tests.support.economy import make_dataset, make_model
 from tests.support.ledger import ALICE, BOB, SEGMENT_MACS, LedgerChain, settle_round
 from tests.support.live_node import HOLDER, MINER, LiveNode, run_live_node
+from tests.support.posting import make_digits_task, make_task_on, post, read_digits
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 T = TypeVar("T")
@@ -135,3 +149,37 @@ async def test_shares_show_what_may_be_claimed_now() -> None:
     shown = view_shares(task, account, model, entry)
     assert (shown.units, shown.units_total) == (str(SEGMENT_MACS), str(2 * SEGMENT_MACS))
     assert shown.claimable == "494", "half of 990 atoms, but for what the counter could not divide yet"
+
+
+async def test_threat_41_a_node_shows_what_a_copied_data_set_resembles_and_refuses_to_train_on_it(
+    live: LiveNode,
+) -> None:
+    chain_id = make_context(live.genesis).chain_id
+    copied = bytearray(read_digits())
+    copied[1_000] ^= 1
+    copy = bytes(copied)
+    terms = RegisterDataset(compute_dataset_root(copy), "MIT", 0)
+    name = compute_dataset_id(chain_id, HOLDER.public_key, terms)
+    await send(live, HOLDER, terms)
+    offer = Offer(20 * ATOMS_PER_COIN, 1 << 44, live.node.parts.chain.head.height + 90)
+    async with AsyncRpcClient(live.url) as rpc:
+        unseen = await rpc.call(GET_DATASET, DatasetParams(to_hex(name)))
+    assert (unseen.sketch, unseen.resembles, verify(live, unseen.sketch_entry, DatasetSketch)) == (None, [], None)
+    task, data = make_digits_task(live, offer.last_height)
+    (original,) = task.model.datasets
+    await post(live, HOLDER, task, data)
+    with pytest.raises(InvalidTransaction, match="agrees with data set") as refused:
+        await post(live, HOLDER, *make_task_on(copy, name, offer, seed=8))
+    assert refused.value.rule == "dataset-near-duplicate"
+    posted = await post(live, HOLDER, *make_task_on(copy, name, offer, seed=8, sources=(original,)))
+    async with AsyncRpcClient(live.url) as rpc:
+        found = await rpc.call(GET_DATASET, DatasetParams(to_hex(name)))
+        first = await rpc.call(GET_DATASET, DatasetParams(to_hex(original)))
+        shown = await rpc.call(GET_POSTED, PostedParams(to_hex(posted)))
+    sketch = verify(live, found.sketch_entry, DatasetSketch)
+    assert sketch is not None
+    assert (sketch.minima, to_hex(sketch.minima)) == (compute_sketch(copy), found.sketch)
+    assert [(each.dataset, each.registered_height) for each in found.resembles] == [(to_hex(original), 0)]
+    assert found.resembles[0].matches >= 90
+    assert [each.dataset for each in first.resembles] == [to_hex(name)]
+    assert shown.dataset == to_hex(name), "the one trained on, not the one owed"
