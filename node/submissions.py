@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from chain.codec import decode
 from chain.dispute import AnswerDispute
-from chain.errors import DecodeError, InvalidBlock, MathesisError
+from chain.errors import DecodeError, InvalidBlock, InvalidTransaction, MathesisError
 from chain.ledger.bounds import get_context_in_force
 from chain.ledger.contributions import find_segment_problem
 from chain.ledger.records import ContributionKey
@@ -35,6 +35,8 @@ from node.queries import NodeQueries
 from node.rpc.api import Anchor, ContributionInfo, MinerWork, PostedWork, TaskInfo
 from node.rpc.submitted import AnswerSubmission, OpeningsSubmission, SegmentSubmission, TicketOutcome
 
+KEPT = "this node keeps it, and tries it again with the next blocks"
+
 
 class NodeSubmissions:
     """Takes transactions, tickets, segments and openings."""
@@ -48,12 +50,20 @@ class NodeSubmissions:
     async def send_transaction(self, transaction: bytes, sidecar: bytes | None = None) -> Hash:
         """Offer canonical bytes to the pool, with the block data that they name.
 
-        Raises DecodeError, InvalidTransaction, MissingData.
+        Raises DecodeError, InvalidTransaction, MissingData; a refusal says if it is kept all the same.
         """
         decoded = decode(Transaction, transaction, TRANSACTION_BYTES_MAX)
         beside = None if sidecar is None else decode(Sidecar, sidecar, SIDECAR_ENCODED_BYTES_MAX)
-        await self._parts.gate.admit(decoded, beside)
-        return compute_transaction_hash(decoded)
+        name = compute_transaction_hash(decoded)
+        try:
+            await self._parts.gate.admit(decoded, beside)
+        except InvalidTransaction as error:
+            if not self._parts.gate.is_waiting(name):
+                raise
+            # Whoever sent it and sends another one may have both carried out.
+            message = str(error).removeprefix(f"{error.rule}: ")
+            raise InvalidTransaction(error.rule, f"{message}; {KEPT}") from error
+        return name
 
     async def send_transactions(self, transactions: tuple[bytes, ...]) -> tuple[Hash | MathesisError, ...]:
         """Offer canonical bytes to the pool together; return each one's hash, or why it was refused."""

@@ -28,8 +28,6 @@ from node.rpc.registry import Params
 POLL_S = 0.2
 """Blocks are seconds apart."""
 
-NONCE_TRIES = 3
-
 
 def get_genesis(client: RpcClient) -> Genesis:
     """Return the genesis record of a node's network; raises what `RpcClient.call` does, and DecodeError."""
@@ -56,19 +54,12 @@ def sign_next(client: RpcClient, chain_id: Hash, key: SigningKey, action: Action
 def send_action(url: str, key: SigningKey, action: Action, fee: int, sidecar: Sidecar | None = None) -> str:
     """Sign an action with the account's next nonce, send it and return its hash; raises what `RpcClient.call` does.
 
-    Block data that it names go with it. When something else that the key signs was faster, as a miner's work may be,
-    it is signed anew.
+    Block data that it names go with it.
     """
     client = RpcClient(url)
-    chain_id, beside = get_chain_id(client), None if sidecar is None else encode(sidecar)
-    for tries_left in reversed(range(NONCE_TRIES)):
-        transaction = sign_next(client, chain_id, key, action, fee)
-        try:
-            return client.call(SEND_TRANSACTION, SendParams(encode(transaction), beside))
-        except RemoteError as error:
-            if not tries_left or error.data is None or error.data.rule != "nonce":
-                raise
-    raise AssertionError("the last try returns or raises")
+    transaction = sign_next(client, get_chain_id(client), key, action, fee)
+    beside = None if sidecar is None else encode(sidecar)
+    return client.call(SEND_TRANSACTION, SendParams(encode(transaction), beside))
 
 
 def wait_for_block(url: str, transaction_hash: str, timeout_s: float) -> int:

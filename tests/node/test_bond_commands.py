@@ -22,6 +22,7 @@ from node.exit_codes import ExitCode
 from node.rpc.client import AsyncRpcClient, RemoteError
 from node.rpc.methods import GET_MINER, AccountParams
 from node.rpc.state_views import MinerView
+from node.submissions import KEPT
 from tests.support.live_node import HOLDER, MINER, SECOND_MINER, LiveNode, make_genesis, run_live_node
 from tests.support.wallets import make_wallet
 
@@ -78,7 +79,9 @@ async def test_a_bond_is_withdrawn_after_its_notice_and_posted_again(
     release_height = 2 + PARAMETERS.evidence_blocks + 1
     assert (await ask(live, SECOND_MINER)).release_height == release_height
     assert await run(live, directory, "bond", "withdraw") == ExitCode.FAILURE
-    assert "bond-release" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "bond-release" in told
+    assert KEPT in told
 
     # What came too early waits at the node, and is taken by the first blocks that may.
     await live.mine(release_height - 3)
@@ -110,6 +113,8 @@ async def test_what_the_ledger_refuses_ends_in_a_failure_that_names_the_rule(
         assert await run(live, directory, "bond", *arguments) == ExitCode.FAILURE, arguments
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1, lines
+        is_kept = found in {"balance", "bond-held", "bond-amount", "bond-miner"}
+        assert (KEPT in lines[0]) == is_kept, lines
         assert found in lines[0], arguments
     assert await run(live, directory, "bond", "show", "holder") == ExitCode.OK
     assert json.loads(capsys.readouterr().out)["is_miner"] is False
