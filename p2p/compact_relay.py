@@ -1,7 +1,8 @@
 """Blocks that come without their transactions: what is filled from the pool, what is asked for, and who pushes them.
 
 One attempt a block: it is completed from the pool, else its sender is asked once for the rest, else the whole block is
-fetched like any other. Up to three peers that were first with a block are asked to send the next ones unasked. What a
+fetched like any other. Whoever still owes an answer about a block is not asked about it again: an answer does not say
+which question it is to. Up to three peers that were first with a block are asked to send the next ones unasked. What a
 compact block turns into is judged like a block that came whole, so nothing here decides what is valid.
 """
 
@@ -46,11 +47,14 @@ class CompactRelay:
         self._fetcher = fetcher
         self._limits = limits
         self._open: dict[Hash, _Open] = {}
+        self._late: dict[Peer, dict[Hash, None]] = {}
+        """The blocks about which an answer is not waited for any longer, and may still come."""
         self._pushers: dict[Peer, None] = {}
         self._listeners: dict[Peer, None] = {}
 
     def drop_peer(self, peer: Peer) -> None:
         """Forget `peer`; what it owed is fetched whole from others that have it."""
+        self._late.pop(peer, None)
         self._pushers.pop(peer, None)
         self._listeners.pop(peer, None)
         for block_hash in [block_hash for block_hash, entry in self._open.items() if entry.peer == peer]:
@@ -100,7 +104,7 @@ class CompactRelay:
         entry = _Open(peer, compact, slots, positions, now_ms + self._limits.stall_ms_min)
         if not positions:
             return self._finish(block_hash, entry), []
-        if len(self._open) >= self._limits.compact_open_max:
+        if len(self._open) >= self._limits.compact_open_max or block_hash in self._late.get(peer, ()):
             self._fetch_whole(block_hash, entry)
             return None, []
         self._open[block_hash] = entry
@@ -110,6 +114,7 @@ class CompactRelay:
         """Return the block that an answer completes, if it does; raises RemoteProtocolError."""
         entry = self._open.get(message.block)
         if entry is None or entry.peer != peer:
+            self._forget_late(peer, message.block)
             return None
         del self._open[message.block]
         if len(message.transactions) != len(entry.positions):
@@ -125,11 +130,21 @@ class CompactRelay:
             entry = self._open.get(item.hash) if item.kind == ItemKind.COMPACT else None
             if entry is not None and entry.peer == peer:
                 self._fetch_whole(item.hash, self._open.pop(item.hash))
+            else:
+                self._forget_late(peer, item.hash)
 
     def poll(self, now_ms: int) -> None:
         """Fetch whole what has waited too long."""
         for block_hash in [name for name, entry in self._open.items() if entry.deadline_ms <= now_ms]:
-            self._fetch_whole(block_hash, self._open.pop(block_hash))
+            entry = self._open.pop(block_hash)
+            late = self._late.setdefault(entry.peer, {})
+            late[block_hash] = None
+            if len(late) > self._limits.compact_open_max:
+                del late[next(iter(late))]
+            self._fetch_whole(block_hash, entry)
+
+    def _forget_late(self, peer: Peer, block_hash: Hash) -> None:
+        self._late.get(peer, {}).pop(block_hash, None)
 
     def _finish(self, block_hash: Hash, entry: _Open) -> PackedBlock | None:
         transactions: Sequence[PackedTransaction] = [slot for slot in entry.slots if slot is not None]

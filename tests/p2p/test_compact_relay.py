@@ -224,6 +224,29 @@ def test_what_is_malformed_or_unasked_is_charged() -> None:
     assert len(ben.faults) == 3, "an answer that comes too late is no fault"
 
 
+def test_an_answer_to_an_earlier_question_is_no_fault() -> None:
+    """A pusher on a slow line sends a block again while its first answer is under way, and the pool has changed."""
+    ann, ben = make_pair()
+    fill_pool(ben, range(16))
+    name = ann.chain.add(make_block(GENESIS, 1, TRANSFERS[:18]))
+    compact = CompactMessage(make_compact_block(pack_block(make_block(GENESIS, 1, TRANSFERS[:18])), 5))
+    ben.relay._compact.on_first(ANN)
+
+    def receive(message: Message, now_ms: int) -> list[tuple[int, ...]]:
+        ben.sent.clear()
+        ben.relay.on_message(ANN, message, now_ms)
+        ben.act(now_ms)
+        return [each.positions for each in ben.list_sent(GetTransactions) if isinstance(each, GetTransactions)]
+
+    assert receive(compact, 0) == [(16, 17)]
+    ben.act(LIMITS.stall_ms_min)
+    ben.chain.transactions.pop(compute_transaction_hash(TRANSFERS[3]))
+    assert receive(compact, LIMITS.stall_ms_min) == [], "it still owes an answer"
+    assert receive(Transactions(name, tuple(map(encode, TRANSFERS[16:18]))), LIMITS.stall_ms_min + 1) == []
+    assert not ben.faults
+    assert receive(compact, LIMITS.stall_ms_min + 1) == [(3, 16, 17)], "it owes none any more"
+
+
 def test_single_transactions_are_served_of_recent_blocks_alone() -> None:
     chain = ScriptedChain()
     server = Server(chain, 5)
