@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from time import perf_counter
 
+from benchmarks.lab.simulator import answer_books, task_books
 from benchmarks.lab.simulator.faults import KINDS
 from benchmarks.lab.simulator.invariants import SETTLED
 from benchmarks.lab.simulator.malice import MALICE
@@ -43,6 +44,7 @@ DONE = (
     ("audits proven", "ProveAudit"),
     ("demands on segments", "DisputeContribution"),
     ("demands answered", "AnswerDispute"),
+    *((name, name) for name in (*task_books.COUNTED, *answer_books.COUNTED)),
 )
 """Rows of the page, and what transactions did in each."""
 

@@ -4,8 +4,9 @@ Each check raises `InvariantBroken` with what it found. It looks into nodes and 
 """
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from benchmarks.lab.simulator.books import Books
 from benchmarks.lab.simulator.healing import SPREAD_S
 from benchmarks.lab.simulator.machine import InvariantBroken, Machine
 from benchmarks.lab.simulator.setting import START_MS, Setting
@@ -129,26 +130,30 @@ class Watch:
                 raise InvariantBroken("equivocation is paid for", f"at height {first.height} {miner} keeps {forfeit}")
         return len(pairs)
 
-    def check_shares(self) -> None:
-        """Check that a settled round has paid somebody, and no forger; for runs in which nothing fails."""
+    def check_shares(self, posted: Iterable[Hash]) -> None:
+        """Check that a settled round has paid somebody, and no task a forger; for runs in which nothing fails."""
         chain = self._get_heaviest()
-        view, task = chain.view(), chain.ledger_context.task_id
+        view, own = chain.view(), chain.ledger_context.task_id
         units = {
-            machine: (view.get(shares_key(task, machine.key.public_key)) or EMPTY_SHARES).units
+            (machine.name, task): (view.get(shares_key(task, machine.key.public_key)) or EMPTY_SHARES).units
             for machine in self._machines
+            for task in (own, *posted)
         }
-        paid = [machine.name for machine in self._machines if machine.is_forger and units[machine]]
+        forgers = {machine.name for machine in self._machines if machine.is_forger}
+        paid = sorted({name for (name, _), count in units.items() if name in forgers and count})
         if paid:
             raise InvariantBroken("forgery is not paid", f"found shares of {', '.join(paid)}")
-        if get_task_state(chain.ledger_context, view).round and not any(units.values()):
+        if get_task_state(chain.ledger_context, view).round and not any(
+            count for (_, task), count in units.items() if task == own
+        ):
             raise InvariantBroken("training is paid", f"found no shares at height {chain.head.height}")
 
     def _get_heaviest(self) -> Chain:
         chains = [machine.validator.parts.chain for machine in self._machines if machine.validator is not None]
         return max(chains, key=lambda chain: chain.head.total_work)
 
-    def check_replay(self) -> Counter[str]:
-        """Execute the longest chain again from genesis and compare every root; return what its transactions did."""
+    def check_replay(self, books: Books) -> Counter[str]:
+        """Execute the longest chain again from genesis, compare every root and keep `books`; return what was done."""
         chain = self._get_heaviest()
         learning = next(m.validator.parts.learning for m in self._machines if m.validator is not None)
         root, genesis_nodes = make_genesis_state(self._setting.genesis)
@@ -162,8 +167,9 @@ class Watch:
             actions.update(type(each.body.action).__name__ for each in block.transactions)
             if root != entry.header.foliage.state_root:
                 raise InvariantBroken("a replay gives the same root", f"found another at height {height}")
+            books.add(block, effects, StateView(root, nodes))
         actions[SETTLED] = get_task_state(chain.ledger_context, StateView(root, nodes)).round
-        return actions
+        return actions + books.counts
 
 
 def _is_ahead(head: ChainEntry, latest_ms: int) -> bool:

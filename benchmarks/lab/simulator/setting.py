@@ -29,14 +29,18 @@ from node.learning import Task, load_task
 from node.validator import make_ticket_verifier
 
 INTERVAL_MS = 2_000
+ALLOCATED = 1_000 * ATOMS_PER_COIN
+"""Atoms that everybody begins with."""
 START_MS = 1_800_000_000_000
 """Unix time at which every run begins."""
 MINERS_MAX = 6
 ACCOUNTS = 8
+PEOPLE = ("poster", "backer", "buyer", "provider")
+"""Whose accounts nobody else uses: what becomes of each of their atoms is told apart."""
 TARGET = 1 << 237
 """One matmul of the task in eight wins under it."""
 
-_SPEC = replace(DIGITS, model=Mlp((64, 32, 10)), batch=32, segment_steps=1, warmup_steps=0, decay_steps=0)
+SPEC = replace(DIGITS, model=Mlp((64, 32, 10)), batch=32, segment_steps=1, warmup_steps=0, decay_steps=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class Setting:
     task: Task
     miners: tuple[SigningKey, ...]
     accounts: tuple[SigningKey, ...]
+    people: dict[str, SigningKey]
+    """By their names in `PEOPLE`."""
     verify: VerifyTicket
 
 
@@ -62,23 +68,23 @@ def make_setting() -> Setting:
     """Return the setting of every run."""
     miners = tuple(make_key("miner", number) for number in range(MINERS_MAX))
     accounts = tuple(make_key("account", number) for number in range(ACCOUNTS))
-    root = compute_checkpoint_root(compute_initial_checkpoint(build_program(_SPEC)))
+    people = {name: make_key(name, 0) for name in PEOPLE}
+    root = compute_checkpoint_root(compute_initial_checkpoint(build_program(SPEC)))
     genesis = Genesis(
         network="simulation",
         timestamp_ms=START_MS - INTERVAL_MS,
         target=TARGET,
         parameters=Parameters(interval_ms=INTERVAL_MS, half_life_ms=8 * INTERVAL_MS),
-        allocations=tuple(Allocation(key.public_key, 1_000 * ATOMS_PER_COIN) for key in (*miners, *accounts)),
+        allocations=tuple(Allocation(key.public_key, ALLOCATED) for key in (*miners, *accounts, *people.values())),
         miners=tuple(key.public_key for key in miners),
-        task=TaskSpec("digits", encode_spec(_SPEC), load_digits(_SPEC.heldout).root, root),
+        task=TaskSpec("digits", encode_spec(SPEC), load_digits(SPEC.heldout).root, root),
     )
     task = load_task(genesis.task)
     context = make_header_context(genesis, lambda ticket: compute_ticket_macs(task.program, ticket))
     state_root, _ = make_genesis_state(genesis)
     genesis_hash = compute_header_hash(make_genesis_header(genesis, state_root))
-    return Setting(
-        genesis, genesis_hash, context, task, miners, accounts, remember(make_ticket_verifier(context, task))
-    )
+    verify = remember(make_ticket_verifier(context, task))
+    return Setting(genesis, genesis_hash, context, task, miners, accounts, people, verify)
 
 
 def remember(verify: VerifyTicket, count_max: int = 4_096) -> VerifyTicket:

@@ -7,11 +7,12 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 from time import process_time
 
+from benchmarks.lab.simulator.books import Books
 from benchmarks.lab.simulator.faults import KINDS, Scene, plan_faults
 from benchmarks.lab.simulator.healing import Healing
 from benchmarks.lab.simulator.invariants import Watch
@@ -20,9 +21,10 @@ from benchmarks.lab.simulator.load import use_network
 from benchmarks.lab.simulator.loop import PROCESS, NeverSleeps, Process, VirtualLoop
 from benchmarks.lab.simulator.machine import InvariantBroken, Machine, UnhandledError, World
 from benchmarks.lab.simulator.malice import MALICE
+from benchmarks.lab.simulator.market import draw_market
 from benchmarks.lab.simulator.memory import remembering
 from benchmarks.lab.simulator.rogues import sign_twice, visit_nodes
-from benchmarks.lab.simulator.schedule import get_schedule
+from benchmarks.lab.simulator.schedule import LONG, get_schedule
 from benchmarks.lab.simulator.setting import make_setting
 from benchmarks.lab.simulator.wires import VirtualNetwork
 from chain.errors import MathesisError
@@ -77,7 +79,9 @@ class Simulation:
         self.journal = Journal(self.loop.time, report)
         network = VirtualNetwork(self.loop, self._make_random("network"), self.journal)
         self.world = World(self.loop, network, self.journal, make_setting())
-        random, self.schedule = self._make_random("plan"), get_schedule(seed)
+        random, schedule = self._make_random("plan"), get_schedule(seed)
+        self._market = draw_market(self.world.setting, self._make_random, is_long=schedule is LONG)
+        self.schedule = replace(schedule, after_s=schedule.after_s + self._market.closing_s)
         self.machines = tuple(self._make_machine(number, random) for number in range(random.choice((3, 3, 4))))
         self.machines[-1].first_boot_s = random.uniform(0.9, 1.0) * self.schedule.first_boot_s_max
         self.kinds = tuple(sorted(random.sample(sorted(KINDS), random.randrange(len(KINDS) + 1))))
@@ -87,10 +91,8 @@ class Simulation:
             self.kinds, self.malice, self.rogues = focus.kinds, focus.malice, ROGUES_MAX
         self.equivocators = tuple(m for m in self.machines[1:] if random.random() < EQUIVOCATOR_CHANCE)
         for machine in self.equivocators:
-            machine.is_rogue, machine.on_boot = (
-                True,
-                partial(sign_twice, random=self._make_random(f"twice {machine.number}")),
-            )
+            random_twice = self._make_random(f"twice {machine.number}")
+            machine.is_rogue, machine.on_boot = True, partial(sign_twice, random=random_twice)
         self._watch = Watch(self.world.setting, self.machines, is_malice_about=bool(self.rogues or self.equivocators))
         self._others: list[Process] = []
         self._evidence = 0
@@ -146,6 +148,8 @@ class Simulation:
             self.loop.call_at(machine.first_boot_s, machine.boot_if_down)
         people = use_network(self.world.setting, self.machines, self._make_random("load"))
         self._begin("people", people)
+        for name, work in self._market.start(self.world.setting, self.machines, self._make_random):
+            self._begin(name, work)
         for number in range(self.rogues):
             random = self._make_random(f"rogue {number}")
             host = self.world.network.add_host(_make_address(100 + number), random.choice(SPEEDS))
@@ -157,10 +161,12 @@ class Simulation:
         while self._healing.one_tip_s is None or self.loop.time() < self._healing.one_tip_s + self.schedule.after_s:
             self.loop.run_until(self.loop.time() + CHECK_S)
             self._check()
-        self._actions = self._watch.check_replay()
+        is_quiet = not self.kinds and not self.rogues
+        books = Books(self.world.setting, self._market.desk.answers, is_quiet=is_quiet)
+        self._actions = self._watch.check_replay(books)
         self._evidence = self._watch.check_evidence()
-        if not self.kinds and not self.rogues:
-            self._watch.check_shares()
+        if is_quiet:
+            self._watch.check_shares(books.tasks.pots)
 
     def _begin(self, name: str, work: Coroutine[object, object, None]) -> None:
         process = Process(name)
