@@ -42,6 +42,11 @@ class Uint:
 
         return validate if bits <= 64 else lambda value: validate(value).to_bytes(size_bytes, "big")
 
+    @property
+    def test(self) -> str:
+        """A Python expression over `{0}` that holds for an integer in range that is its own item; empty for none."""
+        return f"type({{0}}) is int and 0 <= {{0}} < {1 << self.bits}" if self.bits <= 64 else ""
+
     def make_taker(self) -> Callable[[object], object]:
         """Return what takes an integer from its item, or raises DecodeError."""
         size_bytes = self.bits // 8
@@ -72,6 +77,11 @@ class Bytes:
 
         return validate
 
+    @property
+    def test(self) -> str:
+        """A Python expression over `{0}` that holds for bytes whose size is in range."""
+        return f"type({{0}}) is bytes and {self.size_min} <= len({{0}}) <= {self.size_max}"
+
     def make_taker(self) -> Callable[[object], object]:
         """Return what takes bytes from their item; on the wire they stand as they are."""
         return self.make_writer()
@@ -94,6 +104,11 @@ class Text:
             return value
 
         return validate
+
+    @property
+    def test(self) -> str:
+        """Empty: no short expression says what text is."""
+        return ""
 
     def make_taker(self) -> Callable[[object], object]:
         """Return what takes text from its item; on the wire it stands as it is."""
@@ -124,11 +139,15 @@ SignatureField = Annotated[Signature, Bytes(64, 64)]
 
 @dataclass(frozen=True, slots=True)
 class _FieldCodec:
-    """How a field is written, how its item is read when all is unpacked, and how it is read off a stream of items."""
+    """How a field is written, how its item is read when all is unpacked, and how it is read off a stream of items.
+
+    Where `test` holds a value is its own item, and neither of the first two need be called.
+    """
 
     to_wire: Callable[[object], Wire]
     from_wire: Callable[[object], object]
     read: Callable[[msgpack.Unpacker], object]
+    test: str = ""
 
 
 _CODECS: dict[type, _FieldCodec] = {}
@@ -243,7 +262,45 @@ def _build_record_codec(cls: type) -> _FieldCodec:
             raise DecodeError(f"{label}.{names[len(values)]}: {error}") from None
         return cls(*values)
 
-    return _FieldCodec(to_wire, from_wire, read)
+    return _compile(cls, tuple(zip(names, codecs, strict=True)), _FieldCodec(to_wire, from_wire, read))
+
+
+def _compile(cls: type, codecs: tuple[tuple[str, _FieldCodec], ...], careful: _FieldCodec) -> _FieldCodec:
+    """Return `careful` with a record's fields written out, no call for what is its own item; faults are left to it.
+
+    Source: the standard library's `dataclasses`, which makes each record's constructor in this way.
+    """
+    parts = [(f"v{n}", name, codec.test.format(f"v{n}")) for n, (name, codec) in enumerate(codecs)]
+    values = "".join(f"{value}, " for value, _, _ in parts)
+    items = ", ".join(value if test else f"write_{name}({value})" for value, name, test in parts)
+    test = " and ".join(test for _, _, test in parts if test) or "True"
+    lines = [
+        "def to_wire(record):",
+        "    if type(record) is cls:",
+        f"        ({values}) = ({''.join(f'record.{name}, ' for name, _ in codecs)})",
+        f"        if {test}:",
+        f"            return [{items}]",
+        "    return careful.to_wire(record)",
+        "def from_wire(found):",
+        f"    if type(found) is list and len(found) == {len(parts)}:",
+        f"        ({values}) = found",
+        f"        if {test}:",
+    ]
+    for value, name, own_test in parts:
+        if not own_test:
+            lines += [
+                "            try:",
+                f"                {value} = take_{name}({value})",
+                "            except DecodeError as error:",
+                f"                raise DecodeError(f'{cls.__name__}.{name}: {{error}}') from None",
+            ]
+    lines += [f"            return cls({values})", "    return careful.from_wire(found)"]
+    scope: dict[str, object] = {"cls": cls, "careful": careful, "DecodeError": DecodeError}
+    scope |= {f"write_{name}": codec.to_wire for name, codec in codecs}
+    scope |= {f"take_{name}": codec.from_wire for name, codec in codecs}
+    exec("\n".join(lines), scope)  # noqa: S102 - made of names and bounds of our own records alone
+    to_wire = cast("Callable[[object], Wire]", scope["to_wire"])
+    return _FieldCodec(to_wire, cast("Callable[[object], object]", scope["from_wire"]), careful.read)
 
 
 def _field_codec(hint: object) -> _FieldCodec:
@@ -254,7 +311,7 @@ def _field_codec(hint: object) -> _FieldCodec:
     base, *annotations = get_args(hint)
     for annotation in annotations:
         if isinstance(annotation, Uint | Bytes | Text):
-            return _scalar_codec(annotation.make_writer(), annotation.make_taker())
+            return _scalar_codec(annotation)
         if isinstance(annotation, Many):
             return _many_codec(base, annotation)
         if isinstance(annotation, Tagged):
@@ -262,8 +319,9 @@ def _field_codec(hint: object) -> _FieldCodec:
     raise TypeError(f"field type {hint!r} carries no range")
 
 
-def _scalar_codec(to_wire: Callable[[object], Wire], from_wire: Callable[[object], object]) -> _FieldCodec:
-    return _FieldCodec(to_wire, from_wire, lambda reader: from_wire(reader.unpack()))
+def _scalar_codec(scalar: Uint | Bytes | Text) -> _FieldCodec:
+    take = scalar.make_taker()
+    return _FieldCodec(scalar.make_writer(), take, lambda reader: take(reader.unpack()), scalar.test)
 
 
 def _many_codec(base: object, many: Many) -> _FieldCodec:
@@ -300,7 +358,7 @@ def _tagged_codec(base: object) -> _FieldCodec:
         return [tag, codecs[tag].to_wire(value)]
 
     def from_wire(found: object) -> object:
-        tag, item = _take_array(found, "choice", 2, 2)
+        tag, item = found if type(found) is list and len(found) == 2 else _take_array(found, "choice", 2, 2)
         return get_choice(tag).from_wire(item)
 
     def read(reader: msgpack.Unpacker) -> object:

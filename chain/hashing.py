@@ -34,6 +34,6 @@ def tagged_key(tag: str) -> bytes:
     return _key(tag)
 
 
-def sha256(*parts: bytes) -> Hash:
-    """Return the SHA-256 digest of the concatenated `parts`."""
-    return Hash(_sha256(b"".join(parts)).digest())
+def sha256(data: bytes) -> Hash:
+    """Return the SHA-256 digest of `data`."""
+    return Hash(_sha256(data).digest())

@@ -21,7 +21,7 @@ send(dora, data, "dora registers her letters for 5 % of their models' income")
 model = RegisterModel(
     name="letters",
     spec_hash=compute_spec_hash(DIGITS),
-    checkpoint_root=sha256(b"weights", text),
+    checkpoint_root=sha256(b"weights" + text),
     licence="Apache-2.0",
     licence_price=0,
     royalty_bp=0,

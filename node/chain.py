@@ -15,7 +15,6 @@ from chain.ledger.context import LedgerContext, make_context
 from chain.ledger.genesis_state import make_genesis_state
 from chain.packed import PackedBlock, decode_block
 from chain.primitives import Hash
-from chain.state.tree import NodeChanges, NodeSource
 from chain.state.view import StateView
 from chain.storage.blob_store import BlobStore
 from chain.storage.block_store import BlockStore, Connected
@@ -32,23 +31,6 @@ from consensus.header_chain import ChainEntry, HeaderChain, make_genesis_header
 from consensus.header_rules import HeaderContext
 
 SIDECAR_ENCODED_BYTES_MAX = 2 * SIDECAR_BYTES_MAX + 64
-
-
-class OverlayNodes:
-    """State nodes that are computed but not stored yet, over those of a source."""
-
-    def __init__(self, source: NodeSource) -> None:
-        """Start with nothing on top of `source`."""
-        self._source = source
-        self._nodes: dict[Hash, bytes] = {}
-
-    def add(self, nodes: NodeChanges) -> None:
-        """Put more nodes on top."""
-        self._nodes |= {node_hash: data for node_hash, data in nodes.items() if data is not None}
-
-    def get_state_node(self, node_hash: Hash) -> bytes | None:
-        """Return a node's bytes, or None."""
-        return self._nodes.get(node_hash) or self._source.get_state_node(node_hash)
 
 
 class Chain:

@@ -21,6 +21,7 @@ from chain.ledger.learning import LearningEngine
 from chain.ledger.transactions import SignatureVerifier, verify_signatures
 from chain.packed import PackedBlock, pack_block
 from chain.primitives import Hash
+from chain.state.tree import OverlayNodes
 from chain.state.view import StateView
 from chain.storage.block_store import Connected
 from chain.ticket import TicketOpening
@@ -28,7 +29,7 @@ from chain.transaction import Sidecar
 from consensus.fork_choice import Path, choose_path
 from consensus.header_chain import ChainEntry
 from node.admission import Admission, VerifyTicket
-from node.chain import Chain, OverlayNodes
+from node.chain import Chain
 from node.observability.journal import get_log
 from node.observability.tally import Durations, Tally
 from node.outcomes import ImportOutcome, ImportResult
@@ -243,7 +244,7 @@ class Importer:
         """Compute every transition of the way before any is kept; return them or the first failure."""
         blocks: list[tuple[ChainEntry, Block, BlockEffects]] = []
         connected: list[Connected] = []
-        nodes = OverlayNodes(self._chain.store.get_nodes())
+        nodes = OverlayNodes(self._chain.store.get_nodes(), {})
         for entry in path.connect:
             assert entry.parent is not None
             is_last = entry is path.connect[-1]

@@ -22,14 +22,14 @@ def apply_credit(view: StateView, account: PublicKey, amount: int) -> None:
     """Add `amount` atoms to a balance; zero atoms make no account."""
     if amount:
         before = get_account(view, account)
-        view.put(account_key(account), replace(before, balance=before.balance + amount))
+        view.put(account_key(account), Account(before.nonce, before.balance + amount))
 
 
 def apply_debit(view: StateView, account: PublicKey, amount: int) -> None:
     """Take `amount` atoms from a balance; raises InvalidTransaction."""
     before = get_account(view, account)
     validate_balance(before, amount)
-    view.put(account_key(account), replace(before, balance=before.balance - amount))
+    view.put(account_key(account), Account(before.nonce, before.balance - amount))
 
 
 def validate_balance(account: Account, amount: int) -> None:

@@ -6,8 +6,7 @@ in its subtree stands at that subtree's root. So one set of pairs has one root, 
 record and no disk: nodes are read through a `NodeSource`, and every root whose nodes are kept stays readable.
 """
 
-from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,6 +52,24 @@ class MemoryNodes:
         self._nodes.update({node_hash: data for node_hash, data in nodes.items() if data is not None})
 
 
+class OverlayNodes:
+    """Nodes that are computed but not stored yet, over those of a source."""
+
+    def __init__(self, source: NodeSource, nodes: NodeChanges) -> None:
+        """Start with those of `nodes` that come on top of `source`."""
+        self._source = source
+        self._nodes: NodeChanges = {}
+        self.add(nodes)
+
+    def add(self, nodes: NodeChanges) -> None:
+        """Put more nodes on top."""
+        self._nodes |= nodes
+
+    def get_state_node(self, node_hash: Hash) -> bytes | None:
+        """Return a node's bytes, or None."""
+        return self._nodes.get(node_hash) or self._source.get_state_node(node_hash)
+
+
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """A key and its value."""
@@ -71,12 +88,12 @@ class Inner:
 
 def compute_leaf_hash(key_hash: bytes, value_hash: bytes) -> Hash:
     """Return the hash of a leaf from the hashes of its key and value."""
-    return sha256(_LEAF_PREFIX, key_hash, value_hash)
+    return sha256(_LEAF_PREFIX + key_hash + value_hash)
 
 
 def compute_inner_hash(left: bytes, right: bytes) -> Hash:
     """Return the hash of an inner node."""
-    return sha256(_INNER_PREFIX, left, right)
+    return sha256(_INNER_PREFIX + left + right)
 
 
 def compute_path(key: bytes) -> Hash:
@@ -87,16 +104,6 @@ def compute_path(key: bytes) -> Hash:
 def get_bit(path: bytes, depth: int) -> int:
     """Return the bit of `path` that decides left (0) or right (1) below `depth` inner nodes."""
     return path[depth >> 3] >> (7 - (depth & 7)) & 1
-
-
-def find_cut(ordered: Sequence[tuple[int, bytes]], depth: int, low: int, high: int) -> int:
-    """Return where in `ordered`, from `low` up to `high`, those start that go right below `depth` inner nodes.
-
-    Each item starts with a path as an integer; they stand in the order of paths and are alike down to `depth`.
-    """
-    shift = PATH_BITS - 1 - depth
-    first = ordered[low][0] >> shift
-    return low if first & 1 else bisect_left(ordered, (first + 1 << shift,), low, high)
 
 
 def verify_node(node_hash: Hash, data: bytes) -> None:
@@ -154,8 +161,13 @@ def encode_leaf(key: bytes, value: bytes) -> bytes:
 
 def decode_leaf(data: bytes) -> Leaf:
     """Return the leaf whose stored bytes these are."""
-    end = 3 + int.from_bytes(data[1:3], "little")
+    end = get_key_end(data)
     return Leaf(data[3:end], data[end:])
+
+
+def get_key_end(data: bytes) -> int:
+    """Return where in the stored bytes of a leaf, from the fourth on, its key ends and its value starts."""
+    return 3 + int.from_bytes(data[1:3], "little")
 
 
 def _compute_name(data: bytes) -> Hash | None:

@@ -21,13 +21,15 @@ from chain.state.tree import (
     MemoryNodes,
     NodeChanges,
     NodeSource,
+    OverlayNodes,
     compute_leaf_hash,
     compute_path,
     decode_leaf,
     encode_leaf,
-    find_cut,
+    get_key_end,
     load_node_bytes,
 )
+from chain.state.walk import END, LEFT, RIGHT, Walk, walk_down
 
 _INNER_PREFIX = bytes([INNER])
 
@@ -48,16 +50,27 @@ def update_tree(nodes: NodeSource, root: Hash, changes: Mapping[bytes, bytes | N
 
     Costs one new node a level and touched key. Raises StorageError.
     """
-    writer = _Writer(nodes)
-    writer.changes = sorted([writer.take_change(key, value) for key, value in changes.items()])
-    return writer.finish(writer.update(root, 0, 0, len(changes)) if changes else root)
+    return _climb(walk_down(nodes, root, changes), changes)
+
+
+def update_walked(walk: Walk, changes: Mapping[bytes, bytes | None]) -> TreeUpdate:
+    """Return what `update_tree` does, going back up a walk to most of the keys; raises StorageError."""
+    update = _climb(walk, changes)
+    rest = {key: value for key, value in changes.items() if key not in walk.values}
+    last = update_tree(OverlayNodes(walk.nodes, update.nodes), update.root, rest)
+    # What came with one and went with the other is in both trees, or in neither.
+    return TreeUpdate(last.root, _unite_but_common(update.nodes, last.nodes))
 
 
 def build_subtree(depth: int, leaves: Sequence[Leaf]) -> TreeUpdate:
     """Return the subtree below `depth` inner nodes that holds `leaves`, in the order of paths, and nothing else."""
     writer = _Writer(MemoryNodes())
-    changes = [writer.take_change(leaf.key, leaf.value) for leaf in leaves]
-    return writer.finish(writer.build(depth, changes, 0, len(changes)))
+    paths = [compute_path(leaf.key) for leaf in leaves]
+    changes = [
+        (int.from_bytes(path, "big"), writer.make_leaf(path, leaf.key, leaf.value))
+        for path, leaf in zip(paths, leaves, strict=True)
+    ]
+    return _make_update(writer.build(depth, changes, 0, len(changes)), writer.come, [])
 
 
 def compute_difference(nodes: NodeSource, old_root: Hash, new_root: Hash) -> TreeUpdate:
@@ -84,103 +97,98 @@ def _visit(nodes: NodeSource, node_hash: Hash, seen: dict[Hash, bytes]) -> tuple
 
 def _make_update(root: Hash, come: dict[Hash, bytes], gone: Sequence[Hash]) -> TreeUpdate:
     # What is in both has not changed, or is a leaf that only moved up or down.
-    left = frozenset(gone)
-    nodes: NodeChanges = {node_hash: None for node_hash in gone if node_hash not in come}
-    nodes |= {node_hash: data for node_hash, data in come.items() if node_hash not in left}
-    return TreeUpdate(root, nodes)
+    return TreeUpdate(root, _unite_but_common(dict.fromkeys(gone), come))
+
+
+def _unite_but_common(nodes: NodeChanges, others: Mapping[Hash, bytes | None]) -> NodeChanges:
+    """Return `nodes`, now with `others`, and without what is in both."""
+    common = sorted(nodes.keys() & others.keys())
+    nodes |= others
+    for name in common:
+        del nodes[name]
+    return nodes
+
+
+def _climb(walk: Walk, changes: Mapping[bytes, bytes | None]) -> TreeUpdate:
+    """Return the tree after those of `changes` whose keys a walk went to."""
+    writer = _Writer(walk.nodes)
+    come, made, keys = writer.come, list[Hash](), walk.keys
+    leaves = [
+        writer.make_leaf(path, key, changes[key]) if key in changes else None
+        for path, key in zip(walk.paths, keys, strict=True)
+    ]
+    ends, high = zip(reversed(walk.ends), reversed(walk.depths), strict=True), len(keys)
+    for name, data, turn in zip(reversed(walk.names), reversed(walk.datas), reversed(walk.turns), strict=True):
+        if turn == END:
+            low, depth = next(ends)
+            leaf = leaves[low]
+            if leaf is None or high - low > 1 or data[3 : get_key_end(data)] != keys[low]:
+                leaf = writer.build_end(name, data, depth, walk.paths[low:high], leaves[low:high])
+            made.append(leaf)
+            high = low
+            continue
+        left = Hash(data[1:33]) if turn == RIGHT else made.pop()
+        right = Hash(data[33:]) if turn == LEFT else made.pop()
+        if EMPTY_ROOT in (left, right):
+            made.append(writer.join(left, right))
+        else:
+            inner = _INNER_PREFIX + left + right
+            made.append(new := Hash(sha256(inner).digest()))
+            come[new] = inner
+    gone = [name for name in walk.names if name != EMPTY_ROOT]
+    return _make_update(made.pop() if made else walk.root, come, gone)
 
 
 class _Writer:
-    """One batch of changes on its way down the tree.
-
-    Bytes, integers and places in one list all the way: this is every block's hot path.
-    """
+    """The nodes that come with an update, over those of the tree before it."""
 
     def __init__(self, nodes: NodeSource) -> None:
         self._nodes = nodes
-        self._come: dict[Hash, bytes] = {}
-        self._gone: list[Hash] = []
-        self.changes: list[_Change] = []
+        self.come: dict[Hash, bytes] = {}
 
-    def take_change(self, key: bytes, value: bytes | None) -> _Change:
+    def make_leaf(self, path: Hash, key: bytes, value: bytes | None) -> Hash:
+        """Return the hash of the leaf of a pair, which comes; EMPTY_ROOT for no value."""
         assert len(key) <= KEY_BYTES_MAX
-        path = compute_path(key)
         if value is None:
-            return int.from_bytes(path, "big"), EMPTY_ROOT
+            return EMPTY_ROOT
         leaf = compute_leaf_hash(path, sha256(value).digest())
-        self._come[leaf] = encode_leaf(key, value)
-        return int.from_bytes(path, "big"), leaf
-
-    def finish(self, root: Hash) -> TreeUpdate:
-        return _make_update(root, self._come, self._gone)
-
-    def update(self, node_hash: Hash, depth: int, low: int, high: int) -> Hash:
-        """Return the subtree at `depth` after the changes at the places from `low` up to `high`, one at least."""
-        if high - low == 1:
-            return self._update_one(node_hash, depth, low)
-        if node_hash == EMPTY_ROOT:
-            return self.build(depth, self.changes, low, high)
-        data = load_node_bytes(self._nodes, node_hash)
-        self._gone.append(node_hash)
-        if data[0] == LEAF:
-            return self._build_with_leaf(node_hash, data, depth, self.changes[low:high])
-        cut = find_cut(self.changes, depth, low, high)
-        left, right = Hash(data[1:33]), Hash(data[33:])
-        if low < cut:
-            left = self.update(left, depth + 1, low, cut)
-        if cut < high:
-            right = self.update(right, depth + 1, cut, high)
-        return self._join(left, right)
+        self.come[leaf] = encode_leaf(key, value)
+        return leaf
 
     def build(self, depth: int, changes: Sequence[_Change], low: int, high: int) -> Hash:
         """Return the subtree at `depth` of the leaves at these places of `changes` alone."""
         if high - low < 2:
             return changes[low][1] if low < high else EMPTY_ROOT
-        cut = find_cut(changes, depth, low, high)
-        return self._join(self.build(depth + 1, changes, low, cut), self.build(depth + 1, changes, cut, high))
+        shift = PATH_BITS - 1 - depth
+        first = changes[low][0] >> shift
+        cut = low if first & 1 else bisect_left(changes, (first + 1 << shift,), low, high)
+        return self.join(self.build(depth + 1, changes, low, cut), self.build(depth + 1, changes, cut, high))
 
-    def _update_one(self, node_hash: Hash, depth: int, place: int) -> Hash:
-        """Do what `update` does for a single change: most of the way down a large tree a change is alone."""
-        path, leaf = self.changes[place]
-        get, siblings = self._nodes.get_state_node, list[Hash]()
-        while node_hash != EMPTY_ROOT:
-            data = get(node_hash) or load_node_bytes(self._nodes, node_hash)
-            self._gone.append(node_hash)
-            if data[0] == LEAF:
-                leaf = self._build_with_leaf(node_hash, data, depth + len(siblings), [(path, leaf)])
-                break
-            left, right = Hash(data[1:33]), Hash(data[33:])
-            is_right = path >> (PATH_BITS - 1 - depth - len(siblings)) & 1
-            siblings.append(left if is_right else right)
-            node_hash = right if is_right else left
-        path >>= PATH_BITS - depth - len(siblings)
-        for sibling in reversed(siblings):
-            leaf = self._join(sibling, leaf) if path & 1 else self._join(leaf, sibling)
-            path >>= 1
-        return leaf
-
-    def _build_with_leaf(self, leaf_hash: Hash, data: bytes, depth: int, changes: Sequence[_Change]) -> Hash:
-        """Return the subtree at `depth` that `changes` make of a leaf."""
-        key_end = 3 + int.from_bytes(data[1:3], "little")
-        if len(changes) == 1 and self._come.get(changes[0][1], b"")[:key_end] == data[:key_end]:
-            return changes[0][1]
-        path = int.from_bytes(compute_path(decode_leaf(data).key), "big")
-        place = bisect_left(changes, (path,))
-        if place == len(changes) or changes[place][0] != path:
-            self._come[leaf_hash] = data
-            changes = [*changes[:place], (path, leaf_hash), *changes[place:]]
+    def build_end(
+        self, name: Hash, data: bytes, depth: int, paths: Sequence[Hash], leaves: Sequence[Hash | None]
+    ) -> Hash:
+        """Return the subtree at `depth` that new leaves make of a leaf or of nothing; None leaves a path as it is."""
+        placed = zip(paths, leaves, strict=True)
+        changes = [(int.from_bytes(path, "big"), leaf) for path, leaf in placed if leaf is not None]
+        if data:
+            path = int.from_bytes(compute_path(decode_leaf(data).key), "big")
+            place = bisect_left(changes, (path,))
+            if place == len(changes) or changes[place][0] != path:
+                self.come[name] = data
+                changes.insert(place, (path, name))
         return self.build(depth, changes, 0, len(changes))
 
-    def _join(self, left: Hash, right: Hash) -> Hash:
+    def join(self, left: Hash, right: Hash) -> Hash:
+        """Return the node over two subtrees; a lone leaf stands in its place."""
         if EMPTY_ROOT in (left, right):
             lone = right if left == EMPTY_ROOT else left
             if lone == EMPTY_ROOT or self._is_leaf(lone):
                 return lone
         data = _INNER_PREFIX + left + right
         node_hash = Hash(sha256(data).digest())
-        self._come[node_hash] = data
+        self.come[node_hash] = data
         return node_hash
 
     def _is_leaf(self, node_hash: Hash) -> bool:
-        data = self._come.get(node_hash) or load_node_bytes(self._nodes, node_hash)
+        data = self.come.get(node_hash) or load_node_bytes(self._nodes, node_hash)
         return data[0] == LEAF

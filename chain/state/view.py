@@ -11,10 +11,10 @@ from typing import Generic, TypeVar, cast
 
 from chain.codec import decode, encode
 from chain.primitives import Hash
-from chain.state.lookup import SeenNodes, find_values
 from chain.state.proof import StateProof, prove_key
 from chain.state.tree import Leaf, NodeChanges, NodeSource, get_value, iter_leaves
-from chain.state.update import update_tree
+from chain.state.update import update_tree, update_walked
+from chain.state.walk import Walk, walk_down
 
 VALUE_BYTES_MAX = 1024 * 1024
 
@@ -48,7 +48,7 @@ class StateView:
         self._changes: dict[bytes, object | None] = {}
         # Forks look at the same root, so what one has read is true for all.
         self._read: dict[bytes, object | None] = {} if base is None else base._read
-        self._seen: SeenNodes = SeenNodes(nodes) if base is None else base._seen
+        self._walk: Walk | None = None
 
     def get(self, key: StateKey[T]) -> T | None:
         """Return the record under `key`, or None; raises StorageError."""
@@ -64,8 +64,8 @@ class StateView:
     def read_ahead(self, keys: Iterable[StateKey[T]]) -> None:
         """Read what stands under many keys at once, for `get` to find it at hand; raises StorageError."""
         wanted = {key.name: key for key in keys if key.name not in self._read}
-        values = find_values(self._seen, self.root, wanted)
-        self._read.update({name: _decode(wanted[name].record, data) for name, data in values.items()})
+        self._walk = walk_down(self._nodes, self.root, wanted)
+        self._read |= {name: _decode(wanted[name].record, data) for name, data in self._walk.values.items()}
 
     def get_existing(self, key: StateKey[T]) -> T:
         """Return the record under a key that the ledger's own rules guarantee."""
@@ -95,7 +95,8 @@ class StateView:
         """Return the root after all changes and the nodes that come and go with it; this view stays as it is."""
         changes = self._collect_changes()
         values = {name: None if record is None else encode(record) for name, record in changes.items()}
-        update = update_tree(self._seen, self.root, values)
+        walk = self._walk
+        update = update_walked(walk, values) if walk else update_tree(self._nodes, self.root, values)
         return update.root, update.nodes
 
     def prove(self, key: StateKey[T]) -> StateProof:

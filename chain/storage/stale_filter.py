@@ -7,6 +7,9 @@ knows no row.
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from chain.primitives import Hash
 
 _TABLE_BYTES = 1 << 22
@@ -34,21 +37,17 @@ class StaleFilter:
 
     def add(self, names: Sequence[Hash]) -> None:
         """Take the names of what went."""
-        table = self._young
         self._young_count += len(names)
-        for word in _read_words(names):
-            table[word & _BYTE_MASK] |= 1 << (word >> _BIT_SHIFT)
+        places, bits_u8 = _find_bits(names)
+        np.bitwise_or.at(self._young, places, bits_u8)
 
     def find_candidates(self, names: Sequence[Hash]) -> list[Hash]:
         """Return those of `names` that may have been added, all that were among them."""
         if self.is_full:
             return list(names)
-        young, old = self._young, self._old
-        return [
-            name
-            for name, word in zip(names, _read_words(names), strict=True)
-            if (young[word & _BYTE_MASK] | old[word & _BYTE_MASK]) >> (word >> _BIT_SHIFT) & 1
-        ]
+        places, bits_u8 = _find_bits(names)
+        hits_u8 = (self._young[places] | self._old[places]) & bits_u8
+        return [names[position] for position in np.flatnonzero(hits_u8).tolist()]
 
     def forget(self, pruned: int, last: int) -> None:
         """Let go of names added for transitions up to `pruned`, sooner or later; `last` is the newest there is."""
@@ -57,11 +56,11 @@ class StaleFilter:
             self._old_count, self._young_count = self._young_count, 0
 
 
-def _make_table() -> bytearray:
-    return bytearray(_TABLE_BYTES)
+def _make_table() -> npt.NDArray[np.uint8]:
+    return np.zeros(_TABLE_BYTES, np.uint8)
 
 
-def _read_words(names: Sequence[Hash]) -> list[int]:
-    """Return for each name 32 bits that choose a byte and a bit; hashes are as good as random, so their first serve."""
-    words: list[int] = memoryview(b"".join(names)).cast("I")[::8].tolist()
-    return words
+def _find_bits(names: Sequence[Hash]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
+    """Return the byte and the bit of each name; hashes are as good as random, so their first four bytes serve."""
+    words_u32 = np.frombuffer(b"".join(names), np.uint32)[::8]
+    return words_u32 & np.uint32(_BYTE_MASK), np.uint8(1) << (words_u32 >> np.uint32(_BIT_SHIFT)).astype(np.uint8)

@@ -77,7 +77,7 @@ class Outcome:
 
 def make_person(name: str) -> SigningKey:
     """Return the key of a party."""
-    return SigningKey(sha256(b"parties", name.encode()))
+    return SigningKey(sha256(b"parties" + name.encode()))
 
 
 DATA_OWNER, AUTHOR, BUYER = (make_person(name) for name in ("data owner", "author", "buyer"))

@@ -60,7 +60,7 @@ class Setting:
 
 def make_key(kind: str, number: int) -> SigningKey:
     """Return a key that is the same in every run."""
-    return SigningKey(sha256(b"simulator", kind.encode(), number.to_bytes(4, "big")))
+    return SigningKey(sha256(b"simulator" + kind.encode() + number.to_bytes(4, "big")))
 
 
 @cache
@@ -92,7 +92,7 @@ def remember(verify: VerifyTicket, count_max: int = 4_096) -> VerifyTicket:
     verdicts: dict[bytes, InvalidProof | None] = {}
 
     def verify_once(block: Block, parent: ChainEntry) -> None:
-        name = sha256(parent.hash, encode(block.header), encode(block.opening))
+        name = sha256(parent.hash + encode(block.header) + encode(block.opening))
         if name not in verdicts:
             if len(verdicts) >= count_max:
                 verdicts.clear()

@@ -19,7 +19,8 @@ from chain.state.proof import (
     verify_inclusion,
 )
 from chain.state.tree import EMPTY_ROOT, MemoryNodes, get_value, iter_leaves, verify_node
-from chain.state.update import TreeUpdate, compute_difference, update_tree
+from chain.state.update import TreeUpdate, compute_difference, update_tree, update_walked
+from chain.state.walk import walk_down
 
 KEYS = st.binary(max_size=3)
 PAIRS = st.dictionaries(KEYS, st.binary(max_size=40), max_size=24)
@@ -96,6 +97,17 @@ def test_what_comes_and_goes_is_the_difference_of_both_trees(
     assert compute_difference(nodes, update.root, root).nodes == {
         name: before.get(name) for name in before.keys() ^ expected.keys()
     }
+
+
+@given(PAIRS, st.lists(KEYS, max_size=12), st.dictionaries(KEYS, st.none() | st.binary(max_size=8), max_size=12))
+def test_a_walk_reads_what_stands_there_and_a_change_may_go_up_along_any(
+    pairs: dict[bytes, bytes], walked: list[bytes], changes: dict[bytes, bytes | None]
+) -> None:
+    root, nodes = build(pairs)
+    for keys in (walked, [*walked, *changes], list(changes)):
+        walk = walk_down(nodes, root, keys)
+        assert walk.values == {key: pairs.get(key) for key in keys}
+        assert update_walked(walk, changes) == update_tree(nodes, root, changes)
 
 
 @settings(max_examples=60)
