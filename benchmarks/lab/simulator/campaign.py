@@ -11,7 +11,7 @@ from time import perf_counter
 
 from benchmarks.lab.simulator import answer_books, task_books
 from benchmarks.lab.simulator.faults import KINDS
-from benchmarks.lab.simulator.invariants import SETTLED
+from benchmarks.lab.simulator.invariants import JOINED, SETTLED
 from benchmarks.lab.simulator.malice import MALICE
 from benchmarks.lab.simulator.simulation import Result, run_seed
 from benchmarks.lab.tables import describe_run, format_table
@@ -38,6 +38,7 @@ COUNTED = (
 )
 """Rows of the page, and the kind of event that each counts."""
 DONE = (
+    ("blocks by miners that joined with a bond", JOINED),
     ("rounds settled on the final chains", SETTLED),
     ("segments committed there", "CommitContribution"),
     ("segments opened", "ProveContribution"),
@@ -46,7 +47,7 @@ DONE = (
     ("demands answered", "AnswerDispute"),
     *((name, name) for name in (*task_books.COUNTED, *answer_books.COUNTED)),
 )
-"""Rows of the page, and what transactions did in each."""
+"""Rows of the page, and what was done on the final chains."""
 
 
 @dataclass(slots=True)

@@ -32,6 +32,7 @@ from p2p.messages import FRAME_BYTES_MAX
 from p2p.score import Fault, Standing
 
 SETTLED = "settled"
+JOINED = "joined"
 """Counts rounds beside the kinds of actions."""
 EVIDENCE_BLOCKS = 3
 """Blocks in which a report is made, told and included."""
@@ -156,6 +157,7 @@ class Watch:
         """Execute the longest chain again from genesis, compare every root and keep `books`; return what was done."""
         chain = self._get_heaviest()
         learning = next(m.validator.parts.learning for m in self._machines if m.validator is not None)
+        listed = frozenset(self._setting.genesis.miners)
         root, genesis_nodes = make_genesis_state(self._setting.genesis)
         nodes, actions = MemoryNodes(genesis_nodes), Counter[str]()
         for height in range(1, chain.head.height + 1):
@@ -165,6 +167,7 @@ class Watch:
             nodes.add(effects.new_nodes)
             root = effects.state_root
             actions.update(type(each.body.action).__name__ for each in block.transactions)
+            actions[JOINED] += entry.header.foliage.miner not in listed
             if root != entry.header.foliage.state_root:
                 raise InvariantBroken("a replay gives the same root", f"found another at height {height}")
             books.add(block, effects, StateView(root, nodes))

@@ -45,7 +45,8 @@ async def _use(setting: Setting, validator: Validator, random: Random) -> None:
 
 def _draw_transaction(setting: Setting, validator: Validator, random: Random) -> Transaction:
     view = validator.parts.chain.view()
-    unbonded = [key for key in setting.miners if not view.get_existing(miner_key(key.public_key)).bond]
+    records = [(key, view.get(miner_key(key.public_key))) for key in setting.miners]
+    unbonded = [key for key, record in records if record is None or not record.bond]
     if unbonded and random.random() < BOND_CHANCE:
         return _sign(setting, validator, random.choice(unbonded), PostBond(setting.genesis.parameters.bond), 0)
     sender, recipient = random.sample(setting.accounts, 2)

@@ -34,8 +34,8 @@ STEP_S = 0.2
 """How often it is decided whether a ticket was found; no machine finds them faster, however easy they are."""
 
 
-IDLE_RULES = frozenset({"head-future", "signing-height", "segment-bond", "segment-anchor"})
-"""Why a good node makes no block of a ticket: its chain is older than what it signed, its bond is burned or too new."""
+IDLE_RULES = frozenset({"head-future", "signing-height", "segment-miner", "segment-bond", "segment-anchor"})
+"""Why a good node makes no block of a ticket: its chain is older than what it signed, or it has no bond that counts."""
 
 
 @dataclass(frozen=True, slots=True)

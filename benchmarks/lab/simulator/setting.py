@@ -34,6 +34,8 @@ ALLOCATED = 1_000 * ATOMS_PER_COIN
 START_MS = 1_800_000_000_000
 """Unix time at which every run begins."""
 MINERS_MAX = 6
+LISTED = 3
+"""Miners that genesis lists; the others join by posting a bond."""
 ACCOUNTS = 8
 PEOPLE = ("poster", "backer", "buyer", "provider")
 """Whose accounts nobody else uses: what becomes of each of their atoms is told apart."""
@@ -76,7 +78,7 @@ def make_setting() -> Setting:
         target=TARGET,
         parameters=Parameters(interval_ms=INTERVAL_MS, half_life_ms=8 * INTERVAL_MS),
         allocations=tuple(Allocation(key.public_key, ALLOCATED) for key in (*miners, *accounts, *people.values())),
-        miners=tuple(key.public_key for key in miners),
+        miners=tuple(key.public_key for key in miners[:LISTED]),
         task=TaskSpec("digits", encode_spec(SPEC), load_digits(SPEC.heldout).root, root),
     )
     task = load_task(genesis.task)
