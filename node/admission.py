@@ -1,20 +1,19 @@
 """How headers come into the tree: one with its block, or a run of them ahead of their blocks.
 
-A block's header is kept once its ticket was verified. A run is checked in a thread and kept whole or not at all when
-its work was sampled; a short one of bonded miners is kept up to the first header that breaks a rule. Of one ticket two
-headers are kept, a third only under work that is built on it. It knows no body, no state and no peer.
+A block's header is kept once its ticket was verified. A run is checked in a thread, some of its work with it, and kept
+whole or not at all. Of one ticket two headers are kept, a third only under work that is built on it. It knows no body,
+no state and no peer.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
-from itertools import zip_longest
 
 from chain.block import Block
 from chain.errors import InvalidBlock, InvalidProof
 from chain.header import Header, compute_header_hash
 from chain.primitives import Hash
 from chain.ticket import TicketOpening
-from consensus.header_chain import ChainEntry, make_entry
+from consensus.header_chain import ChainEntry
 from consensus.header_rules import Spread, validate_header, validate_headers
 from node.chain import Chain
 from node.outcomes import ImportOutcome, ImportResult
@@ -42,13 +41,6 @@ class Admission:
         self._spread = spread
         self.equivocation_listeners: list[EquivocationListener] = []
 
-    def admit(self, header: Header, header_hash: Hash, child: Header | None = None) -> ImportOutcome | None:
-        """Keep a header in the tree, or return why not; a third one of its ticket needs a valid `child`."""
-        refusal = self.refuse(header, header_hash, child)
-        if refusal is None and header_hash not in self._chain.headers:
-            self._insert(header)
-        return refusal
-
     def admit_earned(self, header: Header, header_hash: Hash) -> ImportOutcome | None:
         """Keep a header that `refuse` found nothing against and whose ticket was verified since."""
         if header_hash in self._chain.headers:
@@ -58,12 +50,11 @@ class Admission:
         self._insert(header)
         return None
 
-    def refuse(self, header: Header, header_hash: Hash, child: Header | None = None) -> ImportOutcome | None:
+    def refuse(self, header: Header, header_hash: Hash) -> ImportOutcome | None:
         """Return why a header is not to be kept, None when it may be or is kept already."""
         if header_hash in self._chain.headers:
             return None
-        is_surplus = self._chain.contents.is_full(header)
-        if is_surplus and (child is None or child.foliage.parent_hash != header_hash):
+        if self._chain.contents.is_full(header):
             return _make_surplus(header_hash)
         parent = self._chain.headers.get(header.foliage.parent_hash)
         refusal = self._refuse_parent(parent, header_hash)
@@ -71,20 +62,17 @@ class Admission:
             return refusal
         try:
             validate_header(self._chain.header_context, header, parent, self._get_time_ms())
-            if is_surplus and child is not None:
-                validate_header(self._chain.header_context, child, make_entry(header, parent), self._get_time_ms())
         except InvalidBlock as error:
             return _make_refusal(error, header_hash)
         return None
 
     async def admit_run(self, headers: tuple[Header, ...], openings: Mapping[int, TicketOpening]) -> ImportOutcome:
-        """Keep linked headers, oldest first; `openings` show the work of some, by position.
-
-        Without openings what stands before the first broken rule is kept, with them all or nothing.
-        """
-        if not openings:
-            return self._admit_one_by_one(headers)
+        """Keep linked headers, oldest first, all or none; `openings` show the work of some new ones, by position."""
         first_hash = compute_header_hash(headers[0])
+        if all(compute_header_hash(header) in self._chain.headers for header in headers):
+            return ImportOutcome(ImportResult.ALREADY_KNOWN, first_hash)
+        if not openings:
+            return ImportOutcome(ImportResult.REFUSED, first_hash, "header-work", "found no opening of new headers")
         parent = self._chain.headers.get(headers[0].foliage.parent_hash)
         refusal = self._refuse_parent(parent, first_hash)
         if parent is None or refusal is not None:
@@ -96,18 +84,6 @@ class Admission:
         except InvalidProof as error:
             return ImportOutcome(ImportResult.INVALID, first_hash, error.rule, str(error))
         return await self._keep_run(headers)
-
-    def _admit_one_by_one(self, headers: tuple[Header, ...]) -> ImportOutcome:
-        outcome = ImportOutcome(ImportResult.ALREADY_KNOWN, self._chain.headers.genesis.hash)
-        for header, child in zip_longest(headers, headers[1:]):
-            header_hash = compute_header_hash(header)
-            if header_hash in self._chain.headers:
-                continue
-            refusal = self.admit(header, header_hash, child)
-            if refusal is not None:
-                return refusal
-            outcome = ImportOutcome(ImportResult.SIDE_BRANCH, header_hash)
-        return outcome
 
     def _refuse_parent(self, parent: ChainEntry | None, header_hash: Hash) -> ImportOutcome | None:
         if parent is None:

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Sequence
 from chain.codec import decode, encode
 from chain.errors import DecodeError, InvalidTransaction, MissingData, StorageError
 from chain.header import HEADER_BYTES_MAX, Header
-from chain.ledger.keys import miner_key
 from chain.packed import PackedBlock, PackedTransaction
-from chain.primitives import Hash, PublicKey
+from chain.primitives import Hash
 from chain.state.snapshot import make_chunk
 from chain.state.tree import NodeSource
 from chain.storage.engine import CorruptDatabase
@@ -67,17 +66,19 @@ class NodeChainPort:
         return get_locator(self._chain.get_heaviest_header())
 
     def get_headers_after(self, locator: tuple[Hash, ...], count_max: int) -> tuple[bytes, ...]:
-        """Return encoded headers of the head's branch behind the locator."""
-        return tuple(encode(h) for h in self._chain.headers.get_headers_after(locator, self._chain.head, count_max))
+        """Return encoded headers of the head's branch behind the locator; none whose work could not be shown."""
+        headers = self._chain.headers.get_headers_after(locator, self._chain.head, count_max)
+        if not headers or headers[0].foliage.height <= self._chain.base.height:
+            return ()
+        return tuple(map(encode, headers))
 
     def get_missing_blocks(self, count_max: int) -> tuple[Hash, ...]:
         """Return the blocks that the heaviest header waits for."""
         return self._chain.get_missing_blocks(count_max)
 
-    def is_bonded(self, miner: PublicKey) -> bool:
-        """Say whether a key has a bond by the head's state, or needs none."""
-        record = self._chain.view().get(miner_key(miner))
-        return record is not None and (record.bond > 0 or not self._chain.parameters.bond)
+    def has_header(self, header_hash: Hash) -> bool:
+        """Say whether a header is kept."""
+        return header_hash in self._chain.headers
 
     def has_block(self, block_hash: Hash) -> bool:
         """Say whether a block's fate is known."""

@@ -1,9 +1,9 @@
 """Runs of headers show some of their work before they are taken: openings of tickets at places drawn by work.
 
-A header costs its maker a signature, and a bond where there is one; the work it claims shows in the strips behind its
-ticket alone. Places are drawn from a secret of the receiver's once the run is in hand, so its sender cannot have done
-that work alone. Whether an opening holds is the chain's to say. Source: FlyClient (Bünz et al. 2019), for one message
-at a time.
+A header costs its maker a signature, whatever bond it has; the work it claims shows in the strips behind its ticket
+alone. Places are drawn from a secret of the receiver's once the run is in hand, so its sender cannot have done that
+work alone, and among headers that are new to the receiver: known ones would hide invented ones behind them. Whether an
+opening holds is the chain's to say. Source: FlyClient (Bünz et al. 2019), for one message at a time.
 """
 
 from bisect import bisect_left
@@ -12,16 +12,13 @@ from dataclasses import dataclass, field
 
 from chain.hashing import tagged_hash
 from chain.header import Header, compute_header_hash
-from chain.primitives import Hash, PublicKey
+from chain.primitives import Hash
 from p2p.actions import DeliverHeaders, Peer
 from p2p.content import read_header
 from p2p.messages import GetData, Item, ItemKind
 
-SAMPLED_FROM = 64
-"""Headers of one message from which on they are sampled; a shorter run is when a key without a bond has signed any."""
-
 SAMPLES = 4
-"""Places drawn a run: one whose work is half invented passes once in sixteen times, and then its blocks are missing."""
+"""Places drawn a run, beside its end: one half invented passes once in sixteen times; then its blocks are missing."""
 
 
 @dataclass(slots=True)
@@ -55,25 +52,29 @@ class SampledRun:
 
 
 def make_sampled_run(
-    peer: Peer, headers: tuple[bytes, ...], secret: Hash, deadline_ms: int, is_bonded: Callable[[PublicKey], bool]
+    peer: Peer, headers: tuple[bytes, ...], secret: Hash, deadline_ms: int, has_header: Callable[[Hash], bool]
 ) -> SampledRun | None:
-    """Return a run to be sampled, None when it is short and of bonded miners alone.
-
-    Raises RemoteProtocolError when a header is malformed.
-    """
+    """Return a run to be sampled, None when all of it is known; raises RemoteProtocolError when one is malformed."""
     records = [read_header(data) for data in headers]
-    if len(headers) < SAMPLED_FROM and all(map(is_bonded, {header.foliage.miner for header in records})):
+    names = [compute_header_hash(header) for header in records]
+    start = next((position for position, name in enumerate(names) if not has_header(name)), None)
+    if start is None:
         return None
-    positions = draw_positions(records, secret)
-    return SampledRun(peer, headers, {compute_header_hash(records[p]): p for p in positions}, deadline_ms)
+    positions = (start + position for position in draw_positions(records[start:], secret))
+    return SampledRun(peer, headers, {names[position]: position for position in positions}, deadline_ms)
 
 
 def draw_positions(headers: Sequence[Header], secret: Hash) -> tuple[int, ...]:
-    """Return positions drawn by the work that headers claim; where their sums do not rise, the chain refuses them."""
+    """Return positions drawn by the work that headers claim, and the last: what is invented has work done on it.
+
+    A run of few headers is opened whole. Where sums do not rise, the chain refuses them.
+    """
+    if len(headers) <= SAMPLES:
+        return tuple(range(len(headers)))
     ends = [header.trunk.total_work for header in headers]
     first, last = ends[0] - 1, ends[-1]
     run = compute_header_hash(headers[-1])
-    positions = set()
+    positions = {len(headers) - 1}
     for number in range(SAMPLES):
         draw = int.from_bytes(tagged_hash("p2p.header-sample", secret, run, bytes([number])), "little")
         unit = first + 1 + draw % max(1, last - first)

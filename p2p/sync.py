@@ -115,7 +115,7 @@ class Sync:
         last_hash = compute_header_hash(read_header(headers[-1]))
         self._claims[peer].last_hash = last_hash if len(headers) == HEADERS_MAX else None
         deadline_ms = now_ms + self._limits.headers_ms
-        self._run = make_sampled_run(peer, headers, self._secret, deadline_ms, self._chain.is_bonded)
+        self._run = make_sampled_run(peer, headers, self._secret, deadline_ms, self._chain.has_header)
         if self._run is not None:
             return [Send(peer, self._run.make_question())]
         self._is_judging = True

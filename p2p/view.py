@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from chain.packed import PackedBlock, PackedTransaction
-from chain.primitives import Hash, PublicKey
+from chain.primitives import Hash
 
 
 class Outcome(Enum):
@@ -70,7 +70,8 @@ class ChainView(Protocol):
     def get_headers_after(self, locator: tuple[Hash, ...], count_max: int) -> tuple[bytes, ...]:
         """Return encoded headers of the head's branch above the first hash of `locator` that is on it, oldest first.
 
-        Without any such hash they begin at height 1.
+        Without any such hash they begin at height 1. There are none when not all of their blocks, which show their
+        work, are held.
         """
         ...
 
@@ -81,8 +82,8 @@ class ChainView(Protocol):
         """
         ...
 
-    def is_bonded(self, miner: PublicKey) -> bool:
-        """Say whether a key may mine by the tip's state: who may not costs nothing, and shows work first."""
+    def has_header(self, header_hash: Hash) -> bool:
+        """Say whether the header is kept, on any branch."""
         ...
 
     def has_block(self, block_hash: Hash) -> bool:

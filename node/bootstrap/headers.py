@@ -64,11 +64,12 @@ class HeaderFetch:
             raise InvalidBlock("parent", "found headers from nowhere, expected some behind the locator")
         now_ms = self._get_time_ms()
         last = await asyncio.to_thread(validate_headers, self._context, headers, parent, now_ms, self._spread)
+        # Known headers, whose work is there to be shown, would hide invented ones from the draw.
+        fresh = [header for header in headers if compute_header_hash(header) not in self._chain]
         if last.total_work > self.best.total_work:
-            await self._verify_samples(client, headers, last, tagged_hash("snapshot.sample", secret, last.hash))
-        for header in headers:
-            if compute_header_hash(header) not in self._chain:
-                self._chain.insert(header)
+            await self._verify_samples(client, fresh, last, tagged_hash("snapshot.sample", secret, last.hash))
+        for header in fresh:
+            self._chain.insert(header)
         is_progress = last.total_work > self.best.total_work
         if is_progress:
             best = self._chain.get(last.hash)

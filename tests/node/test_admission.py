@@ -1,4 +1,4 @@
-"""Runs of headers whose work was sampled: kept whole when all holds, else nothing of them is kept."""
+"""Runs of headers, whose work is sampled: kept whole when all holds, else nothing of them is kept."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -95,19 +95,23 @@ async def test_a_run_from_nowhere_is_an_orphan(live: LiveNode, follower: tuple[C
     assert len(chain.headers) == 1
 
 
-async def test_a_short_run_is_kept_up_to_its_fault(live: LiveNode, follower: tuple[Chain, Importer]) -> None:
+async def test_headers_that_show_no_work_are_not_kept(live: LiveNode, follower: tuple[Chain, Importer]) -> None:
     chain, importer = follower
-    headers, _ = get_run(live)
-    unsigned = replace(headers[3], signature=Signature(bytes(64)))
-    outcome = await importer.import_headers((*headers[:3], unsigned))
-    assert (outcome.result, outcome.rule) == (ImportResult.INVALID, "signature")
+    headers, openings = get_run(live, 2)
+    for count in (1, BLOCKS):
+        outcome = await importer.import_headers(headers[:count])
+        assert (outcome.result, outcome.rule) == (ImportResult.REFUSED, "header-work")
+    assert len(chain.headers) == 1
+    await importer.import_headers(headers[:3], openings)
+    assert (await importer.import_headers(headers[:3])).result is ImportResult.ALREADY_KNOWN
+    assert (await importer.import_headers(headers[:4])).result is ImportResult.REFUSED
     assert len(chain.headers) == 4
 
 
 async def test_runs_on_an_invalid_branch_are_refused(live: LiveNode, follower: tuple[Chain, Importer]) -> None:
     chain, importer = follower
-    headers, openings = get_run(live, 3)
-    await importer.import_headers(headers[:1])
+    headers, openings = get_run(live, 0, 3)
+    await importer.import_headers(headers[:1], {0: openings[0]})
     entry = chain.headers.get(compute_header_hash(headers[0]))
     assert entry is not None
     chain.mark_invalid(entry)

@@ -35,7 +35,7 @@ from node.validator import make_ticket_verifier
 from p2p.dialling import Endpoint
 from p2p.handshake import NetworkId
 from p2p.limits import Limits
-from p2p.messages import BlobPart, GetBlobPart, GetHeaders, GetStateChunk, Headers, Message, Ping, Status
+from p2p.messages import BlobPart, GetBlobPart, GetData, GetHeaders, GetStateChunk, Headers, Message, Ping, Status
 from p2p.messages import OpeningMessage as Opening
 from p2p.messages import StateChunkMessage as ChunkMessage
 from tests.support.live_node import HOLDER, LiveNode, make_genesis, run_live_node
@@ -98,6 +98,10 @@ async def test_a_node_starts_from_a_state_and_goes_on_to_the_head(live: LiveNode
         chain = late.node.parts.chain
         assert chain.base.height == PIVOT
         assert chain.view().root == live.node.parts.chain.view().root
+        port_view, other = late.node.network._chain, live.node.parts.chain
+        assert port_view.get_headers_after((other.headers.genesis.hash,), 2_000) == (), "it could not show their work"
+        assert port_view.get_headers_after((other.head.get_ancestor(PIVOT - 1).hash,), 2_000) == ()
+        assert len(port_view.get_headers_after((chain.base.hash,), 2_000)) == BLOCKS - PIVOT
         balance = late.node.parts.gate.get_account_nonce(HOLDER.public_key)
         assert balance == live.node.parts.gate.get_account_nonce(HOLDER.public_key)
 
@@ -195,6 +199,19 @@ async def test_headers_are_followed_to_the_heaviest_end(live: LiveNode, client: 
     await headers.fetch([scripted], Hash(bytes(32)), lambda _done, _total: None)  # type: ignore[list-item]
     assert headers.best.hash == live.node.parts.chain.head.hash
     assert sum(not isinstance(question, GetHeaders) for question in scripted.asked) >= 1, "some work was shown"
+
+
+async def test_known_headers_do_not_hide_new_ones_from_the_draw(live: LiveNode, client: Client, tmp_path: Path) -> None:
+    headers = make_headers(live, make_directory(live, tmp_path / "late"))
+    whole = await client.ask(GetHeaders((live.genesis_hash,)), Headers)
+    assert whole is not None
+    for count in (BLOCKS - 2, BLOCKS):
+        peer = Scripted(client, Headers=lambda _, count=count: Headers(whole.headers[:count]))
+        await headers.fetch([peer], Hash(bytes(32)), lambda _done, _total: None)  # type: ignore[list-item]
+        assert headers.best.height == count
+    opened = [question.items[0].hash for question in peer.asked if isinstance(question, GetData)]
+    head = live.node.parts.chain.head
+    assert opened == [head.get_ancestor(BLOCKS - 1).hash, head.hash]
 
 
 async def test_lies_about_headers_end_a_peers_part(live: LiveNode, client: Client, tmp_path: Path) -> None:

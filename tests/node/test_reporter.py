@@ -87,10 +87,8 @@ async def test_a_thousand_contents_of_one_ticket_leave_two(live: LiveNode) -> No
 async def test_headers_alone_are_bounded_too(live: LiveNode) -> None:
     await live.mine(1)
     parts, block = live.node.parts, get_block(live, 1)
-    headers = [sign_again(live, block, number + 1).header for number in range(50)]
-    assert (await parts.importer.import_headers(tuple(headers))).result is ImportResult.SURPLUS
-    for header in headers:
-        await parts.importer.import_headers((header,))
+    for number in range(50):
+        await parts.importer.import_headers((sign_again(live, block, number + 1).header,), {0: block.opening})
     assert len(parts.chain.headers) == 3
 
 
@@ -106,11 +104,14 @@ async def test_a_third_content_is_followed_when_work_builds_on_it(live: LiveNode
         assert [outcome.result for outcome in shown] == [ImportResult.EXTENDED, ImportResult.EVIDENCE]
         assert (await importer.import_block(third)).result is ImportResult.SURPLUS
         assert (await importer.import_block(child)).result is ImportResult.ORPHAN
+        shown_work = {0: third.opening}
         forged = replace(child.header, signature=Signature(bytes(64)))
-        assert (await importer.import_headers((third.header, forged))).result is ImportResult.INVALID
-        assert (await importer.import_headers((third.header,))).result is ImportResult.SURPLUS
+        assert (await importer.import_headers((third.header, forged), shown_work)).result is ImportResult.INVALID
+        alone = await importer.import_headers((third.header,), shown_work)
+        assert alone.result is ImportResult.ALREADY_KNOWN
         assert len(chain.headers) == 3, "a child that is none lets nothing in"
-        assert (await importer.import_headers((third.header, child.header))).result is ImportResult.SIDE_BRANCH
+        both = await importer.import_headers((third.header, child.header), shown_work)
+        assert both.result is ImportResult.SIDE_BRANCH
         assert chain.get_missing_blocks(8) == (compute_header_hash(third.header), compute_header_hash(child.header))
         await importer.import_block(third)
         assert (await importer.import_block(child)).result is ImportResult.REORGED

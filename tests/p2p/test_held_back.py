@@ -7,7 +7,6 @@ from chain.primitives import Hash, PublicKey
 from p2p.actions import Action, Charge, Send, Serve
 from p2p.compact import make_compact_block
 from p2p.fetch import REST_MS, Fetcher
-from p2p.header_samples import SAMPLED_FROM
 from p2p.limits import Limits
 from p2p.messages import (
     BlobPart,
@@ -180,10 +179,10 @@ def test_headers_that_come_late_are_no_fault_once_for_each_question() -> None:
 def test_openings_that_come_late_are_no_fault_once_for_each_that_was_asked_for() -> None:
     chain, other = ScriptedChain(), ScriptedChain()
     relay = make_relay(chain)
-    other.extend(SAMPLED_FROM)
-    relay.on_message(ANN, Status(SAMPLED_FROM, 1 << 40), 0)
+    other.extend(40)
+    relay.on_message(ANN, Status(40, 1 << 40), 0)
     relay.poll(0)
-    relay.on_message(ANN, Headers(other.get_headers_after((GENESIS,), SAMPLED_FROM)), 1)
+    relay.on_message(ANN, Headers(other.get_headers_after((GENESIS,), 40)), 1)
     asked = [item.hash for _, item in list_asked(relay.poll(1))]
     assert list_faults(relay.poll(LIMITS.headers_ms + 1)) == [(ANN, Fault.TIMEOUT)]
     for block_hash in asked:

@@ -61,7 +61,6 @@ class ScriptedChain:
         self.best = Tip(GENESIS, 0, 0)
         self.heights_imported: list[int] = []
         self.openings_seen: list[int] = []
-        self.unbonded: set[PublicKey] = set()
 
     def extend(self, count: int, salt: int = 0) -> None:
         """Mine `count` empty blocks."""
@@ -109,8 +108,8 @@ class ScriptedChain:
             return ()
         return tuple(h for h in self._get_branch(self.best.hash) if h not in self.blocks)[:count_max]
 
-    def is_bonded(self, miner: PublicKey) -> bool:
-        return miner not in self.unbonded
+    def has_header(self, header_hash: Hash) -> bool:
+        return self._has_header(header_hash)
 
     def has_block(self, block_hash: Hash) -> bool:
         return block_hash == GENESIS or block_hash in self.blocks or block_hash in self.found_invalid

@@ -15,7 +15,6 @@ from chain.header import compute_header_hash
 from chain.packed import pack_block
 from chain.primitives import Hash
 from p2p.compact import SHORT_ID_BYTES, make_compact_block
-from p2p.header_samples import SAMPLED_FROM
 from p2p.messages import (
     BlockMessage,
     CompactMessage,
@@ -34,18 +33,24 @@ from p2p.messages import (
     Transactions,
 )
 
+RUN_BLOCKS = 128
+"""Headers of a run that a rogue sends."""
+
 LOOK_S = 0.05
 """How often a rogue looks for a new block."""
 
 
 async def show_false_openings(visit: Visit) -> None:
-    """Claim work, send headers enough to be sampled, and show openings that are another block's, or none."""
+    """Claim work, send headers, some with an end that nobody can know, and show openings that are false, or none."""
     chain = visit.get_heaviest()
-    blocks = () if chain is None else get_blocks(chain, 2 * SAMPLED_FROM)
+    blocks = () if chain is None else get_blocks(chain, RUN_BLOCKS)
     if not blocks:
         return
     headers = [encode(block.header) for block in blocks]
-    headers += headers[-1:] * max(0, SAMPLED_FROM - len(headers))
+    if visit.random.random() < 0.5:
+        end = blocks[-1].header
+        foliage = replace(end.foliage, state_root=Hash(visit.random.randbytes(32)))
+        headers[-1] = encode(replace(end, foliage=foliage))
     wrong, is_silent = encode(visit.random.choice(blocks).opening), visit.random.random() < 0.2
     await visit.tell(Status(1 << 40, 1 << 250))
     while (message := await visit.hear()) is not None:
