@@ -50,7 +50,8 @@ BATCH_MAX = 256
 """Transactions judged at once: enough to keep all threads busy, few enough that a block need not wait long."""
 
 LATER_MAX = 64
-"""Transactions kept to be tried on the next head: openings often arrive before the block that asks for them."""
+"""Transactions kept, with the block data beside them, to be tried on the next head: openings often arrive before the
+block that asks for them."""
 
 EVIDENCE_RULES = frozenset({"evidence-order", "evidence-place", "evidence-trunk", "evidence-signature"})
 """What two headers lack that prove nothing."""
@@ -67,6 +68,7 @@ LASTING_RULES = (
 """Faults that no later head can mend."""
 
 UNKEPT_RULES = LASTING_RULES | {
+    "sidecar-size",
     "pool-full",
     "pool-balance",
     "report-waiting",
@@ -127,7 +129,7 @@ class TransactionGate:
         self._signatures = signatures
         self._get_time_ms = get_time_ms
         self._context = get_context_in_force(chain.ledger_context, chain.view())
-        self._later: OrderedDict[Hash, PackedTransaction] = OrderedDict()
+        self._later: OrderedDict[Hash, Offer] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_stopping = False
         self.on_admitted: list[Callable[[Hash], None]] = []
@@ -180,9 +182,9 @@ class TransactionGate:
             return found
 
         self._mempool.drop_passing(is_spent)
-        waiting = [*pack_transactions(returned), *self._later.values()]
+        waiting = [*map(Offer, pack_transactions(returned)), *self._later.values()]
         self._later.clear()
-        offers = [Offer(packed) for packed in waiting if not _is_outdated(packed.transaction, round_number)]
+        offers = [offer for offer in waiting if not _is_outdated(offer.packed.transaction, round_number)]
         if offers:
             task = asyncio.get_running_loop().create_task(self._admit_again(offers))
             self._tasks.add(task)
@@ -212,7 +214,7 @@ class TransactionGate:
                 if not is_same_head:
                     account = get_account(self._chain.view(), offer.packed.transaction.body.sender)
                     verdict = _Verdict(account, verdict.error)
-                answer = self._enter(offer.packed, verdict)
+                answer = self._enter(offer, verdict)
             self.admissions.add(_name(answer))
             answers.append(answer)
         return answers
@@ -258,13 +260,12 @@ class TransactionGate:
         draft = BlockDraft(head.height + 1, 0, PublicKey(ZERO_HASH), EMPTY_TICKET, head.beacon)
         scope = BlockScope(context, draft, self._learning, content)
         apply_transaction(scope, view.fork(), transaction)
-        if isinstance(transaction.body.action, PostTask) and offer.sidecar is not None:
-            self._chain.store_sidecars((transaction.body.action.data_hash,), (offer.sidecar,))
 
-    def _enter(self, packed: PackedTransaction, verdict: _Verdict) -> Answer:
-        """Put what was found good into the pool, or keep it for a later head."""
+    def _enter(self, offer: Offer, verdict: _Verdict) -> Answer:
+        """Put what was found good into the pool with its block data on disk, or keep it for a later head."""
         if isinstance(verdict.error, MissingData):
             return verdict.error
+        packed = offer.packed
         try:
             if verdict.error is not None:
                 raise verdict.error
@@ -273,9 +274,12 @@ class TransactionGate:
             result = self._mempool.add(packed, verdict.account.nonce, self._get_time_ms(), cost)
         except InvalidTransaction as error:
             if error.rule not in UNKEPT_RULES and packed.transaction.body.nonce >= verdict.account.nonce:
-                self._keep_for_later(packed)
+                self._keep_for_later(offer)
             return error
         if result is not AddResult.ALREADY_KNOWN:
+            name = get_sidecar_hash(packed.transaction.body.action)
+            if name is not None and offer.sidecar is not None:
+                self._chain.store_sidecars((name,), (offer.sidecar,))
             for listener in self.on_admitted:
                 listener(packed.hash)
         return result
@@ -287,8 +291,8 @@ class TransactionGate:
             message = f"found {account.balance} atoms, expected {whole} for all that {body.sender.hex()} has waiting"
             raise InvalidTransaction("pool-balance", message)
 
-    def _keep_for_later(self, packed: PackedTransaction) -> None:
-        self._later[packed.hash] = packed
+    def _keep_for_later(self, offer: Offer) -> None:
+        self._later[offer.packed.hash] = offer
         while len(self._later) > LATER_MAX:
             self._later.popitem(last=False)
 
@@ -314,31 +318,39 @@ class TransactionGate:
         return get_forfeit(self._chain.parameters, view, action.first, height) == NOTHING
 
     def _take_sidecar(self, transaction: Transaction, sidecar: Sidecar | None) -> ContentSource:
-        """Return where a transaction's block data are found: a commit's are kept, for only miners may bring any.
+        """Return where a transaction's block data are found, those beside it held beside the chain until it enters.
 
-        A task's are held beside the chain until the task was found good; anybody may post one.
+        A commit's are not asked for unless its sender has a bond.
         """
         action, name = transaction.body.action, get_sidecar_hash(transaction.body.action)
         if name is None:
             return self._chain
-        sender = transaction.body.sender
-        if isinstance(action, CommitContribution) and self._chain.view().get(miner_key(sender)) is None:
-            raise InvalidTransaction("segment-miner", f"found {sender.hex()}, expected a key that has posted a bond")
         if sidecar is not None:
-            found, size_bytes = compute_sidecar_hash(sidecar), len(encode(sidecar))
-            if found != name:
-                raise InvalidTransaction("sidecar-hash", f"found {found.hex()}, expected {name.hex()}")
-            if size_bytes > self._chain.parameters.sidecar_bytes_max:
-                raise InvalidTransaction(
-                    "sidecar-size",
-                    f"found {size_bytes} bytes, expected at most {self._chain.parameters.sidecar_bytes_max}",
-                )
-            if isinstance(action, PostTask):
-                return _Beside(self._chain, name, sidecar)
-            self._chain.store_sidecars((name,), (sidecar,))
+            self._validate_sidecar(name, sidecar)
+        if isinstance(action, CommitContribution):
+            self._validate_bond(transaction.body.sender)
+        if sidecar is not None:
+            return _Beside(self._chain, name, sidecar)
         if not self._chain.has_sidecar(name):
             raise MissingData((name,))
         return self._chain
+
+    def _validate_sidecar(self, name: Hash, sidecar: Sidecar) -> None:
+        found, size_bytes = compute_sidecar_hash(sidecar), len(encode(sidecar))
+        if found != name:
+            raise InvalidTransaction("sidecar-hash", f"found {found.hex()}, expected {name.hex()}")
+        size_bytes_max = self._chain.parameters.sidecar_bytes_max
+        if size_bytes > size_bytes_max:
+            raise InvalidTransaction("sidecar-size", f"found {size_bytes} bytes, expected at most {size_bytes_max}")
+
+    def _validate_bond(self, sender: PublicKey) -> None:
+        miner = self._chain.view().get(miner_key(sender))
+        if miner is None:
+            raise InvalidTransaction("segment-miner", f"found {sender.hex()}, expected a key that has posted a bond")
+        if miner.bond == 0 < self._context.parameters.bond:
+            raise InvalidTransaction(
+                "segment-bond", f"found a bond of 0 atoms, expected {self._context.parameters.bond}"
+            )
 
 
 def _compute_nonces(change: HeadChange) -> dict[PublicKey, int]:

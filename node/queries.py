@@ -256,7 +256,7 @@ class NodeQueries:
             return ()
         state = get_state(view, found)
         number = state.round if round_number is None else round_number
-        ended = view.get(round_contributions_key(found.name, number))
+        ended = view.get(round_contributions_key(found.name, number)) if number < state.round else None
         keys = state.contributions if number == state.round else () if ended is None else ended.keys
         records = ((key, view.get_existing(contribution_key(found.name, number, key))) for key in keys)
         return tuple(_describe_contribution(number, key, record) for key, record in records)

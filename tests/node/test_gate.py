@@ -13,9 +13,17 @@ from chain.errors import InvalidTransaction, MissingData
 from chain.ledger.accounts import get_account
 from chain.ledger.context import BlockEffects
 from chain.packed import pack_transaction
-from chain.primitives import ATOMS_PER_COIN, Hash, PublicKey, Signature
+from chain.primitives import ATOMS_PER_COIN, ZERO_HASH, Hash, PublicKey, Signature
 from chain.signature import SigningKey
-from chain.transaction import CommitContribution, Transaction, TransactionBody, Transfer, compute_signing_hash
+from chain.transaction import (
+    CommitContribution,
+    Sidecar,
+    Transaction,
+    TransactionBody,
+    Transfer,
+    compute_sidecar_hash,
+    compute_signing_hash,
+)
 from node import gate as module
 from node.gate import Answer, Offer
 from node.importer import HeadChange
@@ -104,6 +112,33 @@ async def test_a_commit_without_its_block_data_is_missing_something(maker: Block
     (answer,) = await offer(node, Transaction(body, MINER.sign(compute_signing_hash(maker.ledger.chain_id, body))))
     assert name(answer) == "missing"
     assert len(node.mempool) == 0
+
+
+def commit(maker: BlockMaker, key: SigningKey, nonce: int, sidecar: Sidecar) -> Offer:
+    named = compute_sidecar_hash(sidecar)
+    action = CommitContribution(maker.ledger.task_id, 0, 0, 0, ZERO_HASH, ZERO_HASH, named)
+    body = TransactionBody(key.public_key, nonce, 0, action)
+    message = compute_signing_hash(maker.ledger.chain_id, body)
+    return Offer(pack_transaction(Transaction(body, key.sign(message))), sidecar)
+
+
+async def test_block_data_are_on_disk_when_their_transaction_enters_and_not_before(
+    maker: BlockMaker, node: LoadNode
+) -> None:
+    """Whoever had a bond once could fill the disk with the data of commits that no block takes."""
+    sidecars = [Sidecar(bytes(32), bytes([number])) for number in range(3)]
+    names = [compute_sidecar_hash(sidecar) for sidecar in sidecars]
+    (stranger,) = await node.gate.admit_many([commit(maker, maker.keys[1], 0, sidecars[0])])
+    (refused,) = await node.gate.admit_many([commit(maker, MINER, 0, sidecars[1])])
+    assert name(stranger) == "segment-miner"
+    assert name(refused) == "sidecar-size"
+    assert not any(map(node.chain.has_sidecar, names))
+    held = [offer.sidecar for offer in node.gate._later.values()]
+    assert held == sidecars[:1], "it is tried again with its data, for a bond may come"
+    heard: list[bool] = []
+    node.gate.on_admitted.append(lambda _: heard.append(node.chain.has_sidecar(names[2])))
+    assert [name(answer) for answer in await node.gate.admit_many([commit(maker, MINER, 1, sidecars[2])])] == ["added"]
+    assert heard == [True], "before anybody hears of it"
 
 
 async def test_a_balance_covers_all_that_waits(maker: BlockMaker, node: LoadNode) -> None:

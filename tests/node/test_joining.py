@@ -103,6 +103,7 @@ async def test_a_stranger_posts_a_bond_and_mines(pair: Pair, monkeypatch: pytest
     assert get_account(chain.view(), HOLDER.public_key).balance >= before + record.reward
     async with AsyncRpcClient(pair.listed.url) as rpc:
         (found, *_) = await rpc.call(LIST_CONTRIBUTIONS, RoundParams(1))
+        assert await rpc.call(LIST_CONTRIBUTIONS, RoundParams(1 << 40)) == []
     assert (found.miner, found.status) == (format_address(HOLDER.public_key), "settled")
     command = ["light", "verify", "--rpc", pair.listed.url, "--genesis", f"0x{pair.listed.genesis_hash.hex()}"]
     assert await asyncio.to_thread(main, [*command, "--account", found.miner]) == ExitCode.OK

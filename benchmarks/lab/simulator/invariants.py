@@ -194,7 +194,7 @@ def _check_returned(machine: Machine, validator: Validator) -> None:
     machine.returned = [each for each in machine.returned if each[0] > now_s - RETURN_S]
     if not due:
         return
-    later = {packed.transaction.body for packed in validator.parts.gate._later.values()}
+    later = {offer.packed.transaction.body for offer in validator.parts.gate._later.values()}
     pool = validator.parts.mempool
     pooled = [packed.transaction.body for packed in map(pool.get, pool.iter_hashes()) if packed is not None]
     waiting = {(body.sender, body.nonce) for body in pooled}
