@@ -15,6 +15,7 @@ from chain.block import Block, get_sidecar_hashes
 from chain.errors import InvalidBlock, InvalidProof
 from chain.header import Header, compute_header_hash
 from chain.ledger.apply import apply_block, validate_content, validate_effects
+from chain.ledger.bonds import NOTHING, get_forfeit
 from chain.ledger.bounds import get_ceiling
 from chain.ledger.context import BlockEffects
 from chain.ledger.learning import LearningEngine
@@ -164,7 +165,11 @@ class Importer:
         if self._chain.has_block(block_hash):
             return ImportOutcome(ImportResult.ALREADY_KNOWN, block_hash)
         packed = offered if isinstance(offered, PackedBlock) else pack_block(block)
-        refusal = self._check_content(packed, block_hash) or self.admission.refuse(block.header, block_hash)
+        refusal = (
+            self._check_content(packed, block_hash)
+            or self._check_stake(block.header, block_hash)
+            or self.admission.refuse(block.header, block_hash)
+        )
         if refusal is not None:
             return refusal
         known = self._chain.headers.get(block_hash)
@@ -208,6 +213,17 @@ class Importer:
             message = f"found block data of {sidecars} actions, expected at most {sidecars_max}"
             return ImportOutcome(ImportResult.INVALID, block_hash, "block-sidecars", message)
         return None
+
+    def _check_stake(self, header: Header, block_hash: Hash) -> ImportOutcome | None:
+        """Refuse a block that moves no head and that nobody can lose anything for: far back, tickets cost little."""
+        chain, heaviest = self._chain, self._chain.get_heaviest_header()
+        is_wanted = header.height <= heaviest.height and heaviest.get_ancestor(header.height).hash == block_hash
+        if header.trunk.total_work > chain.head.total_work or is_wanted or not chain.parameters.bond:
+            return None
+        if get_forfeit(chain.parameters, chain.view(), header, chain.head.height + 1) != NOTHING:
+            return None
+        message = f"found a block beside the head of {header.foliage.miner.hex()}, expected one that has a bond to lose"
+        return ImportOutcome(ImportResult.REFUSED, block_hash, "side-stake", message)
 
     async def _connect(self, entry: ChainEntry, packed: PackedBlock, effects: BlockEffects | None) -> ImportOutcome:
         path = choose_path(self._chain.head, entry)

@@ -25,7 +25,7 @@ class ImportResult(Enum):
     TOO_DEEP = auto()
     """Heavier than the head, but it forks off deeper than states are kept: a person must decide."""
     REFUSED = auto()
-    """Not valid yet: its time lies ahead of our clock."""
+    """Not valid yet, its time lies ahead of our clock; or beside the head, where its miner has nothing to lose."""
     INVALID = auto()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from chain.errors import InvalidTransaction
 from chain.header import Header
-from chain.ledger.bonds import NOTHING, get_forfeit, make_report
+from chain.ledger.bonds import NOTHING, Forfeit, get_forfeit, make_report
 from chain.primitives import Hash
 from chain.signature import SigningKey
 from chain.transaction import Transaction, TransactionBody, compute_signing_hash
@@ -23,7 +23,8 @@ from node.observability.journal import get_log
 log = get_log("reporter")
 
 EVIDENCE_MAX = 64
-"""Pairs remembered, oldest dropped first; a bond is gone after the first, what remains are single rewards."""
+"""Pairs remembered, those dropped first that cost nobody anything, then the oldest: a bond is gone after the first, and
+what remains are single rewards."""
 
 
 class Reporter:
@@ -61,7 +62,13 @@ class Reporter:
     def _remember(self, first: Header, second: Header) -> None:
         self._evidence[first.foliage.trunk_hash] = (first, second)
         while len(self._evidence) > EVIDENCE_MAX:
-            self._evidence.popitem(last=False)
+            # Keys without a bond have as many pairs to show as they like, and would push out those that count.
+            idle = (name for name, (held, _) in self._evidence.items() if self._get_forfeit(held) == NOTHING)
+            del self._evidence[next(idle, next(iter(self._evidence)))]
+
+    def _get_forfeit(self, header: Header) -> Forfeit:
+        chain = self._chain
+        return get_forfeit(chain.parameters, chain.view(), header, chain.head.height + 1)
 
     def _report_soon(self) -> None:
         if not self._tasks:
@@ -71,8 +78,7 @@ class Reporter:
 
     async def _report(self) -> None:
         for first, second in tuple(self._evidence.values()):
-            height, parameters = self._chain.head.height, self._chain.parameters
-            if first.height > height or get_forfeit(parameters, self._chain.view(), first, height + 1) == NOTHING:
+            if first.height > self._chain.head.height or self._get_forfeit(first) == NOTHING:
                 continue
             account = SigningKey(self._get_random_bytes(32))
             body = TransactionBody(account.public_key, 0, 0, make_report(first, second, self._key.public_key))

@@ -11,10 +11,12 @@ import pytest_asyncio
 
 from chain.block import Block, compute_transactions_root
 from chain.hashing import tagged_hash
+from chain.header import Header, compute_signing_hash
 from chain.ledger.bounds import get_bound
 from chain.ledger.context import BlockEffects
 from chain.packed import pack_block
 from chain.primitives import ZERO_HASH
+from chain.signature import SigningKey
 from chain.storage.blob_store import BlobStore
 from chain.storage.block_store import open_block_store
 from chain.transaction import CommitContribution
@@ -25,7 +27,7 @@ from node.importer import Importer
 from node.outcomes import ImportResult
 from node.wallet import sign_action
 from tests.support.importing import make_importer
-from tests.support.live_node import MINER, LiveNode, run_live_node
+from tests.support.live_node import HOLDER, MINER, LiveNode, run_live_node
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -137,3 +139,38 @@ async def test_more_commits_than_votes_could_ever_allow_are_refused_before_the_s
         block = Block(replace(first.header, foliage=foliage), first.opening, signed)
         outcome = follower.importer._check_content(pack_block(block), ZERO_HASH)
         assert (outcome.rule if outcome else None) == rule
+
+
+def sign_as(follower: Follower, key: SigningKey, delay_ms: int = 0) -> Block:
+    """Return the first block as `key` would have signed it."""
+    block, chain_id = follower.blocks[0], follower.chain.header_context.chain_id
+    time_ms = block.header.foliage.timestamp_ms + delay_ms
+    foliage = replace(block.header.foliage, miner=key.public_key, timestamp_ms=time_ms)
+    return replace(block, header=Header(block.header.trunk, foliage, key.sign(compute_signing_hash(chain_id, foliage))))
+
+
+async def test_a_block_beside_the_head_is_kept_when_its_miner_has_something_to_lose(follower: Follower) -> None:
+    """Far below the head tickets cost next to nothing: a stranger's would fill the disk, and be told as evidence."""
+    follower.tickets.gate.set()
+    follower.importer.start()
+    for block in follower.blocks:
+        await follower.importer.import_block(block)
+    follower.tickets.entered.clear()
+    outcome = await follower.importer.import_block(sign_as(follower, HOLDER))
+    assert (outcome.result, outcome.rule) == (ImportResult.REFUSED, "side-stake")
+    assert len(follower.chain.headers) == 3
+    assert not follower.tickets.entered.is_set(), "nor is its ticket looked at"
+    bonded = await follower.importer.import_block(sign_as(follower, MINER, delay_ms=1))
+    assert bonded.result is ImportResult.EVIDENCE
+    await follower.importer.stop()
+
+
+async def test_a_stranger_is_followed_when_its_headers_are_the_heaviest(follower: Follower) -> None:
+    """Its bond may stand in that branch alone."""
+    follower.tickets.gate.set()
+    follower.importer.start()
+    other = sign_as(follower, HOLDER)
+    await follower.importer.import_headers((other.header,), {0: other.opening})
+    assert (await follower.importer.import_block(follower.blocks[0])).result is ImportResult.EXTENDED
+    assert (await follower.importer.import_block(other)).result is ImportResult.SIDE_BRANCH
+    await follower.importer.stop()

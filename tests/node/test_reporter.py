@@ -1,6 +1,7 @@
 """A winner that signs its ticket again, before real nodes: kept twice, told, reported, burned; threats 51, 59."""
 
 import asyncio
+import os
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -29,6 +30,7 @@ from node.network import Endpoint as NetworkEndpoint
 from node.network import Network
 from node.options import Endpoint
 from node.outcomes import ImportResult
+from node.reporter import EVIDENCE_MAX, Reporter
 from p2p.handshake import NetworkId
 from tests.support.importing import make_importer
 from tests.support.live_node import HOLDER, MINER, SECOND_MINER, LiveNode, make_genesis, run_live_node
@@ -159,6 +161,20 @@ async def test_one_report_a_miner_waits_and_none_untried(live: LiveNode) -> None
     with pytest.raises(InvalidTransaction) as refusal:
         await gate.admit(make_transaction(live, good, HOLDER, 1))
     assert refusal.value.rule == "evidence-spent"
+
+
+async def test_pairs_of_strangers_push_out_none_that_cost_their_miner_something(live: LiveNode) -> None:
+    await live.mine(1)
+    parts, block = live.node.parts, get_block(live, 1)
+    reporter = Reporter(parts.chain, parts.gate, HOLDER, os.urandom)
+    reporter.on_equivocation(block.header, sign_again(live, block, 1).header)
+    for number in range(2 * EVIDENCE_MAX):
+        name = Hash(number.to_bytes(32, "big"))
+        foliage = replace(block.header.foliage, miner=HOLDER.public_key, trunk_hash=name)
+        reporter.on_equivocation(replace(block.header, foliage=foliage), replace(block.header, foliage=foliage))
+    await reporter.stop()
+    assert len(reporter._evidence) == EVIDENCE_MAX
+    assert block.header.foliage.trunk_hash in reporter._evidence
 
 
 async def test_a_report_that_came_too_late_leaves_the_pool(tmp_path: Path) -> None:
