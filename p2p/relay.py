@@ -114,7 +114,9 @@ class Relay:
         elif result.outcome is Outcome.SURPLUS:
             self._gossip.reject(Item(ItemKind.BLOCK, block_hash))
         elif result.outcome is Outcome.INVALID:
-            self._actions.append(Charge(peer, Fault.INVALID_BLOCK, f"block {block_hash.hex()}: {result.rule}"))
+            # Its fate is known only once its ticket was verified and its transactions were executed.
+            fault = Fault.UNSOUND_BLOCK if self._chain.has_block(block_hash) else Fault.INVALID_BLOCK
+            self._actions.append(Charge(peer, fault, f"block {block_hash.hex()}: {result.rule}"))
         elif result.outcome is Outcome.ORPHAN:
             self._sync.on_orphan(peer)
         elif result.outcome is Outcome.MISSING_DATA and judged is not None:

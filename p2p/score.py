@@ -19,6 +19,9 @@ class Fault(Enum):
 
     INVALID_TRANSACTION = auto()
     INVALID_BLOCK = auto()
+    UNSOUND_BLOCK = auto()
+    """A block whose ticket holds and whose content does not: its maker paid for it, and who passed it on may have kept
+    it beside its own head, where nothing is executed."""
     PROTOCOL = auto()
     """Malformed frames and messages out of turn: no version of the software sends them."""
     TIMEOUT = auto()
@@ -29,6 +32,7 @@ class Fault(Enum):
 PENALTIES = {
     Fault.INVALID_TRANSACTION: 10,
     Fault.INVALID_BLOCK: 100,
+    Fault.UNSOUND_BLOCK: 10,
     Fault.PROTOCOL: 100,
     Fault.TIMEOUT: 5,
     Fault.UNSOLICITED: 5,

@@ -48,7 +48,10 @@ def make_block(parent: Hash, height: int, transactions: tuple[Transaction, ...] 
 
 
 class ScriptedChain:
-    """Blocks by hash, the longest branch first seen; `refused` blocks and transactions are invalid."""
+    """Blocks by hash, the longest branch first seen; `refused` blocks and transactions are invalid.
+
+    A refused block's ticket does not hold; a block that was `found_invalid` had a good one, and was executed.
+    """
 
     def __init__(self) -> None:
         self.headers: dict[Hash, Header] = {}
@@ -164,7 +167,6 @@ class ScriptedChain:
         record = block.block
         assert self.has_block(record.header.foliage.parent_hash)
         if compute_header_hash(record.header) in self.refused:
-            self.found_invalid.add(compute_header_hash(record.header))
             return SubmitResult(Outcome.INVALID, "scripted")
         for sidecar in sidecars:
             self.add_sidecar(decode(Sidecar, sidecar, 2**21))
