@@ -95,7 +95,7 @@ def apply_withdraw_bond(scope: BlockScope, view: StateView, sender: PublicKey, w
     """Give notice for a miner's bond, or pay out one whose release height is reached; raises InvalidTransaction."""
     miner, height = view.get(miner_key(sender)), scope.draft.height
     if miner is None:
-        raise InvalidTransaction("bond-miner", f"found {sender.hex()}, expected a registered miner")
+        raise InvalidTransaction("bond-miner", f"found {sender.hex()}, expected a key that has posted a miner's bond")
     if not miner.bond:
         raise InvalidTransaction("bond-none", "found no bond, expected one to withdraw")
     if withdraw.amount != miner.bond:

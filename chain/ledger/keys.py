@@ -68,7 +68,7 @@ def account_key(account: PublicKey) -> StateKey[Account]:
 
 
 def miner_key(miner: PublicKey) -> StateKey[Miner]:
-    """Return where a registered miner stands."""
+    """Return where a key stands that has posted a miner's bond."""
     return StateKey(MINER_PREFIX + miner, Miner)
 
 
