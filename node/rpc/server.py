@@ -117,6 +117,9 @@ class RpcServer:
                 response = await self._dispatcher.respond(body, self._is_admin(request))
         except web.HTTPRequestEntityTooLarge:
             return _refuse(413, ErrorCode.LIMIT, "body-size", "a longer body", f"at most {BODY_BYTES_MAX} bytes")
+        except ConnectionResetError:
+            # The caller has hung up in the middle of its question: nobody reads this.
+            return _refuse(400, ErrorCode.INVALID_REQUEST, "hung-up", "no whole body", "one")
         except TimeoutError:
             return _refuse(503, ErrorCode.LIMIT, "time", f"no answer in {REQUEST_TIMEOUT_S} s", "")
         if response is None:

@@ -1,0 +1,32 @@
+"""A caller that hangs up in the middle of its question: nothing is logged as an error, and the next is answered."""
+
+import asyncio
+import logging
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from node.rpc.client import AsyncRpcClient
+from node.rpc.methods import GET_HEAD
+from node.rpc.registry import Params
+from tests.support.live_node import run_live_node
+
+
+async def test_a_caller_that_hangs_up_leaves_no_traceback(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with run_live_node(tmp_path) as live:
+        place = urlsplit(live.url)
+        head = (
+            f"POST / HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+        )
+        with caplog.at_level(logging.WARNING):
+            for _ in range(3):
+                _, writer = await asyncio.open_connection(place.hostname, place.port)
+                writer.write(head.encode() + b'{"jsonrpc"')
+                await writer.drain()
+                await asyncio.sleep(0.1)
+                writer.transport.abort()
+            await asyncio.sleep(0.2)
+        assert not [record for record in caplog.records if record.name.startswith("aiohttp")]
+        async with AsyncRpcClient(live.url) as rpc:
+            assert (await rpc.call(GET_HEAD, Params())).height == 0
