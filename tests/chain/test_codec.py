@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgpack
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from chain import codec
@@ -115,7 +115,10 @@ def test_foreign_items_are_refused(cls: type, data: st.DataObject) -> None:
     while isinstance(parent[index], list) and parent[index] and data.draw(st.booleans()):
         parent = parent[index]
         index = data.draw(st.integers(0, len(parent) - 1))
+    before = msgpack.packb(tree)
     parent[index] = data.draw(st.sampled_from(foreign))
+    # A network of no widths has [[]] for its fields.
+    assume(msgpack.packb(tree, datetime=True) != before)
     with pytest.raises(DecodeError):
         decode(cls, msgpack.packb(tree, use_bin_type=True), SIZE_BYTES_MAX)
 
