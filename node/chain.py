@@ -11,6 +11,7 @@ from chain.codec import decode, encode
 from chain.errors import MissingData, StorageError
 from chain.genesis import Parameters
 from chain.header import Header
+from chain.ledger.bonds import Forfeit, get_forfeit
 from chain.ledger.context import LedgerContext, make_context
 from chain.ledger.genesis_state import make_genesis_state
 from chain.packed import PackedBlock, decode_block
@@ -65,6 +66,10 @@ class Chain:
     def view(self, entry: ChainEntry | None = None) -> StateView:
         """Return the state after a block of the head's branch; after the head when none is named."""
         return StateView((entry or self.head).header.foliage.state_root, self.store)
+
+    def get_forfeit(self, header: Header) -> Forfeit:
+        """Return what a report of `header` would find at stake in the next block."""
+        return get_forfeit(self.parameters, self.view(), header, self.head.height + 1)
 
     def has_body(self, block_hash: Hash) -> bool:
         """Say whether the block itself is stored; genesis counts, and the block whose state was imported."""

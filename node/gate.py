@@ -19,8 +19,9 @@ from chain.ledger.audits import AUDITABLE
 from chain.ledger.bonds import NOTHING, get_forfeit
 from chain.ledger.bounds import get_context_in_force
 from chain.ledger.context import BlockDraft, BlockScope, get_task_state
+from chain.ledger.contributions import find_bond_problem
 from chain.ledger.governance_records import ProposalStatus
-from chain.ledger.keys import account_key, contribution_key, dispute_key, miner_key, proposal_key
+from chain.ledger.keys import account_key, contribution_key, dispute_key, proposal_key
 from chain.ledger.learning import ContentSource, LearningEngine
 from chain.ledger.records import EMPTY_ACCOUNT, Account, ContributionKey, DisputeKey
 from chain.ledger.transactions import apply_transaction, compute_cost, is_atomic, validate_transaction
@@ -328,7 +329,9 @@ class TransactionGate:
         if sidecar is not None:
             self._validate_sidecar(name, sidecar)
         if isinstance(action, CommitContribution):
-            self._validate_bond(transaction.body.sender)
+            problem = find_bond_problem(self._context, self._chain.view(), transaction.body.sender)
+            if problem is not None:
+                raise InvalidTransaction(*problem)
         if sidecar is not None:
             return _Beside(self._chain, name, sidecar)
         if not self._chain.has_sidecar(name):
@@ -342,15 +345,6 @@ class TransactionGate:
         size_bytes_max = self._chain.parameters.sidecar_bytes_max
         if size_bytes > size_bytes_max:
             raise InvalidTransaction("sidecar-size", f"found {size_bytes} bytes, expected at most {size_bytes_max}")
-
-    def _validate_bond(self, sender: PublicKey) -> None:
-        miner = self._chain.view().get(miner_key(sender))
-        if miner is None:
-            raise InvalidTransaction("segment-miner", f"found {sender.hex()}, expected a key that has posted a bond")
-        if miner.bond == 0 < self._context.parameters.bond:
-            raise InvalidTransaction(
-                "segment-bond", f"found a bond of 0 atoms, expected {self._context.parameters.bond}"
-            )
 
 
 def _compute_nonces(change: HeadChange) -> dict[PublicKey, int]:

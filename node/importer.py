@@ -15,7 +15,7 @@ from chain.block import Block, get_sidecar_hashes
 from chain.errors import InvalidBlock, InvalidProof
 from chain.header import Header, compute_header_hash
 from chain.ledger.apply import apply_block, validate_content, validate_effects
-from chain.ledger.bonds import NOTHING, get_forfeit
+from chain.ledger.bonds import NOTHING
 from chain.ledger.bounds import get_ceiling
 from chain.ledger.context import BlockEffects
 from chain.ledger.learning import LearningEngine
@@ -216,11 +216,12 @@ class Importer:
 
     def _check_stake(self, header: Header, block_hash: Hash) -> ImportOutcome | None:
         """Refuse a block that moves no head and that nobody can lose anything for: far back, tickets cost little."""
-        chain, heaviest = self._chain, self._chain.get_heaviest_header()
-        is_wanted = header.height <= heaviest.height and heaviest.get_ancestor(header.height).hash == block_hash
-        if header.trunk.total_work > chain.head.total_work or is_wanted or not chain.parameters.bond:
+        chain = self._chain
+        if header.trunk.total_work > chain.head.total_work or not chain.parameters.bond:
             return None
-        if get_forfeit(chain.parameters, chain.view(), header, chain.head.height + 1) != NOTHING:
+        heaviest = chain.get_heaviest_header()
+        is_wanted = header.height <= heaviest.height and heaviest.get_ancestor(header.height).hash == block_hash
+        if is_wanted or chain.get_forfeit(header) != NOTHING:
             return None
         message = f"found a block beside the head of {header.foliage.miner.hex()}, expected one that has a bond to lose"
         return ImportOutcome(ImportResult.REFUSED, block_hash, "side-stake", message)

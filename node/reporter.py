@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from chain.errors import InvalidTransaction
 from chain.header import Header
-from chain.ledger.bonds import NOTHING, Forfeit, get_forfeit, make_report
+from chain.ledger.bonds import NOTHING, make_report
 from chain.primitives import Hash
 from chain.signature import SigningKey
 from chain.transaction import Transaction, TransactionBody, compute_signing_hash
@@ -63,12 +63,8 @@ class Reporter:
         self._evidence[first.foliage.trunk_hash] = (first, second)
         while len(self._evidence) > EVIDENCE_MAX:
             # Keys without a bond have as many pairs to show as they like, and would push out those that count.
-            idle = (name for name, (held, _) in self._evidence.items() if self._get_forfeit(held) == NOTHING)
+            idle = (name for name, (held, _) in self._evidence.items() if self._chain.get_forfeit(held) == NOTHING)
             del self._evidence[next(idle, next(iter(self._evidence)))]
-
-    def _get_forfeit(self, header: Header) -> Forfeit:
-        chain = self._chain
-        return get_forfeit(chain.parameters, chain.view(), header, chain.head.height + 1)
 
     def _report_soon(self) -> None:
         if not self._tasks:
@@ -78,7 +74,7 @@ class Reporter:
 
     async def _report(self) -> None:
         for first, second in tuple(self._evidence.values()):
-            if first.height > self._chain.head.height or self._get_forfeit(first) == NOTHING:
+            if first.height > self._chain.head.height or self._chain.get_forfeit(first) == NOTHING:
                 continue
             account = SigningKey(self._get_random_bytes(32))
             body = TransactionBody(account.public_key, 0, 0, make_report(first, second, self._key.public_key))

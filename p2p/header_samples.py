@@ -56,12 +56,12 @@ def make_sampled_run(
 ) -> SampledRun | None:
     """Return a run to be sampled, None when all of it is known; raises RemoteProtocolError when one is malformed."""
     records = [read_header(data) for data in headers]
-    names = [compute_header_hash(header) for header in records]
-    start = next((position for position, name in enumerate(names) if not has_header(name)), None)
+    start = next((at for at, header in enumerate(records) if not has_header(compute_header_hash(header))), None)
     if start is None:
         return None
     positions = (start + position for position in draw_positions(records[start:], secret))
-    return SampledRun(peer, headers, {names[position]: position for position in positions}, deadline_ms)
+    wanted = {compute_header_hash(records[position]): position for position in positions}
+    return SampledRun(peer, headers, wanted, deadline_ms)
 
 
 def draw_positions(headers: Sequence[Header], secret: Hash) -> tuple[int, ...]:

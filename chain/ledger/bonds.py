@@ -14,7 +14,7 @@ from chain.header import Header, compute_header_hash, compute_signing_hash, comp
 from chain.ledger.accounts import apply_burn, apply_credit, apply_debit
 from chain.ledger.context import BlockScope, EquivocationPunished, Event
 from chain.ledger.keys import locked_reward_key, miner_key
-from chain.ledger.records import Miner
+from chain.ledger.records import NO_MINER
 from chain.primitives import Hash, PublicKey
 from chain.signature import verify_signature
 from chain.state.view import StateView
@@ -31,9 +31,6 @@ class Forfeit:
     reward: int
     bond: int
 
-
-NEWCOMER = Miner(registered_height=0, settled_segments=0, bond=0, release_height=0)
-"""What a key is before its first bond."""
 
 NOTHING = Forfeit(0, 0)
 
@@ -82,7 +79,7 @@ def apply_report(scope: BlockScope, view: StateView, report: ReportEquivocation)
 
 def apply_post_bond(scope: BlockScope, view: StateView, sender: PublicKey, post: PostBond) -> None:
     """Lock the bond of a key that has none: it is a miner from here on. Raises InvalidTransaction."""
-    miner, expected = view.get(miner_key(sender)) or NEWCOMER, scope.context.parameters.bond
+    miner, expected = view.get(miner_key(sender)) or NO_MINER, scope.context.parameters.bond
     if miner.bond:
         raise InvalidTransaction("bond-held", f"found a bond of {miner.bond} atoms, expected none")
     if post.amount != expected:

@@ -88,6 +88,15 @@ def validate_commit_place(
         raise InvalidTransaction("round-full", f"found {len(state.contributions)} contributions, the most there may be")
 
 
+def find_bond_problem(context: LedgerContext, view: StateView, key: PublicKey) -> tuple[str, str] | None:
+    """Return (rule, message) when a key has no bond that it could lose."""
+    miner, expected = view.get(miner_key(key)), context.parameters.bond
+    if miner is None:
+        return "segment-miner", f"found {key.hex()}, expected a key that has posted a miner's bond"
+    # A bond is posted and burned whole; one that stands stays good when more is asked of new ones.
+    return ("segment-bond", f"found a bond of 0 atoms, expected {expected}") if miner.bond == 0 < expected else None
+
+
 def find_segment_problem(
     context: LedgerContext, view: StateView, height: int, key: ContributionKey, anchor_height: int
 ) -> tuple[str, str] | None:
@@ -96,15 +105,12 @@ def find_segment_problem(
     A miner without its bond starts nothing: a key that costs nothing could be ground, and one that has nothing to lose
     could show its tickets with two contents. One that has given notice starts nothing that its bond would not outlive.
     """
-    miner = view.get(miner_key(key.miner))
-    if miner is None:
-        return "segment-miner", f"found {key.miner.hex()}, expected a key that has posted a miner's bond"
+    if problem := find_bond_problem(context, view, key.miner):
+        return problem
+    miner = view.get_existing(miner_key(key.miner))
     # Whoever makes a block knows its beacon before its transactions: a bond in it is older than the next beacon alone.
     first_anchor = miner.registered_height + 1 if miner.registered_height else 0
     oldest = max(get_task_state(context, view).start_height - 1, first_anchor)
-    # A bond is posted and burned whole; one that stands stays good when more is asked of new ones.
-    if miner.bond == 0 < context.parameters.bond:
-        return "segment-bond", f"found a bond of 0 atoms, expected {context.parameters.bond}"
     if miner.release_height:
         return "segment-notice", f"found a bond that is free at height {miner.release_height}, expected no notice"
     if key.index >= context.parameters.segments_per_round:

@@ -42,6 +42,10 @@ class Miner:
     release_height: U64
 
 
+NO_MINER = Miner(registered_height=0, settled_segments=0, bond=0, release_height=0)
+"""What a key is before its first bond, and the state holds nothing of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Supply:
     """The totals: what was ever issued or allocated, what burned, what the treasury holds."""

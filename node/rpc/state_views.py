@@ -6,13 +6,10 @@ Who trusts nobody verifies `value` by `proof`; the fields beside them are for re
 import msgspec
 
 from chain.codec import encode
-from chain.ledger.records import Miner
+from chain.ledger.records import NO_MINER
 from node.addresses import format_address
 from node.rpc.proofs import AccountProof, MinerProof
 from node.rpc.views import Address, Amount, HashText, HexText, Natural, Record, to_hex
-
-NO_MINER = Miner(registered_height=0, settled_segments=0, bond=0, release_height=0)
-"""What a key is that the state holds no miner of."""
 
 
 class AccountView(msgspec.Struct, frozen=True):

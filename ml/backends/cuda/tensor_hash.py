@@ -231,10 +231,7 @@ def _hash_strips(tensors: Sequence[Tensor], plan: Plan, nodes: Tensor) -> None:
 
     The pieces' digests lie window by window, so that the strips of a window are the chunks of one row of digests.
     """
-    # A view may begin between two words; what is laid out anew begins at one.
-    laid = [
-        x.contiguous() if x.data_ptr() % 4 == 0 else x.clone(memory_format=torch.contiguous_format) for x in tensors
-    ]
+    laid = [_align(tensor) for tensor in tensors]
     pieces = new(nodes, (plan.pieces, DIGEST_WORDS))
     starts = pieces.data_ptr() + DIGEST_BYTES * plan.first_pieces
     addresses = [laid[at].data_ptr() for members, _ in plan.groups for at in members]
