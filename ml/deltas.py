@@ -5,16 +5,17 @@ count is checked before anything is unpacked, and what they say must have the ro
 nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from chain.errors import InvalidProof
+from chain.primitives import Hash
 from ml.arithmetic import I8, I32, get_delta_max
 from ml.program import Op, Program, TensorId
-from ml.tensor_tree import IntArray, compute_tensor_root
-from ml.trace import get_output_root, validate_output_roots
+from ml.tensor_tree import IntArray
+from ml.trace import RootHasher, get_output_root, hash_one_by_one, validate_output_roots
 
 U8 = npt.NDArray[np.uint8]
 
@@ -35,24 +36,26 @@ def encode_delta(program: Program, tensors: Mapping[TensorId, IntArray]) -> byte
     return b"".join(parts)
 
 
-def decode_delta(program: Program, output_roots: bytes, delta: bytes) -> tuple[tuple[I8, I32], ...]:
+def decode_delta(
+    program: Program, output_roots: bytes, delta: bytes, hash_tensors: RootHasher = hash_one_by_one
+) -> tuple[tuple[I8, I32], ...]:
     """Return mantissas (rows, columns) int8 and exponents (rows, 1) int32 of each parameter; raises InvalidProof.
 
     The bytes must be those that `output_roots` commits to, and every value within what the spec's bits allow.
     """
     validate_output_roots(program, output_roots)
-    expected, start, pairs = compute_delta_size(program), 0, []
+    expected, start, pairs = compute_delta_size(program), 0, list[tuple[I8, I32]]()
     if len(delta) != expected:
         raise InvalidProof("delta-size", f"found {len(delta)} bytes, expected {expected}")
     for op in program.delta_ops:
         middle = start + _count_mantissa_bytes(program, op)
         stop = middle + _get_rows(program, op)
         mantissas, exponents = _unpack(program, op, delta[start:middle]), _get_exponents(delta[middle:stop])
-        _validate_root(program, output_roots, op.outputs[0], mantissas)
-        _validate_root(program, output_roots, op.outputs[1], exponents)
-        _validate_ranges(program.spec.delta_bits, mantissas, exponents)
         pairs.append((mantissas, exponents))
         start = stop
+    _validate_roots(program, output_roots, hash_tensors([array for pair in pairs for array in pair]))
+    for pair in pairs:
+        _validate_ranges(program.spec.delta_bits, *pair)
     return tuple(pairs)
 
 
@@ -68,7 +71,8 @@ def pack_mantissas(mantissas: IntArray, bits: int) -> bytes:
 def unpack_mantissas(data: bytes, count: int, bits: int) -> I8:
     """Return `count` mantissas, the inverse of `pack_mantissas`; raises InvalidProof where a spare half is not zero."""
     if bits != _HALF_BITS:
-        return np.frombuffer(data, np.int8, count)
+        # A copy, which is not read-only: compiled hashing takes arrays of one kind.
+        return np.frombuffer(data, np.int8, count).copy()
     packed = np.frombuffer(data, np.uint8)
     halves = np.stack([packed & 15, packed >> 4], axis=1).reshape(-1)
     if halves[count:].any():
@@ -87,11 +91,13 @@ def _get_exponents(data: bytes) -> I32:
     return np.frombuffer(data, np.uint8).astype(np.int32).reshape(-1, 1)
 
 
-def _validate_root(program: Program, output_roots: bytes, output: TensorId, array: I8 | I32) -> None:
-    root = get_output_root(program, output_roots, program.steps - 1, output)
-    if compute_tensor_root(array) != root:
-        name = program.tensors[output].name
-        raise InvalidProof("delta-root", f"{name}: found other bytes than root {root.hex()} names")
+def _validate_roots(program: Program, output_roots: bytes, found: Sequence[Hash]) -> None:
+    outputs = [output for op in program.delta_ops for output in op.outputs]
+    for output, root in zip(outputs, found, strict=True):
+        expected = get_output_root(program, output_roots, program.steps - 1, output)
+        if root != expected:
+            name = program.tensors[output].name
+            raise InvalidProof("delta-root", f"{name}: found other bytes than root {expected.hex()} names")
 
 
 def _validate_ranges(bits: int, mantissas: I8, exponents: I32) -> None:

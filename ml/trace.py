@@ -24,6 +24,11 @@ RootHasher = Callable[[Sequence[IntArray]], tuple[Hash, ...]]
 """Returns the tensor root of each array; every implementation gives the same."""
 
 
+def hash_one_by_one(arrays: Sequence[IntArray]) -> tuple[Hash, ...]:
+    """Return the tensor roots by the reference."""
+    return tuple(map(compute_tensor_root, arrays))
+
+
 @dataclass(frozen=True, slots=True)
 class Trace:
     """The roots of one segment: those it started from and those of every op's outputs.
@@ -81,7 +86,7 @@ def compute_step_roots(
     program: Program,
     step: int,
     tensors: Mapping[TensorId, IntArray],
-    hash_tensors: RootHasher = lambda arrays: tuple(map(compute_tensor_root, arrays)),
+    hash_tensors: RootHasher = hash_one_by_one,
 ) -> bytes:
     """Return the output roots of one step from its tensors: its part of `output_roots`."""
     return b"".join(hash_tensors([tensors[output] for output in program.get_step_outputs(step)]))

@@ -1,9 +1,9 @@
 """The auditor: executes every committed segment again, disputes what is not what its seed gives, proves what it is
 assigned.
 
-It follows the head: what it audits and what it has to demand next is read from the state each time, so that neither a
-restart nor a reorganisation makes it forget. Segments are executed in a thread, once each, on what the learning engine
-remembers. Segments of the node's own key are its miner's to answer for.
+It follows the head: what it audits and what it has to demand next is read from the state each time. Segments are
+executed in a thread, once each, on what the learning engine remembers. Segments of the node's own key are its miner's
+to answer for.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from node.audit_duties import AuditDuties
 from node.chain import Chain
 from node.demands import make_next_demand
 from node.disputes import find_answer, get_contribution, iter_disputes
-from node.importer import HeadChange
+from node.head_follower import HeadFollower
 from node.learning import Learning
 from node.observability.journal import get_log
 from node.observability.tally import Tally
@@ -57,8 +57,7 @@ class Auditor:
         self._learning = learning
         self._sender = sender
         self._key = key
-        self._task: asyncio.Task[None] | None = None
-        self._has_news = False
+        self.follower = HeadFollower(self._look)
         self._faults: dict[tuple[Hash, Hash], Difference | None] = {}
         """What was found in this round's segments, by seed and block data."""
         self._sent: dict[DisputeKey, Hash] = {}
@@ -66,28 +65,14 @@ class Auditor:
         self.audits = Tally(("honest", "mismatch"))
         self.duties = AuditDuties(chain, learning, sender, key)
 
-    def on_head(self, _change: HeadChange) -> None:
-        """Look at the head's state again, now or as soon as what is under way is done."""
-        self._has_news = True
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._follow())
-
-    async def stop(self) -> None:
-        """Wait for the segment under way."""
-        self._has_news = False
-        if self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _follow(self) -> None:
-        while self._has_news:
-            self._has_news = False
-            await self._press_on()
-            await self.duties.follow()
-            for segment in self._list_segments():
-                await self._audit(segment)
-                if self._has_news:
-                    # What is owed comes before what is looked at unasked; nothing is executed twice for it.
-                    break
+    async def _look(self) -> None:
+        await self._press_on()
+        await self.duties.follow()
+        for segment in self._list_segments():
+            await self._audit(segment)
+            if self.follower.has_news:
+                # What is owed comes before what is looked at unasked; nothing is executed twice for it.
+                return
 
     def _list_segments(self) -> tuple[_Segment, ...]:
         """Return the running round's segments that a dispute may begin about."""

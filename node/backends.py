@@ -4,16 +4,15 @@ No bit depends on the choice. It imports compilers only when they are asked for.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from chain.primitives import Hash
 from ml.arithmetic import IntArray
 from ml.backends import Backend, get_backend
+from ml.trace import RootHasher
 from node.models.errors import ModelError
 
 Arrays = tuple[IntArray, ...]
-RootHasher = Callable[[Sequence[IntArray]], tuple[Hash, ...]]
 NAMES = ("cpu", "reference", "cuda")
 
 

@@ -6,9 +6,8 @@ another branch, or of a dispute, is executed once. It knows no block and no acco
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 from chain.dispute import Demand
 from chain.errors import DecodeError, InvalidProof, InvalidTransaction, StorageError
@@ -23,7 +22,7 @@ from ml.backends import Backend
 from ml.backends.cpu.tensor_hash import compute_tensor_roots
 from ml.checkpoint import (
     Checkpoint,
-    compute_checkpoint_root,
+    bind_checkpoint_root,
     compute_initial_checkpoint,
     decode_checkpoint,
     encode_checkpoint,
@@ -39,10 +38,9 @@ from ml.program import Program
 from ml.provable import validate_provable
 from ml.proving import Snapshots, State, compute_snapshot_interval, rerun_step, verify_openings
 from ml.segment import OnStep, Runner, StepTensors, run_steps
-from ml.settlement import compute_next_checkpoint
+from ml.settlement import Delta, compute_next_checkpoint
 from ml.sketch import compute_sketch
 from ml.spec import decode_spec, encode_spec
-from ml.tensor_tree import compute_tensor_root
 from ml.trace import (
     Trace,
     compute_delta_root,
@@ -57,8 +55,12 @@ from node.datasets.registry import load_dataset_by_root
 from node.demands import make_answer, validate_demand, verify_answer
 from node.inference.claims import verify_claimed_opening
 from node.posting import load_posted, validate_first_checkpoint
+from node.remembered import Remembered
 
 REMEMBERED_MAX = 256
+CHECKPOINTS_MAX = 16
+"""Held in memory, of 8 MiB each where the model is as large as block data allow; others are read again."""
+
 SNAPSHOTS_MAX = 16
 SNAPSHOT_BYTES_MAX = 16 << 20
 """Of each segment that was executed lately, so that what an audit or a dispute asks for needs few steps again."""
@@ -68,9 +70,6 @@ TASKS_MAX = 8
 
 TaskName = tuple[bytes, Hash]
 """What decides all training but where it starts: the program's bytes and the data set's root."""
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +136,15 @@ class Learning:
         self._backend = backend
         self._blobs = blobs
         self._places_drawn = places_drawn
-        self._checkpoints: OrderedDict[Hash, Checkpoint] = OrderedDict()
-        self._roots: OrderedDict[Hash, tuple[Hash, ...]] = OrderedDict()
-        self._faults: OrderedDict[tuple[SegmentContext, Hash], Difference | None] = OrderedDict()
+        self._checkpoints = Remembered[Hash, Checkpoint](CHECKPOINTS_MAX)
+        self._roots = Remembered[Hash, tuple[Hash, ...]](REMEMBERED_MAX)
+        self._faults = Remembered[tuple[SegmentContext, Hash], Difference | None](REMEMBERED_MAX)
         """By what decides a segment; the task's name is part of its seed."""
-        self._snapshots: OrderedDict[SegmentContext, Snapshots] = OrderedDict()
-        self._posted: OrderedDict[tuple[TaskSpec, Hash, TaskBounds, bool], bool] = OrderedDict()
+        self._posted = Remembered[tuple[TaskSpec, Hash, TaskBounds, bool], bool](REMEMBERED_MAX)
         """Tasks that were found good."""
-        self._settlements: OrderedDict[tuple[TaskName, Hash, tuple[Hash, ...]], Settlement] = OrderedDict()
-        # Assembly, import and audit run in threads; re-execution is not worth doing twice at once.
-        self._lock = threading.RLock()
+        self._settlements = Remembered[tuple[TaskName, Hash, tuple[Hash, ...]], Settlement](REMEMBERED_MAX)
+        self._snapshots: OrderedDict[SegmentContext, Snapshots] = OrderedDict()
+        self._snapshots_lock = threading.Lock()
         # Queries ask for tasks while a segment is executed; they must not wait for it.
         self._tasks_lock = threading.RLock()
         self.keep_checkpoint(compute_initial_checkpoint(task.program))
@@ -165,7 +163,7 @@ class Learning:
             return True
 
         # All that the answer follows from: what is remembered on one node must be what another computes.
-        self._remember(self._posted, (task, compute_dataset_root(data), bounds, is_new), check)
+        self._posted.get((task, compute_dataset_root(data), bounds, is_new), check)
 
     def compute_sketch(self, data: bytes) -> bytes:
         """Return the sketch of a data set's bytes."""
@@ -180,7 +178,7 @@ class Learning:
             trace = self.make_trace(task, checkpoint_root, sidecar)
             _compare("trace-root", compute_trace_root(trace), commit.trace_root)
             _compare("delta-root", compute_delta_root(program, sidecar.output_roots), commit.delta_root)
-            decode_delta(program, sidecar.output_roots, sidecar.delta)
+            _decode_delta(program, sidecar)
         except InvalidProof as error:
             raise InvalidTransaction(error.rule, str(error)) from None
 
@@ -227,12 +225,13 @@ class Learning:
             runner = self._make_runner(task, segment)
             snapshots = Snapshots(runner.program, compute_snapshot_interval(runner.program, SNAPSHOT_BYTES_MAX))
             own = execute_segment(runner, snapshots.on_step)
-            self._snapshots[segment] = snapshots
-            if len(self._snapshots) > SNAPSHOTS_MAX:
-                self._snapshots.popitem(last=False)
+            with self._snapshots_lock:
+                self._snapshots[segment] = snapshots
+                if len(self._snapshots) > SNAPSHOTS_MAX:
+                    self._snapshots.popitem(last=False)
             return find_difference(runner.program, own.output_roots, sidecar.output_roots)
 
-        return self._remember(self._faults, key, execute)
+        return self._faults.get(key, execute)
 
     def rerun_step(self, task: TaskSpec, segment: SegmentContext, step: int) -> StepTensors:
         """Return all tensors of one step of a segment."""
@@ -250,7 +249,7 @@ class Learning:
         """Return the next checkpoint and its score, and keep it."""
         name = _name_task(task.program, task.dataset_root)
         key = (name, checkpoint_root, tuple(compute_sidecar_hash(sidecar) for sidecar in sidecars))
-        return self._remember(self._settlements, key, lambda: self._settle(task, checkpoint_root, sidecars))
+        return self._settlements.get(key, lambda: self._settle(task, checkpoint_root, sidecars))
 
     def compute_operand_roots(
         self, task: TaskSpec, checkpoint_root: Hash, sidecar: Sidecar, step: int, op: int
@@ -293,18 +292,18 @@ class Learning:
 
     def get_checkpoint(self, task: TaskSpec, root: Hash) -> Checkpoint:
         """Return a checkpoint of a task that was settled; raises StorageError when its file is gone."""
-        return self._remember(self._checkpoints, root, lambda: self._load_checkpoint(task, root))
+        return self._checkpoints.get(root, lambda: self._load_checkpoint(task, root))
 
     def keep_checkpoint(self, checkpoint: Checkpoint) -> Hash:
         """Store a checkpoint under its root."""
-        root = compute_checkpoint_root(checkpoint)
+        root = _compute_checkpoint_root(checkpoint)
         self._blobs.put(root, encode_checkpoint(checkpoint))
         return root
 
     def keep_first_checkpoint(self, task: TaskSpec) -> Checkpoint:
         """Compute and keep the checkpoint that a task without a parent starts from; raises StorageError."""
         first = compute_initial_checkpoint(self.get_task(task).program)
-        if compute_checkpoint_root(first) != task.checkpoint_root:
+        if _compute_checkpoint_root(first) != task.checkpoint_root:
             raise StorageError(f"the checkpoint {task.checkpoint_root.hex()} is gone, expected every task's last")
         self.keep_checkpoint(first)
         return first
@@ -313,9 +312,9 @@ class Learning:
         """Return the trace that block data says a segment from a checkpoint had."""
 
         def compute() -> tuple[Hash, ...]:
-            return tuple(compute_tensor_root(part) for part in self.get_checkpoint(task, checkpoint_root).weights)
+            return compute_tensor_roots(self.get_checkpoint(task, checkpoint_root).weights)
 
-        roots = self._remember(self._roots, checkpoint_root, compute)
+        roots = self._roots.get(checkpoint_root, compute)
         return Trace(self.get_task(task).program, roots, sidecar.output_roots)
 
     def _make_runner(self, task: TaskSpec, segment: SegmentContext) -> Runner:
@@ -323,14 +322,14 @@ class Learning:
         return Runner(loaded.program, self._backend, loaded.dataset, segment.seed, checkpoint)
 
     def _get_states(self, segment: SegmentContext) -> Mapping[int, State]:
-        with self._lock:
+        with self._snapshots_lock:
             snapshots = self._snapshots.get(segment)
         return {} if snapshots is None else snapshots.states
 
     def _settle(self, task: TaskSpec, checkpoint_root: Hash, sidecars: tuple[Sidecar, ...]) -> Settlement:
         loaded = self.get_task(task)
         program = loaded.program
-        deltas = [decode_delta(program, sidecar.output_roots, sidecar.delta) for sidecar in sidecars]
+        deltas = [_decode_delta(program, sidecar) for sidecar in sidecars]
         checkpoint = compute_next_checkpoint(program, self.get_checkpoint(task, checkpoint_root), deltas)
         score = compute_evaluation(program, self._backend, checkpoint, loaded.dataset)
         return Settlement(self.keep_checkpoint(checkpoint), score.loss_f16, score.correct, score.count)
@@ -343,13 +342,13 @@ class Learning:
             raise StorageError(f"the checkpoint {root.hex()} is gone; re-import the chain to compute it again")
         return decode_checkpoint(self.get_task(task).program, data)
 
-    def _remember(self, memory: "OrderedDict[K, V]", key: K, compute: Callable[[], V]) -> V:
-        with self._lock:
-            if key not in memory:
-                memory[key] = compute()
-                if len(memory) > REMEMBERED_MAX:
-                    memory.popitem(last=False)
-            return memory[key]
+
+def _decode_delta(program: Program, sidecar: Sidecar) -> Delta:
+    return decode_delta(program, sidecar.output_roots, sidecar.delta, compute_tensor_roots)
+
+
+def _compute_checkpoint_root(checkpoint: Checkpoint) -> Hash:
+    return bind_checkpoint_root(compute_tensor_roots(checkpoint.weights), compute_tensor_roots(checkpoint.momentum))
 
 
 def _name_task(program: bytes, dataset_root: Hash) -> TaskName:

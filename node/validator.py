@@ -1,6 +1,6 @@
 """A validator's parts at work together, without a process around them: no files are opened, no caller is served.
 
-It wires who hears of what: a new head goes to pool, auditor, reporter and peers. It holds no rule.
+It wires who hears of what: a new head goes to pool, settler, auditor, reporter and peers. It holds no rule.
 """
 
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from node.parts import Parts
 from node.peering import PeeringOptions
 from node.reporter import Reporter
 from node.sender import Sender
+from node.settler import Settler
 from node.signatures import Signatures
 from node.signing_record import SigningRecord
 from node.surroundings import Surroundings
@@ -58,6 +59,7 @@ class Validator:
 
     parts: Parts
     auditor: Auditor
+    settler: Settler
     reporter: Reporter
     network: Network
 
@@ -71,7 +73,8 @@ class Validator:
         await self.network.stop()
         await self.parts.importer.stop()
         await self.parts.gate.stop()
-        await self.auditor.stop()
+        await self.auditor.follower.stop()
+        await self.settler.follower.stop()
         await self.reporter.stop()
         self.parts.chain.store.close()
 
@@ -90,18 +93,20 @@ def make_validator(
     network_id = NetworkId(chain.header_context.chain_id, chain.headers.genesis.hash)
     network = Network(port, identity.key, network_id, surroundings=surroundings, options=peering)
     auditor = Auditor(chain, parts.learning, parts.sender, identity.key.public_key)
+    settler = Settler(chain, parts.learning)
     reporter = Reporter(chain, parts.gate, identity.key, surroundings.get_random_bytes)
 
     def on_head(change: HeadChange) -> None:
         parts.gate.on_head(change)
-        auditor.on_head(change)
+        settler.follower.on_head(change)
+        auditor.follower.on_head(change)
         reporter.on_head(change)
         network.announce_block(chain.head.hash)
 
     parts.importer.listeners.append(on_head)
     parts.importer.admission.equivocation_listeners.append(reporter.on_equivocation)
     parts.gate.on_admitted.append(network.announce_transaction)
-    return Validator(parts, auditor, reporter, network)
+    return Validator(parts, auditor, settler, reporter, network)
 
 
 def make_parts(chain: Chain, task: Task, identity: Identity, surroundings: Surroundings, verify: VerifyTicket) -> Parts:

@@ -19,12 +19,8 @@ from ml.noise import I8, I32, MatmulShape
 from ml.program import Matmul, TensorId
 from ml.proving import Snapshots, compute_snapshot_interval, prove_segment
 from ml.segment import Runner, StepTensors, as_i8, run_steps
-from ml.trace import (
-    Trace,
-    compute_delta_root,
-    compute_trace_root,
-)
-from node.backends import RootHasher, fetch_arrays, get_host_backend, get_root_hasher
+from ml.trace import RootHasher, Trace, compute_delta_root, compute_trace_root
+from node.backends import fetch_arrays, get_host_backend, get_root_hasher
 from node.learning import Task
 from node.miner.plan import SegmentPlan
 

@@ -137,7 +137,7 @@ unpack_soundly = deltas.unpack_mantissas
     [
         ("unpack_mantissas", unpack_leniently, "not written so"),
         ("_validate_ranges", lambda *_args: None, "more than 7 x 2^29"),
-        ("_validate_root", lambda *_args: None, "roots of other bytes"),
+        ("_validate_roots", lambda *_args: None, "roots of other bytes"),
     ],
 )
 def test_a_broken_decoder_of_deltas_is_caught(

@@ -1,6 +1,5 @@
 """What everybody would have to do for a posted task is bounded before it is done: each refusal, and what is kept."""
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,16 +108,6 @@ def test_a_task_starts_from_its_own_first_checkpoint_or_from_one_of_its_shapes(l
 def test_a_text_can_be_posted(learning: Learning) -> None:
     text = encode_text(b"to be or not to be, that is the question. " * 400)
     learning.validate_task(make_spec(TEXT, text), text, BOUNDS, is_new=True)
-
-
-def test_whoever_asks_for_a_task_waits_for_no_segment_that_is_executed(learning: Learning) -> None:
-    """The loop of a node asks; an audit takes as long as training."""
-    with learning._lock:
-        asking = threading.Thread(target=learning.compute_segment_macs, args=(make_spec(),), daemon=True)
-        learning._blobs.put(compute_dataset_root(DATA), DATA)
-        asking.start()
-        asking.join(20)
-        assert not asking.is_alive()
 
 
 def test_what_was_found_good_once_vouches_for_nothing_else(learning: Learning) -> None:
