@@ -64,6 +64,11 @@ class Assembly:
         """Say whether `item` waits here or is being judged."""
         return item in self._pending or item in self._delivered
 
+    def get_missing(self, item: Item) -> frozenset[Hash]:
+        """Return the sidecars that `item` waits for here."""
+        pending = self._pending.get(item)
+        return frozenset() if pending is None else pending.missing
+
     def add(self, pending: Pending) -> None:
         """Take what arrived, unless it is here already or there is no room for it."""
         if self.holds(pending.item):

@@ -209,11 +209,20 @@ class Sync:
         tip_work = self._chain.get_tip().total_work
         sources = [peer for peer, claim in self._claims.items() if claim.total_work > tip_work]
         for index, block_hash in enumerate(missing):
-            forms = [Item(kind, block_hash) for kind in (ItemKind.BLOCK, ItemKind.COMPACT)]
-            # What is asked for already gains candidates: its first one may never bring it.
-            item = next(filter(self._fetcher.is_wanted, forms), None)
-            if item is None and self._is_coming(block_hash):
-                continue
-            item = item or forms[0]
-            for turn in range(min(len(sources), CANDIDATES_MAX)):
-                self._fetcher.want(item, sources[(index + turn) % len(sources)])
+            for item in self._list_lacking(block_hash):
+                for turn in range(min(len(sources), CANDIDATES_MAX)):
+                    self._fetcher.want(item, sources[(index + turn) % len(sources)])
+
+    def _list_lacking(self, block_hash: Hash) -> list[Item]:
+        """Return what is to be asked for of a missing block: the block, or block data that it waits for.
+
+        What is asked for already gains candidates: its first one may never bring it.
+        """
+        forms = [Item(kind, block_hash) for kind in (ItemKind.BLOCK, ItemKind.COMPACT)]
+        asked = next(filter(self._fetcher.is_wanted, forms), None)
+        if asked is not None:
+            return [asked]
+        lacking = self._assembly.get_missing(forms[0])
+        if lacking or self._is_coming(block_hash):
+            return [Item(ItemKind.SIDECAR, name) for name in sorted(lacking)]
+        return forms[:1]

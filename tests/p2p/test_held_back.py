@@ -4,6 +4,7 @@ from chain.codec import encode
 from chain.header import compute_header_hash
 from chain.packed import pack_block
 from chain.primitives import Hash, PublicKey
+from chain.transaction import Sidecar, compute_sidecar_hash
 from p2p.actions import Action, Charge, Send, Serve
 from p2p.compact import make_compact_block
 from p2p.fetch import REST_MS, Fetcher
@@ -26,7 +27,7 @@ from p2p.messages import (
 from p2p.relay import Relay
 from p2p.score import Fault
 from p2p.serve import Server
-from tests.support.scripted_chain import GENESIS, ScriptedChain, make_block, make_transfer
+from tests.support.scripted_chain import GENESIS, ScriptedChain, make_block, make_commit, make_transfer
 
 ANN, BEN = PublicKey(b"a" * 32), PublicKey(b"b" * 32)
 LIMITS = Limits()
@@ -164,6 +165,26 @@ def test_a_missing_block_that_is_asked_for_gains_those_who_have_it_as_candidates
     relay.poll(3)
     assert (BEN, Item(ItemKind.COMPACT, item.hash)) in list_asked(relay.poll(STALL_MS))
     assert delivery is not None
+
+
+def test_block_data_of_a_missing_block_gain_those_who_have_it_as_candidates() -> None:
+    """Who sent the block may be gone slow; a node waited for it alone and left the chain behind."""
+    chain, sidecar = ScriptedChain(), Sidecar(b"\x01" * 32, b"\x02" * 10)
+    relay, block = make_relay(chain), make_block(GENESIS, 1, (make_commit(sidecar),))
+    item = Item(ItemKind.BLOCK, compute_header_hash(block.header))
+    relay.on_message(ANN, Inventory((item,)), 0)
+    relay.poll(0)
+    relay.on_message(ANN, BlockMessage(encode(block)), 1)
+    wanted = Item(ItemKind.SIDECAR, compute_sidecar_hash(sidecar))
+    assert list_asked(relay.poll(1)) == [(ANN, wanted)]
+    relay.on_message(BEN, Status(1, 1 << 40), 2)
+    relay.poll(2)
+    relay.on_message(BEN, Headers((encode(block.header),)), 3)
+    relay.poll(3)
+    chain._add_header(block.header)
+    relay._sync.on_block_judged(4)
+    relay.poll(4)
+    assert (BEN, wanted) in list_asked(relay.poll(1 + STALL_MS))
 
 
 def test_headers_that_come_late_are_no_fault_once_for_each_question() -> None:
