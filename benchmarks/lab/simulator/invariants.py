@@ -190,8 +190,9 @@ def _check_returned(machine: Machine, validator: Validator) -> None:
     if machine.is_paused:
         return
     now_s, view = machine.world.loop.time(), validator.parts.chain.view()
-    due = [transaction for since_s, transaction in machine.returned if since_s <= now_s - RETURN_S]
-    machine.returned = [each for each in machine.returned if each[0] > now_s - RETURN_S]
+    due = [transaction for transaction, since_s in machine.returned.items() if since_s <= now_s - RETURN_S]
+    for transaction in due:
+        del machine.returned[transaction]
     if not due:
         return
     later = {offer.packed.transaction.body for offer in validator.parts.gate._later.values()}

@@ -91,7 +91,7 @@ class Machine:
     acknowledged: dict[Hash, int] = field(default_factory=dict)
     """Blocks that were committed, with the commit's number."""
     deepest_reorg: int = 0
-    returned: list[tuple[float, Transaction]] = field(default_factory=list)
+    returned: dict[Transaction, float] = field(default_factory=dict)
     """Transfers on blocks that its node has left, with the time of that; its pool has to take them back."""
     _process: Process | None = None
     _mount: Mount | None = None
@@ -156,7 +156,7 @@ class Machine:
             assert self._process is not None
             self.world.journal.note("resume", self.name)
             self.world.loop.resume(self._process)
-            self.returned = [(self.world.loop.time(), transaction) for _, transaction in self.returned]
+            self.returned = dict.fromkeys(self.returned, self.world.loop.time())
 
     def spawn(self, work: Coroutine[object, object, None]) -> None:
         """Run something inside its node's process; nothing when there is none."""
@@ -216,7 +216,10 @@ class Machine:
             self.acknowledged[entry.hash] = tip.generation
         left, now_s = len(change.disconnected), self.world.loop.time()
         for block in change.disconnected:
-            self.returned += [(now_s, each) for each in block.transactions if isinstance(each.body.action, Transfer)]
+            self.returned |= {each: now_s for each in block.transactions if isinstance(each.body.action, Transfer)}
+        for _, block, _ in change.connected:
+            for transaction in block.transactions:
+                self.returned.pop(transaction, None)
         self.deepest_reorg = max(self.deepest_reorg, left)
         self.world.journal.note("reorg" if left else "head", self.name, tip.height, tip.hash.hex()[:16], left)
 
