@@ -124,7 +124,7 @@ def measure_settlement(case: Round) -> tuple[float, float, float, float]:
 def measure_contribution(case: Round) -> tuple[float, float, float]:
     """Return the milliseconds of judging one contribution's block data, of its openings, and of training it."""
     segment, root = case.segments[0], compute_checkpoint_root(case.checkpoint)
-    context, backend = SegmentContext(segment.seed, root), get_backend("cpu")
+    context, backend = SegmentContext(segment.seed, root, 0), get_backend("cpu")
     roots = segment.trace_root, segment.delta_root, compute_sidecar_hash(segment.sidecar)
     commit = CommitContribution(ZERO_HASH, 0, 0, 0, *roots)
     openings = open_segment(case.task, backend, segment, (CHALLENGE, PLACES))

@@ -23,7 +23,7 @@ from ml.openings import Place, Reader
 from ml.prf import compute_key, draw_below
 from ml.program import Op, OpKind, Program, TensorId
 from ml.rotary import get_rotation_table
-from ml.segment import as_i8, as_i32, compute_rates, get_heads
+from ml.segment import Runner, as_i8, as_i32, compute_rates, get_heads
 from ml.spec import Decoder
 from ml.tensor_tree import IntArray
 
@@ -40,6 +40,13 @@ class CheckContext:
     program: Program
     dataset: Dataset
     segment_seed: bytes
+    task_round: int = 0
+    """Which of its task's rounds the segment is of, from 0."""
+
+
+def make_check_context(runner: Runner) -> CheckContext:
+    """Return what checks of a runner's segment rely on."""
+    return CheckContext(runner.program, runner.dataset, runner.segment_seed, runner.task_round)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +316,7 @@ def _check_adam(context: CheckContext, op: Op, place: Place, reader: Reader) -> 
     _validate_range("int-min", place, (w, m, gradient), (-INT32_MAX, INT32_MAX))
     _validate_range("moment-range", place, (v,), (0, VARIANCE_MAX - 1))
     before, after = (np.stack([part.astype(np.int64) for part in side]) for side in ((w, m, v, gradient), found))
-    settings = np.array([[place.step, *compute_rates(context.program.spec, place.step)]])
+    settings = np.array([[place.step, *compute_rates(context.program.spec, context.task_round, place.step)]])
     yield Claim("adam", place, batches.AdamBatch(before, after, _count(w), settings))
 
 

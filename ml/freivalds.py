@@ -131,7 +131,14 @@ def _make_runner(verifier: Verifier, context: CheckContext, parts: Transcript) -
     count = len(context.program.parameters)
     weights = tuple(as_i32(parts.inputs[tensor]) for tensor in context.program.state_inputs[:count])
     checkpoint = Checkpoint(weights, ())
-    return Runner(context.program, verifier.backend, context.dataset, context.segment_seed, checkpoint)
+    return Runner(
+        context.program,
+        verifier.backend,
+        context.dataset,
+        context.segment_seed,
+        checkpoint,
+        task_round=context.task_round,
+    )
 
 
 def _list_last_uses(program: Program, step: int) -> dict[int, list[TensorId]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from chain.errors import InvalidProof
 from chain.primitives import Hash
-from ml.checks import CheckContext, check_place
+from ml.checks import CheckContext, check_place, make_check_context
 from ml.openings import OpeningReader, Place, TensorReader, decode_opening, draw_places
 from ml.program import Program, TensorId
 from ml.segment import Runner, StepTensors, compute_initial_state, run_step
@@ -55,7 +55,7 @@ def prove_segment(
     `states` before some of the steps, by step, save running the steps before them. Raises InvalidProof when a tensor
     that is to be opened does not hold: such a segment cannot be proven.
     """
-    context = CheckContext(runner.program, runner.dataset, runner.segment_seed)
+    context = make_check_context(runner)
     places = draw_places(runner.program, challenge, count)
     steps = rerun_steps(runner, [place.step for place in places], states)
     trees: dict[int, dict[TensorId, TensorTree]] = {step: {} for step in steps}

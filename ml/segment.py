@@ -5,7 +5,7 @@ backend and knows neither traces nor tickets; both watch through `on_step`, and 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -18,6 +18,9 @@ from ml.prf import compute_key
 from ml.program import Matmul, Op, OpKind, Program, TensorId
 from ml.rotary import get_rotation_table
 from ml.spec import RATE_BITS, Decoder, Spec
+
+RATE_FLOOR = 20
+"""A rate that falls from round to round ends at the top rate over this."""
 
 StepTensors = dict[TensorId, IntArray]
 """Every tensor of one step by id: state before, outputs of all ops; checkpoint weights at the last step."""
@@ -40,6 +43,8 @@ class Runner:
     checkpoint: Checkpoint
     multiply: Multiply | None = None
     """Computes the matmuls instead of the backend, when given."""
+    task_round: int = 0
+    """Which of its task's rounds the segment is of, from 0: what its learning rate follows from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +111,13 @@ def get_deltas(program: Program, tensors: StepTensors) -> tuple[tuple[I8, I32], 
     return tuple((as_i8(tensors[op.outputs[0]]), as_i32(tensors[op.outputs[1]])) for op in program.delta_ops)
 
 
-def compute_rates(spec: Spec, step: int) -> tuple[int, int]:
-    """Return the learning rate and the weight decay of `step`, in units of 2**-32.
+def compute_rates(spec: Spec, task_round: int, step: int) -> tuple[int, int]:
+    """Return the learning rate and the weight decay of `step` in a round of a task, in units of 2**-32.
 
-    The rate rises over the warm-up steps and falls over the decay steps; it is never zero in between. Weight decay is
-    taken every 16th step, for all sixteen at once, or at every step where it is strong.
+    The round's rate rises over the warm-up steps and falls over the decay steps; it is never zero in between. Weight
+    decay is taken every 16th step, for all sixteen at once, or at every step where it is strong.
     """
+    spec = replace(spec, learning_rate=compute_round_rate(spec, task_round))
     rate = _compute_rate(spec, step)
     interval = 1 if spec.learning_rate * spec.weight_decay >> RATE_BITS >= STRONG_DECAY else DECAY_INTERVAL
     if (step + 1) % interval and step + 1 < spec.segment_steps:
@@ -119,6 +125,20 @@ def compute_rates(spec: Spec, step: int) -> tuple[int, int]:
     start = step - step % interval
     total = sum(_compute_rate(spec, earlier) for earlier in range(start, step + 1))
     return rate, min(total * spec.weight_decay >> RATE_BITS, (1 << RATE_BITS) - 1)
+
+
+def compute_round_rate(spec: Spec, task_round: int) -> int:
+    """Return the learning rate of a task's round, from 0, at its middle, in units of 2**-32.
+
+    It rises over the warm-up rounds; times that it falls over the decay rounds to a twentieth, and stays there.
+    """
+    rate, rising, falling = spec.learning_rate, spec.warmup_rounds, spec.decay_rounds
+    if rising:
+        rate = rate * min(2 * task_round + 1, 2 * rising) // (2 * rising)
+    if falling:
+        left = 2 * (falling - task_round) - 1
+        rate = rate * max(RATE_FLOOR * left, 2 * falling) // (2 * RATE_FLOOR * falling)
+    return rate
 
 
 def _compute_rate(spec: Spec, step: int) -> int:
@@ -239,7 +259,7 @@ def _run_loss(runner: Runner, _step: int, _op: Op, inputs: Inputs) -> tuple[IntA
 
 def _run_adam(runner: Runner, step: int, _op: Op, inputs: Inputs) -> tuple[IntArray, ...]:
     state = as_i32(inputs[0]), as_i32(inputs[1]), as_i64(inputs[2])
-    rate, decay = compute_rates(runner.program.spec, step)
+    rate, decay = compute_rates(runner.program.spec, runner.task_round, step)
     return runner.backend.update_adam(state, as_i32(inputs[3]), step, rate, decay)
 
 

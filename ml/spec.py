@@ -14,7 +14,7 @@ from chain.errors import DecodeError
 from chain.hashing import tagged_hash
 from chain.primitives import Hash
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 SPEC_BYTES_MAX = 4096
 RATE_BITS = 32
 MATMUL_DEPTH_MAX = 131_072
@@ -91,6 +91,10 @@ class Spec:
     """Steps of a segment in which the learning rate rises linearly."""
     decay_steps: U16
     """Last steps of a segment in which the learning rate falls linearly, for a steadier end."""
+    warmup_rounds: U16
+    """First rounds of a task, over which the learning rate of whole segments rises linearly."""
+    decay_rounds: U16
+    """Rounds of a task over which that rate falls linearly to a twentieth, where it stays; 0 lets it stand."""
     outer_momentum: U8
     """Units of 2**-4; used when a round has two contributors or more."""
     outer_rate: U8
@@ -111,6 +115,8 @@ DIGITS = Spec(
     weight_decay=4_252_017_623,
     warmup_steps=4,
     decay_steps=32,
+    warmup_rounds=0,
+    decay_rounds=0,
     outer_momentum=8,
     outer_rate=16,
     delta_bits=8,
@@ -160,11 +166,13 @@ Rule = tuple[bool, str, object]
 def validate_spec(spec: Spec) -> None:
     """Check the bounds that keep every intermediate inside its integer; raises DecodeError."""
     steps, scheduled = spec.segment_steps, spec.warmup_steps + spec.decay_steps
+    rising, falling = spec.warmup_rounds, spec.decay_rounds
     rules: tuple[Rule, ...] = (
         (spec.version == FORMAT_VERSION, f"version {FORMAT_VERSION}", spec.version),
         (spec.batch >= 1, "a batch of 1 or more", spec.batch),
         (steps >= 1, "a step or more a segment", steps),
         (scheduled <= steps, f"warm-up and decay of at most {steps} steps together", scheduled),
+        (not falling or rising <= falling, f"a warm-up of at most {falling} rounds, over which it falls", rising),
         (spec.learning_rate < 1 << (RATE_BITS - 3), "a learning rate below 1/8", f"{spec.learning_rate} / 2^32"),
         (spec.outer_momentum < 16, "an outer momentum below 1", spec.outer_momentum),
         (1 <= spec.outer_rate <= 16, "an outer rate in (0, 1]", spec.outer_rate),

@@ -11,10 +11,9 @@ from chain.audit import ProveAudit
 from chain.dispute import AnswerDispute
 from chain.errors import MathesisError
 from chain.ledger.audits import AUDITABLE, compute_audit_challenge
-from chain.ledger.context import get_segment_context
 from chain.ledger.learning import Leaf, SegmentContext
 from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey
-from chain.ledger.tasks import Task, get_round_start, get_task
+from chain.ledger.tasks import Task, get_segment_context, get_task
 from chain.primitives import Hash, PublicKey
 from chain.transaction import Action
 from node.assignments import Assignment, has_vouched, iter_assignments
@@ -104,8 +103,7 @@ class AuditDuties:
         return await asyncio.to_thread(self._learning.is_segment_honest, task.spec, segment, sidecar)
 
     def _get_segment(self, task: Task, round_number: int, contribution: Contribution) -> SegmentContext:
-        start = get_round_start(self._chain.ledger_context, self._chain.view(), task, round_number)
-        return get_segment_context(contribution, start.checkpoint_root)
+        return get_segment_context(self._chain.ledger_context, self._chain.view(), task, round_number, contribution)
 
     async def _send(self, action: Action, round_number: int, key: ContributionKey) -> Hash:
         sent = await self._sender.send(action)

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from chain.dispute import Demand, DemandDigests, DisputeContribution
 from chain.errors import MathesisError
 from chain.ledger.bounds import get_context_in_force
-from chain.ledger.context import get_segment_context
 from chain.ledger.contributions import iter_contributions
 from chain.ledger.keys import dispute_key
 from chain.ledger.learning import SegmentContext
 from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey
-from chain.ledger.tasks import Task, get_round_start, get_state, get_task, iter_live_tasks
+from chain.ledger.tasks import Task, get_segment_context, get_state, get_task, iter_live_tasks
 from chain.ledger.transition import ContributionStatus
 from chain.primitives import Hash, PublicKey
 from ml.disputing import Difference
@@ -78,7 +77,7 @@ class Auditor:
         """Return the running round's segments that a dispute may begin about."""
         context, view = self._chain.ledger_context, self._chain.view()
         segments = [
-            _Segment(task, state.round, key, entry, get_segment_context(entry, state.checkpoint_root))
+            _Segment(task, state.round, key, entry, get_segment_context(context, view, task, state.round, entry))
             for task in iter_live_tasks(context, view)
             for state in (get_state(view, task),)
             for key, entry in iter_contributions(view, task.name, state)
@@ -128,15 +127,14 @@ class Auditor:
         if answer is None:
             return
         task = get_task(self._chain.ledger_context, view, key.task)
-        root = get_round_start(self._chain.ledger_context, view, task, key.round).checkpoint_root
-        context = get_segment_context(contribution, root)
+        context = get_segment_context(self._chain.ledger_context, view, task, key.round, contribution)
         try:
             sidecar = self._chain.get_sidecar(contribution.sidecar_hash)
             fault = await asyncio.to_thread(self._learning.find_fault, task.spec, context, sidecar)
             if fault is None:
                 return
             tensors = await asyncio.to_thread(self._learning.rerun_step, task.spec, context, fault.step)
-            trace = self._learning.make_trace(task.spec, root, sidecar)
+            trace = self._learning.make_trace(task.spec, context.checkpoint_root, sidecar)
             demand = make_next_demand(trace, fault, (dispute.demand, answer), tensors)
         except MathesisError as error:
             log.warning("dispute cannot go on", miner=key.miner, index=key.index, error=str(error))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from chain.dispute import Demand, DemandDigests, DemandOpening, DemandStrip
 from chain.errors import InvalidTransaction
 from chain.ledger.learning import Leaf
-from ml.checks import CheckContext
+from ml.checks import CheckContext, make_check_context
 from ml.disputing import (
     Difference,
     choose_place,
@@ -68,7 +68,7 @@ def make_answer(runner: Runner, demanded: tuple[Leaf, Demand], states: Mapping[i
         case DemandStrip(output=output, strip=strip):
             return open_whole_strip(tensors[outputs[output]], strip)
         case DemandOpening(row=row, column=column, depth=depth):
-            context = CheckContext(runner.program, runner.dataset, runner.segment_seed)
+            context = make_check_context(runner)
             return open_place(context, Place(leaf.step, leaf.op, row, column, depth), tensors)
 
 

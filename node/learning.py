@@ -188,7 +188,7 @@ class Learning:
         """Check every drawn place; raises InvalidProof."""
         loaded, trace = self.get_task(task), self.make_trace(task, segment.checkpoint_root, sidecar)
         validate_output_roots(loaded.program, sidecar.output_roots)
-        context = CheckContext(loaded.program, loaded.dataset, segment.seed)
+        context = CheckContext(loaded.program, loaded.dataset, segment.seed, segment.task_round)
         verify_openings(context, trace, challenge, self._places_drawn, openings)
 
     def validate_demand(self, task: TaskSpec, leaf: Leaf, demand: Demand) -> None:
@@ -201,7 +201,7 @@ class Learning:
         """Check that `answer` gives what was demanded, and that an opened op holds; raises InvalidProof."""
         loaded, trace = self.get_task(task), self.make_trace(task, segment.checkpoint_root, sidecar)
         validate_output_roots(loaded.program, sidecar.output_roots)
-        context = CheckContext(loaded.program, loaded.dataset, segment.seed)
+        context = CheckContext(loaded.program, loaded.dataset, segment.seed, segment.task_round)
         verify_answer(context, trace, demanded, answer)
 
     def verify_audit(
@@ -319,7 +319,14 @@ class Learning:
 
     def _make_runner(self, task: TaskSpec, segment: SegmentContext) -> Runner:
         loaded, checkpoint = self.get_task(task), self.get_checkpoint(task, segment.checkpoint_root)
-        return Runner(loaded.program, self._backend, loaded.dataset, segment.seed, checkpoint)
+        return Runner(
+            loaded.program,
+            self._backend,
+            loaded.dataset,
+            segment.seed,
+            checkpoint,
+            task_round=segment.task_round,
+        )
 
     def _get_states(self, segment: SegmentContext) -> Mapping[int, State]:
         with self._snapshots_lock:

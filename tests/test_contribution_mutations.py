@@ -52,7 +52,7 @@ class Bench:
         self.task = Task(program, dataset)
         checkpoint = compute_initial_checkpoint(program)
         self.learning = Learning(self.task, backend, BlobStore(root), PLACES)
-        self.context = SegmentContext(SEED, compute_checkpoint_root(checkpoint))
+        self.context = SegmentContext(SEED, compute_checkpoint_root(checkpoint), 0)
         self.spec = TaskSpec("digits", encode_spec(SPEC), dataset.root, self.context.checkpoint_root)
         self.segment: TrainedSegment = train_segment(
             Runner(self.task.program, backend, self.task.dataset, SEED, checkpoint), SegmentPlan(0, 0, 0)

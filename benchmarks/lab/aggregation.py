@@ -25,8 +25,6 @@ from ml.training import run_training_step
 
 RAGGED_MIN = 2
 """Contributors that come to a ragged round at least."""
-RATE_FLOOR = 20
-"""A falling rate ends at the top rate over this."""
 
 
 class Presence(StrEnum):
@@ -48,8 +46,6 @@ class Arm:
     """Of one contributor's segment, or of the whole synchronous run."""
     contributors: int
     """0 trains synchronously."""
-    is_falling: bool = False
-    """Whether the rate falls linearly from round to round."""
     presence: Presence = Presence.ALL
 
 
@@ -102,15 +98,6 @@ def list_present(arm: Arm, seed: int, round_number: int) -> tuple[int, ...]:
     return tuple(sorted(order[:count]))
 
 
-def compute_round_spec(arm: Arm, round_number: int, rounds: int) -> Spec:
-    """Return the spec that a round is trained with: of a falling arm the rate of the round's middle."""
-    if not arm.is_falling:
-        return arm.spec
-    top = arm.spec.learning_rate
-    fallen = top * (2 * (rounds - round_number) - 1) // (2 * rounds)
-    return replace(arm.spec, learning_rate=max(fallen, top // RATE_FLOOR))
-
-
 def measure_heldout(spec: Spec, backend: Backend, checkpoint: Checkpoint, dataset: Dataset, tokens: int) -> float:
     """Return the loss on held-out text, bits a byte."""
     found = compute_evaluation(build_program(spec), backend, checkpoint, dataset, tokens)
@@ -132,10 +119,9 @@ def _run_synchronous(job: Job, backend: Backend, on_point: OnPoint) -> Checkpoin
 def _run_rounds(job: Job, backend: Backend, on_point: OnPoint) -> Checkpoint:
     arm, steps = job.arm, job.arm.spec.segment_steps
     assert job.steps % steps == 0
-    rounds = job.steps // steps
-    checkpoint, watch = compute_initial_checkpoint(build_program(arm.spec)), _Watch(job, backend, on_point)
-    for round_number in range(rounds):
-        program = build_program(compute_round_spec(arm, round_number, rounds))
+    program, watch = build_program(arm.spec), _Watch(job, backend, on_point)
+    checkpoint = compute_initial_checkpoint(program)
+    for round_number in range(job.steps // steps):
         present = list_present(arm, job.seed, round_number)
         deltas = [_train_delta(job, program, backend, checkpoint, (round_number, place), watch) for place in present]
         checkpoint = compute_next_checkpoint(program, checkpoint, deltas)
@@ -161,7 +147,7 @@ def _iterate_segment(
     """Yield the weights after each step of a segment and the mean loss of its batch, bits a byte."""
     parts = (job.seed, *place)
     seed = tagged_hash("lab", b"aggregation", *(part.to_bytes(8, "little") for part in parts))
-    runner = Runner(program, backend, job.dataset, seed, start)
+    runner = Runner(program, backend, job.dataset, seed, start, task_round=place[0])
     state = compute_initial_state(program, start)
     for step in range(program.steps):
         result = run_training_step(runner, step, state)

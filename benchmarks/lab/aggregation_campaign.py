@@ -31,6 +31,11 @@ CONTRIBUTORS = 4
 SYNCHRONOUS, FOUR, ONE = "synchronous", "four", "one"
 SEGMENT_STEPS = 25
 RATE = "0.008"
+"""Of synchronous training."""
+ROUNDS_RATE = "0.012"
+"""At the top of what rounds train with: segments begin with moments of zero, and their mean is a steadier step."""
+WARMUP_PART = 10
+"""The rate of rounds rises over this part of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +98,22 @@ def make_arms(base: Spec, steps: int) -> tuple[Arm, ...]:
         segment_steps=steps_of_segment,
         warmup_steps=steps_of_segment // 5,
         decay_steps=0,
+        warmup_rounds=steps // steps_of_segment // WARMUP_PART,
+        decay_rounds=steps // steps_of_segment,
+        learning_rate=parse_rate(ROUNDS_RATE),
         outer_momentum=8,
         outer_rate=16,
     )
     half = replace(segment, delta_bits=4)
+    alike = replace(segment, warmup_rounds=0, decay_rounds=0, learning_rate=base.learning_rate)
     return (
         Arm(SYNCHRONOUS, whole, 0),
-        Arm(FOUR, segment, CONTRIBUTORS, is_falling=True),
-        Arm(ONE, segment, 1, is_falling=True),
-        Arm("four, 4 bits", half, CONTRIBUTORS, is_falling=True),
-        Arm("four, one late", segment, CONTRIBUTORS, is_falling=True, presence=Presence.LATE),
-        Arm("four, ragged", segment, CONTRIBUTORS, is_falling=True, presence=Presence.RAGGED),
-        Arm("four, rate held", segment, CONTRIBUTORS),
+        Arm(FOUR, segment, CONTRIBUTORS),
+        Arm(ONE, segment, 1),
+        Arm("four, 4 bits", half, CONTRIBUTORS),
+        Arm("four, one late", segment, CONTRIBUTORS, presence=Presence.LATE),
+        Arm("four, ragged", segment, CONTRIBUTORS, presence=Presence.RAGGED),
+        Arm("four, rounds alike", alike, CONTRIBUTORS),
     )
 
 

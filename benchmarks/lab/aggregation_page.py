@@ -25,6 +25,7 @@ from ml.deltas import compute_delta_size
 from ml.evaluation import HELDOUT_TOKENS
 from ml.models import build_program
 from ml.spec import DELTA_BITS, count_weights
+from node.models.rates import format_rate
 
 TARGET = 1.03
 """Loss of four contributors over that of synchronous training, for equal samples."""
@@ -97,9 +98,12 @@ def _describe(plan: Plan) -> str:
     return (
         f"`mathesis lab aggregation --steps {plan.steps}`, in the exact integers of the chain. Model: `{one.model}` on "
         f"{plan.dataset}. Synchronous training takes {plan.steps} steps of {whole.batch} sequences, with one optimizer "
-        f"state, a warm-up of {whole.warmup_steps} steps and a linear fall of the rate; {CONTRIBUTORS} contributors "
+        f"state, a warm-up of {whole.warmup_steps} steps and a linear fall of the rate from "
+        f"{format_rate(whole.learning_rate)}; {CONTRIBUTORS} contributors "
         f"take {plan.steps} steps of {one.batch} sequences each, in rounds of {one.segment_steps} steps, so that both "
-        f"have seen the same number of sequences after the same number of steps; one contributor sees a quarter. "
+        f"have seen the same number of sequences after the same number of steps; one contributor sees a quarter. The "
+        f"rate of rounds rises over {one.warmup_rounds} of them to {format_rate(one.learning_rate)} and falls over all "
+        f"{one.decay_rounds}; where they are alike it is {format_rate(whole.learning_rate)}. "
         f"All start from the same weights of a seed; batches are drawn independently. Rendered {describe_now()}."
     )
 

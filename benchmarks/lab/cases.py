@@ -115,6 +115,8 @@ def make_spec(case: QualityCase, steps: int, rate_ppm: int, seed: int) -> Spec:
         weight_decay=(case.weight_decay_ppm << RATE_BITS) // PARTS_PER_MILLION,
         warmup_steps=warmup,
         decay_steps=steps - warmup,
+        warmup_rounds=0,
+        decay_rounds=0,
         outer_momentum=8,
         outer_rate=16,
         delta_bits=8,

@@ -78,7 +78,7 @@ def train_float(job: Job, on_step: OnStep) -> tuple[Outcome, list[Tensor]]:
     optimizer = torch.optim.AdamW(weights, lr=0.0, betas=BETAS, weight_decay=decay, fused=True)
     losses = []
     for step in range(spec.segment_steps):
-        optimizer.param_groups[0]["lr"] = compute_rates(spec, step)[0] / 2**RATE_BITS
+        optimizer.param_groups[0]["lr"] = compute_rates(spec, 0, step)[0] / 2**RATE_BITS
         loss = compute_mean_loss(spec.model, weights, *draw_float_batch(job, step))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

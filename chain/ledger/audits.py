@@ -14,10 +14,10 @@ from chain.genesis import Parameters
 from chain.hashing import tagged_hash
 from chain.ledger.audit_records import ActiveAuditor, Audit, Audits
 from chain.ledger.auditors import apply_forfeit, apply_missed, apply_paid, apply_proven
-from chain.ledger.context import AuditChanged, AuditOutcome, BlockScope, Event, get_segment_context
+from chain.ledger.context import AuditChanged, AuditOutcome, BlockScope, Event
 from chain.ledger.keys import AUDITORS_KEY, audits_key, contribution_key, dispute_key
 from chain.ledger.records import Contribution, ContributionKey, DisputeKey, TaskState
-from chain.ledger.tasks import Task, get_state, get_task
+from chain.ledger.tasks import Task, get_segment_context, get_state, get_task
 from chain.ledger.transition import ContributionStatus
 from chain.primitives import BASIS_POINTS, Hash, PublicKey
 from chain.state.view import StateView
@@ -89,7 +89,7 @@ def apply_prove_audit(scope: BlockScope, view: StateView, auditor: PublicKey, pr
     if proof.challenge != contribution.challenge:
         message = f"found {proof.challenge.hex()}, expected {contribution.challenge.hex()}"
         raise InvalidTransaction("audit-challenge", message)
-    _verify(scope, (task, state), contribution, auditor, proof)
+    _verify(scope, view, (task, state), contribution, auditor, proof)
     proven = tuple(replace(audit, is_proven=1) if audit.auditor == auditor else audit for audit in found.audits)
     view.put(place, Audits(proven))
     apply_proven(view, auditor)
@@ -98,13 +98,14 @@ def apply_prove_audit(scope: BlockScope, view: StateView, auditor: PublicKey, pr
 
 def _verify(
     scope: BlockScope,
+    view: StateView,
     trained: tuple[Task, TaskState],
     contribution: Contribution,
     auditor: PublicKey,
     proof: ProveAudit,
 ) -> None:
     task, state = trained
-    segment = get_segment_context(contribution, state.checkpoint_root)
+    segment = get_segment_context(scope.context, view, task, state.round, contribution)
     sidecar = scope.content.get_sidecar(contribution.sidecar_hash)
     challenge = compute_audit_challenge(contribution.challenge, auditor)
     try:

@@ -10,8 +10,8 @@ from enum import StrEnum, auto
 from chain.genesis import Genesis, Parameters, TaskSpec, compute_chain_id, compute_task_id
 from chain.ledger.governance_records import ProposalStatus
 from chain.ledger.keys import task_key
-from chain.ledger.learning import ContentSource, LearningEngine, SegmentContext, Settlement
-from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey, TaskState
+from chain.ledger.learning import ContentSource, LearningEngine, Settlement
+from chain.ledger.records import ContributionKey, Dispute, DisputeKey, TaskState
 from chain.ledger.transition import ContributionStatus
 from chain.primitives import Hash, PublicKey
 from chain.state.tree import NodeChanges
@@ -231,8 +231,3 @@ class BlockEffects:
 def get_task_state(context: LedgerContext, view: StateView) -> TaskState:
     """Return where genesis' task stands, whose rounds are everybody's."""
     return view.get_existing(task_key(context.task_id))
-
-
-def get_segment_context(contribution: Contribution, checkpoint_root: Hash) -> SegmentContext:
-    """Return what a contribution of a round that started from `checkpoint_root` was computed from."""
-    return SegmentContext(contribution.seed, checkpoint_root)

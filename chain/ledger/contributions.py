@@ -18,12 +18,11 @@ from chain.ledger.context import (
     ContributionChanged,
     Event,
     LedgerContext,
-    get_segment_context,
     get_task_state,
 )
 from chain.ledger.keys import beacon_key, contribution_key, miner_key, task_key
 from chain.ledger.records import Contribution, ContributionKey, TaskState
-from chain.ledger.tasks import Task, get_live_task, get_state, iter_live_tasks
+from chain.ledger.tasks import Task, get_live_task, get_segment_context, get_state, iter_live_tasks
 from chain.ledger.transition import ContributionEvent, ContributionStatus, compute_next_status
 from chain.primitives import ZERO_HASH, Hash, PublicKey
 from chain.state.view import StateView
@@ -130,7 +129,7 @@ def apply_prove(scope: BlockScope, view: StateView, miner: PublicKey, prove: Pro
         raise InvalidTransaction("prove-unknown", f"found no contribution {prove.index} of {miner.hex()} this round")
     following = compute_next_status(contribution.status, ContributionEvent.OPENINGS_VERIFIED)
     sidecar = scope.content.get_sidecar(contribution.sidecar_hash)
-    segment = get_segment_context(contribution, state.checkpoint_root)
+    segment = get_segment_context(scope.context, view, task, state.round, contribution)
     try:
         scope.learning.verify_openings(task.spec, segment, sidecar, contribution.challenge, prove.openings)
     except InvalidProof as error:

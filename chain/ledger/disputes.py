@@ -20,14 +20,13 @@ from chain.ledger.context import (
     DisputeMoved,
     DisputeOutcome,
     Event,
-    get_segment_context,
     get_task_state,
 )
 from chain.ledger.keys import contribution_key, dispute_key, due_disputes_key, task_key
 from chain.ledger.learning import Leaf
 from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey, DueDisputes
 from chain.ledger.rewards import apply_held_rewards, apply_late_payout
-from chain.ledger.tasks import get_round_start, get_task
+from chain.ledger.tasks import get_segment_context, get_task
 from chain.ledger.transition import TRANSITIONS, ContributionEvent, ContributionStatus, compute_next_status
 from chain.primitives import PublicKey
 from chain.state.view import StateView
@@ -74,8 +73,8 @@ def apply_answer(scope: BlockScope, view: StateView, action: AnswerDispute) -> t
     _validate_going_on(view, key, contribution)
     if dispute.is_answered:
         raise InvalidTransaction("dispute-turn", "found an answer, expected the challenger's next demand")
-    leaf, start = Leaf(dispute.step, dispute.op), get_round_start(scope.context, view, task, key.round)
-    segment = get_segment_context(contribution, start.checkpoint_root)
+    leaf = Leaf(dispute.step, dispute.op)
+    segment = get_segment_context(scope.context, view, task, key.round, contribution)
     sidecar = scope.content.get_sidecar(contribution.sidecar_hash)
     try:
         scope.learning.verify_answer(task.spec, segment, sidecar, (leaf, dispute.demand), action.answer)

@@ -16,10 +16,12 @@ from chain.transaction import CommitContribution, Sidecar
 
 @dataclass(frozen=True, slots=True)
 class SegmentContext:
-    """What decides every bit of a segment: its seed and the checkpoint it starts from."""
+    """What decides every bit of a segment: its seed, the checkpoint it starts from and the round of its task."""
 
     seed: Hash
     checkpoint_root: Hash
+    task_round: int
+    """From 0, the first round in which the task is trained."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from chain.errors import InvalidTransaction
 from chain.genesis import Parameters, TaskSpec
 from chain.ledger.context import LedgerContext
 from chain.ledger.keys import LIVE_TASKS_KEY, checkpoint_key, funding_key, posted_task_key, task_key
-from chain.ledger.records import TaskState
+from chain.ledger.learning import SegmentContext
+from chain.ledger.records import Contribution, TaskState
 from chain.ledger.task_records import LiveTasks, PostedTask
 from chain.primitives import Hash
 from chain.state.view import StateView
@@ -77,10 +78,13 @@ def get_state(view: StateView, task: Task) -> TaskState:
 
 
 def get_first_round(context: LedgerContext, task: Task) -> int:
-    """Return the first round in which a task is trained: of a posted one, that after the block which posted it."""
-    if task.posted is None:
-        return 0
-    return -(-task.posted.posted_height // context.genesis.parameters.round_blocks)
+    """Return the first round in which a task is trained."""
+    return 0 if task.posted is None else compute_first_round(context.genesis.parameters, task.posted.posted_height)
+
+
+def compute_first_round(parameters: Parameters, posted_height: int) -> int:
+    """Return the first round in which a task is trained that was posted at a height: the one after that block."""
+    return -(-posted_height // parameters.round_blocks)
 
 
 def get_round_start(context: LedgerContext, view: StateView, task: Task, round_number: int) -> RoundStart:
@@ -93,6 +97,14 @@ def get_round_start(context: LedgerContext, view: StateView, task: Task, round_n
     if round_number == get_first_round(context, task):
         return RoundStart(height, task.spec.checkpoint_root)
     return RoundStart(height, view.get_existing(checkpoint_key(task.name, round_number - 1)).checkpoint_root)
+
+
+def get_segment_context(
+    context: LedgerContext, view: StateView, task: Task, round_number: int, contribution: Contribution
+) -> SegmentContext:
+    """Return what a contribution to a task's running round or an earlier one was computed from."""
+    start = get_round_start(context, view, task, round_number)
+    return SegmentContext(contribution.seed, start.checkpoint_root, round_number - get_first_round(context, task))
 
 
 def compute_allowance(parameters: Parameters, task: Task, state: TaskState) -> int:

@@ -4,13 +4,14 @@ It holds the segments of the running round and the tasks that they are of; a pos
 it is first trained. It draws no ticket and decides no plan.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from chain.codec import decode, encode
 from chain.errors import InvalidProof
 from chain.genesis import TaskSpec, compute_chain_id, compute_segment_seed
 from chain.ledger.learning import Leaf
 from chain.ledger.records import Dispute
+from chain.ledger.tasks import compute_first_round
 from chain.primitives import Hash
 from ml.checkpoint import decode_checkpoint
 from ml.segment import Runner
@@ -36,6 +37,14 @@ DISPUTE_BYTES_MAX = 256
 Demanded = tuple[HashText, int, int, str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Posted:
+    """A posted task and the first round in which it is trained."""
+
+    task: Task
+    first_round: int
+
+
 class Duties:
     """The segments that are answered for."""
 
@@ -44,7 +53,7 @@ class Duties:
         self._link = link
         self._tools = tools
         self._chain_id = compute_chain_id(tools.genesis)
-        self._posted: dict[HashText, Task] = {}
+        self._posted: dict[HashText, _Posted] = {}
         self.segments: dict[tuple[HashText, int], TrainedSegment] = {}
         """By task and index."""
         self.opened: set[tuple[HashText, int, int]] = set()
@@ -128,7 +137,8 @@ class Duties:
 
     def _make_runner(self, task: Task, name: HashText, round_number: int, seed: Hash) -> Runner:
         checkpoint = decode_checkpoint(task.program, self._link.get_checkpoint(round_number, name))
-        return Runner(task.program, self._tools.backend, task.dataset, seed, checkpoint)
+        task_round = round_number - (self._posted[name].first_round if name in self._posted else 0)
+        return Runner(task.program, self._tools.backend, task.dataset, seed, checkpoint, task_round=task_round)
 
     def _get_task(self, work: WorkView, name: HashText) -> Task:
         if name == work.task.task:
@@ -136,8 +146,10 @@ class Duties:
         if name not in self._posted:
             posted, data = self._link.get_posted(name)
             roots = from_hex(posted.dataset_root), from_hex(posted.start_root)
-            self._posted[name] = load_task(TaskSpec(posted.name, posted.program, *roots), data)
-        return self._posted[name]
+            task = load_task(TaskSpec(posted.name, posted.program, *roots), data)
+            first_round = compute_first_round(self._tools.genesis.parameters, posted.posted_height)
+            self._posted[name] = _Posted(task, first_round)
+        return self._posted[name].task
 
 
 def name_demand(demand: DemandView) -> Demanded:

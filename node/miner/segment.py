@@ -40,6 +40,7 @@ class TrainedSegment:
 
     plan: SegmentPlan
     seed: Hash
+    task_round: int
     checkpoint: Checkpoint
     sidecar: Sidecar
     trace_root: Hash
@@ -94,7 +95,14 @@ class _Recorder:
 
 def open_segment(task: Task, backend: Backend, segment: TrainedSegment, drawn: tuple[Hash, int]) -> tuple[bytes, ...]:
     """Return the openings of the (challenge, count) places `drawn`; raises InvalidProof when the segment is forged."""
-    runner = Runner(task.program, get_host_backend(backend), task.dataset, segment.seed, segment.checkpoint)
+    runner = Runner(
+        task.program,
+        get_host_backend(backend),
+        task.dataset,
+        segment.seed,
+        segment.checkpoint,
+        task_round=segment.task_round,
+    )
     return prove_segment(runner, *drawn, segment.snapshots.states)
 
 
@@ -119,6 +127,7 @@ def train_segment(runner: Runner, plan: SegmentPlan, mine: MineProduct | None = 
     return TrainedSegment(
         plan=plan,
         seed=Hash(runner.segment_seed),
+        task_round=runner.task_round,
         checkpoint=runner.checkpoint,
         sidecar=Sidecar(output_roots, encode_delta(program, last)),
         trace_root=compute_trace_root(trace),

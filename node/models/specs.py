@@ -27,6 +27,8 @@ _PLAYS = Spec(
     weight_decay=parse_rate("0.1"),
     warmup_steps=100,
     decay_steps=1_900,
+    warmup_rounds=0,
+    decay_rounds=0,
     outer_momentum=8,
     outer_rate=16,
     delta_bits=8,
@@ -116,6 +118,8 @@ class SpecForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     weight_decay: int | str
     warmup_steps: int
     decay_steps: int
+    warmup_rounds: int
+    decay_rounds: int
     outer_momentum: int
     outer_rate: int
     delta_bits: int

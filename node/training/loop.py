@@ -110,7 +110,7 @@ def _make_record(plan: Plan, done: int, result: StepResult, clock: _Clock) -> St
         loss=compute_mean_bits(result.loss_f16, result.rows),
         loss_f16=result.loss_f16,
         rows=result.rows,
-        rate=round(compute_rates(plan.spec, done - 1)[0] / (1 << RATE_BITS), 10),
+        rate=round(compute_rates(plan.spec, 0, done - 1)[0] / (1 << RATE_BITS), 10),
         rows_per_second=round(result.rows / clock.step_s, 1),
         elapsed_s=round(clock.elapsed_s, 3),
     )

@@ -54,7 +54,8 @@ class Plan:
 def fit_spec(spec: Spec, steps: int, learning_rate: int | None = None, weight_decay: int | None = None) -> Spec:
     """Return `spec` for a run of `steps`; rates are in units of 2**-32; raises ModelError.
 
-    Warm-up stays as long as it is, up to a quarter of the run; the fall of the rate keeps its share of the run.
+    Warm-up stays as long as it is, up to a quarter of the run; the fall of the rate keeps its share of the run, which
+    knows no rounds.
     """
     if not 1 <= steps <= STEPS_MAX:
         raise ModelError("bad-spec", f"found {steps} steps, expected 1 to {STEPS_MAX}")
@@ -65,6 +66,8 @@ def fit_spec(spec: Spec, steps: int, learning_rate: int | None = None, weight_de
             segment_steps=steps,
             warmup_steps=warmup,
             decay_steps=min(spec.decay_steps * steps // spec.segment_steps, steps - warmup),
+            warmup_rounds=0,
+            decay_rounds=0,
             learning_rate=spec.learning_rate if learning_rate is None else learning_rate,
             weight_decay=spec.weight_decay if weight_decay is None else weight_decay,
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.lab.aggregation import Arm, Job, Point, Presence, compute_round_spec, list_present, run_arm
+from benchmarks.lab.aggregation import Arm, Job, Point, Presence, list_present, run_arm
 from benchmarks.lab.aggregation_campaign import (
     CONTRIBUTORS,
     FOUR,
@@ -66,7 +66,7 @@ def test_four_see_what_synchronous_training_sees_and_one_a_quarter(dataset: Data
 
 @pytest.mark.parametrize("name", ["four, 4 bits", "four"])
 def test_a_round_is_the_chains_own(dataset: Dataset, name: str) -> None:
-    arm = replace(get_arm(name), contributors=2, is_falling=False)
+    arm = replace(get_arm(name), contributors=2)
     program = build_program(replace(arm.spec, init_seed=7))
     start = compute_initial_checkpoint(program)
     seeds = [tagged_hash("lab", b"aggregation", *(part.to_bytes(8, "little") for part in (7, 0, i))) for i in range(2)]
@@ -95,14 +95,13 @@ def test_a_late_delta_moves_nothing(dataset: Dataset) -> None:
     assert points[-1].samples == PLAN.steps * late.spec.batch * (CONTRIBUTORS - 1)
 
 
-def test_a_falling_rate_falls_in_a_line_and_stays_above_its_floor() -> None:
-    arm = get_arm(FOUR)
-    assert arm.is_falling
-    top, rates = arm.spec.learning_rate, [compute_round_spec(arm, i, 40).learning_rate for i in range(40)]
-    assert rates[0] == top * 79 // 80
-    assert rates[-1] == top // 20
-    assert rates == sorted(rates, reverse=True)
-    assert compute_round_spec(get_arm("four, rate held"), 39, 40) == arm.spec
+def test_rates_follow_the_rounds_of_a_run() -> None:
+    spec, steps = get_arm(FOUR).spec, PLAN.steps
+    assert spec.decay_rounds == steps // spec.segment_steps
+    arms = {arm.name: arm.spec for arm in make_plan(2_000, is_quick=False).arms}
+    assert (arms[FOUR].warmup_rounds, arms[FOUR].decay_rounds) == (8, 80)
+    alike = arms["four, rounds alike"]
+    assert (alike.warmup_rounds, alike.decay_rounds, alike.learning_rate) == (0, 0, arms[SYNCHRONOUS].learning_rate)
 
 
 def test_a_cut_campaign_goes_on_and_shows_what_there_is(tmp_path: Path, dataset: Dataset) -> None:

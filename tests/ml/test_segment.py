@@ -99,7 +99,7 @@ def test_another_seed_is_another_segment() -> None:
 
 
 def test_rates_rise_and_fall_and_never_vanish() -> None:
-    rates = [compute_rates(DIGITS, step)[0] for step in range(DIGITS.segment_steps)]
+    rates = [compute_rates(DIGITS, 0, step)[0] for step in range(DIGITS.segment_steps)]
     top = rates.index(max(rates))
     assert max(rates) == DIGITS.learning_rate
     assert rates[: top + 1] == sorted(rates[: top + 1])

@@ -70,7 +70,7 @@ def set_model(form: Form, **fields: object) -> Form:
         (lambda form: form | {"learning_rate": "fast"}, "found the rate 'fast'"),
         (lambda form: form | {"learning_rate": "-0.1"}, "found the rate '-0.1'"),
         (lambda form: form | {"learning_rate": "0.125"}, "a learning rate below 1/8"),
-        (lambda form: form | {"version": 1}, "expected version 3"),
+        (lambda form: form | {"version": 1}, "expected version 4"),
         (lambda form: form | {"batch": 0}, "a batch of 1 or more"),
         (lambda form: form | {"batch": 257}, "at most 16384 tokens"),
         (lambda form: form | {"heldout": -1}, "expected an integer in [0, 2^32)"),

@@ -54,7 +54,7 @@ def test_a_commit_is_judged_and_a_round_settled_while_an_audit_is_under_way(
     task, spec = Task(build_program(DIGITS), load_digits(DIGITS.heldout)), make_genesis().task
     learning = Learning(task, get_backend("cpu"), BlobStore(tmp_path), 8)
     first = compute_initial_checkpoint(task.program)
-    segment = SegmentContext(ZERO_HASH, compute_checkpoint_root(first))
+    segment = SegmentContext(ZERO_HASH, compute_checkpoint_root(first), 0)
     sidecar = execute_segment(Runner(task.program, get_backend("cpu"), task.dataset, segment.seed, first))
     begun, go_on = threading.Event(), threading.Event()
 

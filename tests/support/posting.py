@@ -15,7 +15,16 @@ from node.task_terms import ModelTerms, Offer, make_post_task
 from node.wallet import sign_action
 from tests.support.live_node import LiveNode
 
-SPEC = replace(DIGITS, model=Mlp((64, 32, 10)), segment_steps=16, warmup_steps=1, decay_steps=4, init_seed=7)
+SPEC = replace(
+    DIGITS,
+    model=Mlp((64, 32, 10)),
+    segment_steps=16,
+    warmup_steps=1,
+    decay_steps=4,
+    warmup_rounds=2,
+    decay_rounds=6,
+    init_seed=7,
+)
 BUDGET = 50 * ATOMS_PER_COIN
 
 

@@ -77,7 +77,7 @@ def replay(effort: Effort) -> Outcome:
     seeds = [network.compute_seed(BOB), network.compute_seed(ALICE, 1), network.compute_seed(ALICE, 0, 1),
              network.compute_seed(ALICE, 0, 2), elsewhere.compute_seed(ALICE)]  # fmt: skip
     learning, spec = network.bench.learning, network.bench.spec
-    contexts = [SegmentContext(seed, spec.checkpoint_root) for seed in seeds]
+    contexts = [SegmentContext(seed, spec.checkpoint_root, 0) for seed in seeds]
     refused += sum(not learning.is_segment_honest(spec, context, segment.sidecar) for context in contexts)
     gain = compute_gain(compute_devnet_stakes(), 0.0, 0.0)
     verdict = "by the ledger where a number differs, else by re-execution: another seed is another segment"

@@ -58,7 +58,7 @@ class Bench:
 
     def make_context(self, seed: Hash) -> SegmentContext:
         """Return how the ledger names the segment of this seed."""
-        return SegmentContext(seed, self.spec.checkpoint_root)
+        return SegmentContext(seed, self.spec.checkpoint_root, 0)
 
 
 @cache

@@ -12,9 +12,8 @@ from benchmarks.lab.economy.world import PARAMETERS, Broken
 from chain.audit import ProveAudit, RegisterAuditor, RetireAuditor
 from chain.ledger.audits import compute_audit_challenge
 from chain.ledger.keys import audits_key, contribution_key
-from chain.ledger.learning import SegmentContext
 from chain.ledger.records import Contribution, ContributionKey
-from chain.ledger.tasks import get_state
+from chain.ledger.tasks import get_segment_context, get_state
 from chain.primitives import ZERO_HASH, Hash, PublicKey
 
 if TYPE_CHECKING:
@@ -186,6 +185,6 @@ def _make_proof(run: "History", trained: Trained, auditor: PublicKey) -> ProveAu
     task = world.find_task(trained[0])
     state = get_state(world.view, task)
     challenge = compute_audit_challenge(contribution.challenge, auditor)
-    segment = SegmentContext(contribution.seed, state.checkpoint_root)
+    segment = get_segment_context(world.context, world.view, task, state.round, contribution)
     digests = world.learning.prove_audit(task.spec, segment, challenge)
     return ProveAudit(task.name, state.round, trained[1], 0, contribution.challenge, digests)

@@ -19,9 +19,8 @@ from chain.ledger.apply import apply_block, execute_block, make_draft
 from chain.ledger.context import BlockDraft, get_task_state, make_context
 from chain.ledger.genesis_state import compute_genesis_beacon, make_genesis_state
 from chain.ledger.keys import beacon_key, contribution_key, posted_task_key
-from chain.ledger.learning import SegmentContext
 from chain.ledger.records import ContributionKey, TaskState
-from chain.ledger.tasks import Task, get_state, get_task
+from chain.ledger.tasks import Task, get_first_round, get_segment_context, get_state, get_task
 from chain.packed import pack_block
 from chain.primitives import U256_MAX, ZERO_HASH, Hash, PublicKey, Signature
 from chain.signature import SigningKey
@@ -146,7 +145,8 @@ class World:
         beacon = self.view.get_existing(beacon_key(state.start_height)).beacon
         seed = compute_segment_seed(self.context.chain_id, task.name, state.round, beacon, miner, 0)
         checkpoint = self.learning.get_checkpoint(task.spec, state.checkpoint_root)
-        runner = Runner(loaded.program, get_backend("cpu"), loaded.dataset, seed, checkpoint)
+        task_round = state.round - get_first_round(self.context, task)
+        runner = Runner(loaded.program, get_backend("cpu"), loaded.dataset, seed, checkpoint, task_round=task_round)
         segment = train_segment(runner, SegmentPlan(state.round, 0, state.start_height))
         return forge_delta(loaded.program, segment) if is_forged else segment
 
@@ -158,12 +158,13 @@ class World:
 
     def prove(self, miner: PublicKey, segment: TrainedSegment, task: Task) -> ProveContribution | None:
         """Return the openings that were drawn of a segment, or None when they show a forgery."""
-        number, root = segment.plan.round, get_state(self.view, task).checkpoint_root
+        number = segment.plan.round
         key = contribution_key(task.name, number, ContributionKey(miner, 0))
         challenge = self.view.get_existing(key).challenge
         drawn = challenge, PARAMETERS.places_drawn
         openings = open_segment(self.learning.get_task(task.spec), get_backend("cpu"), segment, drawn)
-        context, sidecar = SegmentContext(segment.seed, root), segment.sidecar
+        contribution, sidecar = self.view.get_existing(key), segment.sidecar
+        context = get_segment_context(self.context, self.view, task, number, contribution)
         try:
             self.learning.verify_openings(task.spec, context, sidecar, challenge, openings)
         except InvalidProof:

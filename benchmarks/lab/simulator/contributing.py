@@ -18,7 +18,7 @@ from chain.errors import InvalidProof, InvalidTransaction, MissingData
 from chain.genesis import compute_segment_seed
 from chain.ledger.keys import auditor_key, posted_task_key
 from chain.ledger.learning import Leaf
-from chain.ledger.tasks import make_task_spec
+from chain.ledger.tasks import compute_first_round, make_task_spec
 from chain.primitives import Hash
 from ml.backends import get_backend
 from ml.checkpoint import decode_checkpoint
@@ -54,7 +54,8 @@ class Contributor:
         self._is_forger = is_forger
         self._sent: dict[object, Hash] = {}
         """The last transaction about a commit, opening or demand."""
-        self._tasks: dict[Hash, Task] = {}
+        self._tasks: dict[Hash, tuple[Task, int]] = {}
+        """Posted tasks, each with the first round in which it is trained."""
         """Posted ones."""
 
     async def look(self) -> None:
@@ -143,7 +144,9 @@ class Contributor:
         assert info is not None, f"found no checkpoint of round {round_number}, expected that of a running round"
         content = self._queries.get_checkpoint_content(info.root, name)
         assert content is not None, f"found no content of {info.root.hex()}, expected that of a running round"
-        return Runner(task.program, get_backend("cpu"), task.dataset, seed, decode_checkpoint(task.program, content))
+        checkpoint = decode_checkpoint(task.program, content)
+        task_round = round_number - (self._tasks[name][1] if name in self._tasks else 0)
+        return Runner(task.program, get_backend("cpu"), task.dataset, seed, checkpoint, task_round=task_round)
 
     def _get_task(self, name: Hash) -> Task:
         if name == self._setting.context.task_id:
@@ -155,8 +158,9 @@ class Contributor:
             )
             assert posted is not None, f"found no task {name.hex()}, expected a live one"
             assert data is not None, f"found no data of {name.hex()}, expected a live task's"
-            self._tasks[name] = load_task(make_task_spec(posted), data)
-        return self._tasks[name]
+            first_round = compute_first_round(self._setting.genesis.parameters, posted.posted_height)
+            self._tasks[name] = load_task(make_task_spec(posted), data), first_round
+        return self._tasks[name][0]
 
 
 async def contribute(setting: Setting, validator: Validator, random: Random, *, is_forger: bool) -> None:

@@ -42,7 +42,16 @@ PEOPLE = ("poster", "backer", "buyer", "provider")
 TARGET = 1 << 237
 """One matmul of the task in eight wins under it."""
 
-SPEC = replace(DIGITS, model=Mlp((64, 32, 10)), batch=32, segment_steps=1, warmup_steps=0, decay_steps=0)
+SPEC = replace(
+    DIGITS,
+    model=Mlp((64, 32, 10)),
+    batch=32,
+    segment_steps=1,
+    warmup_steps=0,
+    decay_steps=0,
+    warmup_rounds=1,
+    decay_rounds=4,
+)
 
 
 @dataclass(frozen=True, slots=True)
