@@ -101,7 +101,7 @@ def make_arms(base: Spec, steps: int) -> tuple[Arm, ...]:
         warmup_rounds=steps // steps_of_segment // WARMUP_PART,
         decay_rounds=steps // steps_of_segment,
         learning_rate=parse_rate(ROUNDS_RATE),
-        outer_momentum=8,
+        outer_momentum=12,
         outer_rate=16,
     )
     half = replace(segment, delta_bits=4)
