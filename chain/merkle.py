@@ -25,15 +25,23 @@ def blake3_node(data: bytes) -> bytes:
 
 def compute_root(leaves: Sequence[bytes], node_hash: NodeHash = sha256_node) -> Hash:
     """Return the root over `leaves` (raw bytes, not yet hashed); the empty list hashes the empty string."""
-    if not leaves:
-        return Hash(node_hash(b""))
-    return _fold([node_hash(b"\x00" + leaf) for leaf in leaves], node_hash)
+    return compute_root_of_hashes(hash_leaves(leaves, node_hash), node_hash)
+
+
+def hash_leaves(leaves: Sequence[bytes], node_hash: NodeHash = sha256_node) -> list[bytes]:
+    """Return the hashes that raw leaves have in a tree."""
+    return [node_hash(b"\x00" + leaf) for leaf in leaves]
+
+
+def compute_root_of_hashes(hashes: list[bytes], node_hash: NodeHash = sha256_node) -> Hash:
+    """Return the root over leaves of which only the hashes are known."""
+    return _fold(hashes, node_hash) if hashes else Hash(node_hash(b""))
 
 
 def compute_path(leaves: Sequence[bytes], index: int, node_hash: NodeHash = sha256_node) -> tuple[Hash, ...]:
     """Return the sibling hashes from leaf `index` up to the root."""
     assert 0 <= index < len(leaves)
-    level = [node_hash(b"\x00" + leaf) for leaf in leaves]
+    level = hash_leaves(leaves, node_hash)
     path = []
     while len(level) > 1:
         if index ^ 1 < len(level):

@@ -221,9 +221,9 @@ class PostBounty:
 class PostTask:
     """Have a `model` trained by `program` until `last_height`, and put `budget` atoms into its pot.
 
-    `data_hash` names block data with the content of one of the model's data sets, `model.checkpoint_root` is where
-    training starts: the program's own first checkpoint, or the one at which the model's parent stands. `price` is what
-    the first round pays at most, in atoms for 2^40 verified MACs.
+    `data_hash` names block data with a part of one of the model's data sets, all of which has come, or that is its
+    only one. `model.checkpoint_root` is where training starts: the program's own first checkpoint, or the one at which
+    the model's parent stands. `price` is what the first round pays at most, in atoms for 2^40 verified MACs.
     """
 
     program: Annotated[bytes, Bytes(1, 4096)]
@@ -242,7 +242,17 @@ class FundTask:
     amount: U64
 
 
-EconomyAction = RegisterDataset | RegisterModel | TransferShares | BuyLicence | PayModel | ClaimIncome
+@dataclass(frozen=True, slots=True)
+class AddDatasetPart:
+    """Bring part `index` of a registered data set's content, which has `size_bytes` in all, as block data."""
+
+    dataset: HashField
+    size_bytes: U64
+    index: U16
+    sidecar_hash: HashField
+
+
+EconomyAction = RegisterDataset | RegisterModel | TransferShares | BuyLicence | PayModel | ClaimIncome | AddDatasetPart
 DisputeAction = DisputeContribution | AnswerDispute
 TaskAction = PostBounty | PostTask | FundTask
 GovernanceAction = LockStake | UnlockStake | ProposeChange | CastVote
@@ -253,7 +263,12 @@ Action = (
     | ReportEquivocation
     | PostBond
     | WithdrawBond
-    | EconomyAction
+    | RegisterDataset
+    | RegisterModel
+    | TransferShares
+    | BuyLicence
+    | PayModel
+    | ClaimIncome
     | DisputeAction
     | GovernanceAction
     | PostBounty
@@ -261,6 +276,7 @@ Action = (
     | PostTask
     | FundTask
     | AuditAction
+    | AddDatasetPart
 )
 
 
@@ -287,8 +303,8 @@ class Sidecar:
     """Block data of one contribution: the root of every op's outputs, step by step, and the quantised delta.
 
     `output_roots` is the concatenation of 32-byte roots, step-major, in program order; `delta` is the delta
-    op's output bytes. Both are bound by the commit's trace root and delta root. Of a posted task they are the root of
-    its data set and the data set's canonical bytes.
+    op's output bytes. Both are bound by the commit's trace root and delta root. Of a part of a data set they are the
+    data set's root, behind it the hashes of all chunks that other parts hold, in order, and the part's bytes.
     """
 
     output_roots: Annotated[bytes, Bytes(32, SIDECAR_BYTES_MAX)]
@@ -308,7 +324,7 @@ def compute_signing_hash(chain_id: Hash, body: TransactionBody) -> Hash:
 def get_sidecar_hash(action: Action) -> Hash | None:
     """Return the hash of the block data that an action needs beside it, None where it needs none."""
     match action:
-        case CommitContribution(sidecar_hash=name) | PostTask(data_hash=name):
+        case CommitContribution(sidecar_hash=name) | PostTask(data_hash=name) | AddDatasetPart(sidecar_hash=name):
             return name
     return None
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from chain.errors import DecodeError
 from chain.hashing import tagged_hash
-from chain.merkle import blake3_node, compute_root
+from chain.merkle import blake3_node, compute_root_of_hashes, hash_leaves
 from chain.primitives import Hash
 from ml.arithmetic import I32
 from ml.prf import derive_key, draw_below
@@ -27,6 +27,7 @@ U8: TypeAlias = npt.NDArray[np.uint8]
 
 CHUNK_BYTES = 64 << 10
 """One leaf of the tree over a blob; the last may be shorter."""
+HASH_BYTES = 32
 TEXT_RECORD_BYTES = 4096
 """What a text is held out in. Its last record also takes the rest, so that none is shorter."""
 BLOB_BYTES_MAX = 1 << 30
@@ -143,8 +144,27 @@ def decode_blob(blob: bytes) -> ExamplesBlob | U8:
 
 def compute_dataset_root(blob: bytes) -> Hash:
     """Return the root that names a blob: its size and the Merkle root over its chunks of 64 KiB."""
-    chunks = [blob[start : start + CHUNK_BYTES] for start in range(0, len(blob), CHUNK_BYTES)]
-    return tagged_hash("dataset", len(blob).to_bytes(8, "little"), compute_root(chunks, blake3_node))
+    return compute_root_by_part(len(blob), 0, blob, b"")
+
+
+def compute_root_by_part(size_bytes: int, start: int, part: bytes, others: bytes) -> Hash:
+    """Return the root of a blob of `size_bytes` with `part` from byte `start` on, where a chunk begins.
+
+    `others` are the hashes of 32 bytes of all chunks before and behind the part, in order. Raises DecodeError when
+    they are more or fewer than the size leaves.
+    """
+    assert start % CHUNK_BYTES == 0
+    own, first, count = hash_chunks(part), start // CHUNK_BYTES, -(-size_bytes // CHUNK_BYTES)
+    if len(others) != HASH_BYTES * (count - len(own)):
+        raise DecodeError(f"data set: found {len(others)} bytes of hashes, expected {count - len(own)} hashes")
+    hashes: list[bytes] = [others[place : place + HASH_BYTES] for place in range(0, len(others), HASH_BYTES)]
+    hashes[first:first] = own
+    return tagged_hash("dataset", size_bytes.to_bytes(8, "little"), compute_root_of_hashes(hashes, blake3_node))
+
+
+def hash_chunks(blob: bytes) -> list[bytes]:
+    """Return the hashes of a blob's chunks of 64 KiB, as they stand in its tree."""
+    return hash_leaves([blob[start : start + CHUNK_BYTES] for start in range(0, len(blob), CHUNK_BYTES)], blake3_node)
 
 
 def count_records(blob: bytes) -> int:

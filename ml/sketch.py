@@ -23,18 +23,31 @@ _KEY = derive_key("sketch")
 _LENDERS_KEY = derive_key("sketch.lenders")
 _LENDERS = np.argsort(compute_prf_array(_LENDERS_KEY, MINIMA * MINIMA).reshape(MINIMA, MINIMA), axis=1, kind="stable")
 """(bin, order): whom an empty bin asks, one after another."""
-_EMPTY = 1 << 32
-"""Above every minimum."""
+_EMPTY = (1 << 32) - 1
+"""What stands for the minimum of a bin that no window fell into; none is more."""
 
 
 def compute_sketch(data: bytes) -> bytes:
-    """Return the sketch of some bytes, at least one: 96 minima as uint32, little-endian.
+    """Return the sketch of some bytes, at least one, that are all of a content: 96 minima as uint32, little-endian."""
+    return fill_sketch(lower_minima(data))
 
-    Bytes that are shorter than a window count as one that zeros fill.
+
+def lower_minima(part: bytes, before: bytes | None = None) -> bytes:
+    """Return the minima of a content's part, at least a byte, and of the parts `before`, if any: (96,) <u4.
+
+    A part that is shorter than a window counts as one that zeros fill; a window across two parts counts as none.
     """
-    bins, values = mix_windows(data)
+    bins, values = mix_windows(part)
     minima = np.full(MINIMA, _EMPTY, np.uint64)
+    if before is not None:
+        minima[:] = np.frombuffer(before, "<u4")
     np.minimum.at(minima, bins.view(np.int64), values)
+    return minima.astype("<u4").tobytes()
+
+
+def fill_sketch(lowered: bytes) -> bytes:
+    """Return the sketch of a content by the minima of all its parts: what is empty is borrowed."""
+    minima = np.frombuffer(lowered, "<u4")
     is_filled = minima < _EMPTY
     lenders = _LENDERS[np.arange(MINIMA), np.argmax(is_filled[_LENDERS], axis=1)]
     return np.where(is_filled, minima, minima[lenders]).astype("<u4").tobytes()
@@ -53,4 +66,4 @@ def mix_windows(data: bytes) -> tuple[U64, U64]:
         words *= np.uint64(factor)
     words ^= words >> np.uint64(31)
     bins = (words >> np.uint64(32)) * np.uint64(MINIMA) >> np.uint64(32)
-    return bins, words & np.uint64(_EMPTY - 1)
+    return bins, words & np.uint64(_EMPTY)

@@ -20,6 +20,7 @@ from chain.ledger.bonds import NOTHING, get_forfeit
 from chain.ledger.bounds import get_context_in_force
 from chain.ledger.context import BlockDraft, BlockScope, get_task_state
 from chain.ledger.contributions import find_bond_problem
+from chain.ledger.dataset_parts import apply_add_part, has_part, validate_part_place
 from chain.ledger.governance_records import ProposalStatus
 from chain.ledger.keys import account_key, contribution_key, dispute_key, proposal_key
 from chain.ledger.learning import ContentSource, LearningEngine
@@ -30,6 +31,7 @@ from chain.primitives import ZERO_HASH, Hash, PublicKey
 from chain.state.view import StateView
 from chain.ticket import EMPTY_TICKET
 from chain.transaction import (
+    AddDatasetPart,
     CastVote,
     CommitContribution,
     PostTask,
@@ -63,13 +65,22 @@ GOVERNANCE_RULES = frozenset({"proposal-title", "change-parameter", "change-boun
 TASK_RULES = frozenset({"task-budget", "task-price", "task-dataset", "task-spec", "fund-amount"})
 """What is wrong with a task or a fund on any state."""
 
+PART_RULES = frozenset({"dataset-size", "part-index", "part-bytes", "part-root"})
+"""What is wrong with a part of a data set on any state."""
+
 LASTING_RULES = (
-    frozenset({"signature", "amount", "recipient", "sidecar-hash"}) | EVIDENCE_RULES | GOVERNANCE_RULES | TASK_RULES
+    frozenset({"signature", "amount", "recipient", "sidecar-hash"})
+    | EVIDENCE_RULES
+    | GOVERNANCE_RULES
+    | TASK_RULES
+    | PART_RULES
 )
 """Faults that no later head can mend."""
 
 UNKEPT_RULES = LASTING_RULES | {
     "sidecar-size",
+    "dataset-complete",
+    "part-known",
     "pool-full",
     "pool-balance",
     "report-waiting",
@@ -256,11 +267,15 @@ class TransactionGate:
         is_tried = isinstance(transaction.body.action, ReportEquivocation | PostTask)
         validate_transaction(context, account, transaction, is_nonce_exact=is_tried)
         content = self._take_sidecar(transaction, offer.sidecar)
-        if transaction.body.nonce != account.nonce or is_atomic(transaction.body.action):
+        if is_atomic(transaction.body.action):
             return
         draft = BlockDraft(head.height + 1, 0, PublicKey(ZERO_HASH), EMPTY_TICKET, head.beacon)
         scope = BlockScope(context, draft, self._learning, content)
-        apply_transaction(scope, view.fork(), transaction)
+        if transaction.body.nonce == account.nonce:
+            apply_transaction(scope, view.fork(), transaction)
+        elif isinstance(transaction.body.action, AddDatasetPart):
+            # Whether it is right depends on no nonce, and its bytes go to the disk.
+            apply_add_part(scope, view.fork(), transaction.body.sender, transaction.body.action)
 
     def _enter(self, offer: Offer, verdict: _Verdict) -> Answer:
         """Put what was found good into the pool with its block data on disk, or keep it for a later head."""
@@ -303,12 +318,12 @@ class TransactionGate:
         if isinstance(action, CastVote):
             proposal = view.get(proposal_key(action.proposal))
             return proposal is not None and proposal.status is not ProposalStatus.OPEN
+        if isinstance(action, AddDatasetPart):
+            return has_part(view, action)
         if isinstance(action, ProveAudit):
             named = ContributionKey(action.miner, action.index)
             audited = view.get(contribution_key(action.task, action.round, named))
-            if audited is None or audited.status not in AUDITABLE:
-                return True
-            return audited.challenge != action.challenge
+            return audited is None or audited.status not in AUDITABLE or audited.challenge != action.challenge
         if isinstance(action, AnswerDispute):
             # Miner and auditor may both have answered; the second answer must not hold up what its sender sends next.
             key = DisputeKey(action.task, action.round, action.miner, action.index, action.challenger)
@@ -321,7 +336,7 @@ class TransactionGate:
     def _take_sidecar(self, transaction: Transaction, sidecar: Sidecar | None) -> ContentSource:
         """Return where a transaction's block data are found, those beside it held beside the chain until it enters.
 
-        A commit's are not asked for unless its sender has a bond.
+        A commit's are not asked for unless its sender has a bond, a part's unless its data set lacks it.
         """
         action, name = transaction.body.action, get_sidecar_hash(transaction.body.action)
         if name is None:
@@ -332,6 +347,8 @@ class TransactionGate:
             problem = find_bond_problem(self._context, self._chain.view(), transaction.body.sender)
             if problem is not None:
                 raise InvalidTransaction(*problem)
+        if isinstance(action, AddDatasetPart):
+            validate_part_place(self._chain.view(), action)
         if sidecar is not None:
             return _Beside(self._chain, name, sidecar)
         if not self._chain.has_sidecar(name):

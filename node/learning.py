@@ -28,7 +28,7 @@ from ml.checkpoint import (
     encode_checkpoint,
 )
 from ml.checks import CheckContext
-from ml.dataset import Dataset, build_dataset, compute_dataset_root
+from ml.dataset import Dataset, build_dataset
 from ml.deltas import compute_delta_size, decode_delta, encode_delta
 from ml.disputing import Difference, find_difference
 from ml.evaluation import compute_evaluation
@@ -40,6 +40,8 @@ from ml.proving import Snapshots, State, compute_snapshot_interval, rerun_step, 
 from ml.segment import OnStep, Runner, StepTensors, run_steps
 from ml.settlement import Delta, compute_next_checkpoint
 from ml.sketch import compute_sketch
+from ml.settlement import compute_next_checkpoint
+from ml.sketch import fill_sketch, lower_minima
 from ml.spec import decode_spec, encode_spec
 from ml.trace import (
     Trace,
@@ -56,6 +58,7 @@ from node.demands import make_answer, validate_demand, verify_answer
 from node.inference.claims import verify_claimed_opening
 from node.posting import load_posted, validate_first_checkpoint
 from node.remembered import Remembered
+from node.posting import compute_part_root, load_posted, validate_first_checkpoint
 
 REMEMBERED_MAX = 256
 CHECKPOINTS_MAX = 16
@@ -141,6 +144,8 @@ class Learning:
         self._faults = Remembered[tuple[SegmentContext, Hash], Difference | None](REMEMBERED_MAX)
         """By what decides a segment; the task's name is part of its seed."""
         self._posted = Remembered[tuple[TaskSpec, Hash, TaskBounds, bool], bool](REMEMBERED_MAX)
+        self._snapshots: OrderedDict[SegmentContext, Snapshots] = OrderedDict()
+        self._posted: OrderedDict[tuple[TaskSpec, TaskBounds, bool], bool] = OrderedDict()
         """Tasks that were found good."""
         self._settlements = Remembered[tuple[TaskName, Hash, tuple[Hash, ...]], Settlement](REMEMBERED_MAX)
         self._snapshots: OrderedDict[SegmentContext, Snapshots] = OrderedDict()
@@ -149,11 +154,13 @@ class Learning:
         self._tasks_lock = threading.RLock()
         self.keep_checkpoint(compute_initial_checkpoint(task.program))
 
-    def validate_task(self, task: TaskSpec, data: bytes, bounds: TaskBounds, *, is_new: bool) -> None:
+    def validate_task(
+        self, task: TaskSpec, read_data: Callable[[], bytes], bounds: TaskBounds, *, is_new: bool
+    ) -> None:
         """Check that a task can be trained, proven and audited, and keep its data; raises InvalidTransaction."""
 
         def check() -> bool:
-            program, dataset = load_posted(task, data, bounds)
+            program, data, dataset = load_posted(task, read_data, bounds)
             if is_new:
                 validate_first_checkpoint(task, program)
             else:
@@ -164,10 +171,21 @@ class Learning:
 
         # All that the answer follows from: what is remembered on one node must be what another computes.
         self._posted.get((task, compute_dataset_root(data), bounds, is_new), check)
+        # All that the answer follows from, as the root names the data: what is remembered on one node must be what
+        # another computes.
+        self._remember(self._posted, (task, bounds, is_new), check)
 
-    def compute_sketch(self, data: bytes) -> bytes:
-        """Return the sketch of a data set's bytes."""
-        return compute_sketch(data)
+    def compute_part_root(self, size_bytes: int, start: int, part: bytes, others: bytes) -> Hash:
+        """Return the root of a content with a part in its place; raises InvalidTransaction."""
+        return compute_part_root(size_bytes, start, part, others)
+
+    def lower_minima(self, part: bytes, before: bytes | None) -> bytes:
+        """Return the minima of a part's bytes and of those of the parts before."""
+        return lower_minima(part, before)
+
+    def fill_sketch(self, minima: bytes) -> bytes:
+        """Return the sketch of a content by the minima of all its parts."""
+        return fill_sketch(minima)
 
     def validate_sidecar(
         self, task: TaskSpec, checkpoint_root: Hash, commit: CommitContribution, sidecar: Sidecar

@@ -16,7 +16,19 @@ from chain.errors import InvalidTransaction
 from chain.ledger.weight import compute_weight
 from chain.packed import PackedTransaction
 from chain.primitives import Hash, PublicKey
-from chain.transaction import EconomyAction, PostBond, ReportEquivocation, Transaction, Transfer, WithdrawBond
+from chain.transaction import (
+    BuyLicence,
+    ClaimIncome,
+    PayModel,
+    PostBond,
+    RegisterDataset,
+    RegisterModel,
+    ReportEquivocation,
+    Transaction,
+    Transfer,
+    TransferShares,
+    WithdrawBond,
+)
 from node.observability.tally import Tally
 from node.pool_order import AccountOrder, Rank, Standing
 
@@ -304,8 +316,18 @@ class Mempool:
             self._heads.put(_stand(head, head.rank))
 
 
-_LASTING = Transfer | PostBond | WithdrawBond | EconomyAction
-"""Actions that neither a height nor a report makes impossible."""
+_LASTING = (
+    Transfer
+    | PostBond
+    | WithdrawBond
+    | RegisterDataset
+    | RegisterModel
+    | TransferShares
+    | BuyLicence
+    | PayModel
+    | ClaimIncome
+)
+"""Actions that neither a height nor a report makes impossible, nor what another sends."""
 
 
 def _stand(entry: PooledTransaction, rank: Rank) -> Standing[PooledTransaction]:

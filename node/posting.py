@@ -4,14 +4,17 @@ The checks come cheapest first, so that a task that is refused costs little: not
 before it is bounded. It knows neither pots nor heights.
 """
 
+from collections.abc import Callable
+
 from chain.codec import encode
 from chain.errors import DecodeError, InvalidTransaction
 from chain.genesis import TaskSpec
 from chain.ledger.learning import TaskBounds
+from chain.primitives import Hash
 from chain.transaction import Sidecar
 from ml.checkpoint import compute_checkpoint_root, compute_initial_checkpoint
 from ml.checks import CheckContext
-from ml.dataset import Dataset, build_dataset, compute_dataset_root, count_records
+from ml.dataset import Dataset, build_dataset, compute_root_by_part, count_records
 from ml.deltas import compute_delta_size
 from ml.evaluation import count_heldout_rows
 from ml.fit import validate_fit
@@ -28,15 +31,15 @@ RECORDS_MAX = 1 << 16
 """Examples, or blocks of text, of a posted task's data: splitting them takes 0.2 s."""
 
 
-def load_posted(task: TaskSpec, data: bytes, bounds: TaskBounds) -> tuple[Program, Dataset]:
-    """Return a task's program and data, once both are known to be within bounds; raises InvalidTransaction."""
+def load_posted(task: TaskSpec, read_data: Callable[[], bytes], bounds: TaskBounds) -> tuple[Program, bytes, Dataset]:
+    """Return a task's program, its data and how they are split, once all is within bounds; raises InvalidTransaction.
+
+    `read_data` returns what the task's root names.
+    """
     try:
         spec = decode_spec(task.program)
         program = _build_bounded(spec, bounds)
-        found = compute_dataset_root(data)
-        if found != task.dataset_root:
-            message = f"found data of root {found.hex()}, expected {task.dataset_root.hex()}"
-            raise InvalidTransaction("task-data", message)
+        data = read_data()
         _validate_at_most("task-records", "records", count_records(data), RECORDS_MAX)
         dataset = build_dataset(data, spec.heldout)
         validate_fit(spec, dataset)
@@ -45,7 +48,15 @@ def load_posted(task: TaskSpec, data: bytes, bounds: TaskBounds) -> tuple[Progra
         validate_provable(CheckContext(program, dataset, bytes(32)))
     except DecodeError as error:
         raise InvalidTransaction("task-program", str(error)) from None
-    return program, dataset
+    return program, data, dataset
+
+
+def compute_part_root(size_bytes: int, start: int, part: bytes, others: bytes) -> Hash:
+    """Return the root of a content with a part in its place; raises InvalidTransaction."""
+    try:
+        return compute_root_by_part(size_bytes, start, part, others)
+    except DecodeError as error:
+        raise InvalidTransaction("part-root", str(error)) from None
 
 
 def validate_first_checkpoint(task: TaskSpec, program: Program) -> None:

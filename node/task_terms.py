@@ -9,9 +9,9 @@ from chain.hashing import tagged_hash
 from chain.primitives import Hash
 from chain.transaction import PostTask, RegisterModel, Sidecar, compute_sidecar_hash
 from ml.checkpoint import compute_checkpoint_root, compute_initial_checkpoint
-from ml.dataset import compute_dataset_root
 from ml.models import build_program
 from ml.spec import Spec, encode_spec
+from node.dataset_parts import make_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class ModelTerms:
 
 
 def make_post_task(spec: Spec, data: bytes, dataset: Hash, model: ModelTerms, offer: Offer) -> tuple[PostTask, Sidecar]:
-    """Return a task of training `spec` on the blob `data`, registered as `dataset`, and the blob as block data.
+    """Return a task of training `spec` on the blob `data`, registered as `dataset`, and its first part as block data.
 
-    Raises DecodeError when the spec breaks a bound.
+    Others must have come before. Raises DecodeError when the spec breaks a bound.
     """
     program = encode_spec(spec)
     if model.parent is None:
@@ -61,6 +61,6 @@ def make_post_task(spec: Spec, data: bytes, dataset: Hash, model: ModelTerms, of
         parents=() if model.parent is None else (model.parent[0],),
         datasets=tuple(sorted({dataset, *model.sources})),
     )
-    sidecar = Sidecar(compute_dataset_root(data), data)
+    sidecar = make_part(data, 0)
     data_hash = compute_sidecar_hash(sidecar)
     return PostTask(program, terms, data_hash, offer.budget, offer.price, offer.last_height), sidecar

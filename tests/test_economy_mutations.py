@@ -11,6 +11,7 @@ from dataclasses import replace
 from chain.hashing import tagged_hash
 from chain.primitives import Hash, PublicKey
 from chain.transaction import Action, BuyLicence, ClaimIncome, FundTask, PayModel, Sidecar, TransferShares
+from ml.dataset import compute_dataset_root
 from tests.support.economy import make_dataset, make_model, register_dataset, register_model
 from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, SEGMENT_MACS, LedgerChain, settle_round
 from tests.support.posted import make_task, post_task, register_data
@@ -92,7 +93,7 @@ def test_no_altered_task_or_fund_is_applied() -> None:
     chain, _, _ = make_chain()
     dataset = register_data(chain)
     rng, balance, terms = random.Random(24), chain.account(BOB).balance, make_task(chain, dataset)
-    wrong = [chain.content.add(Sidecar(tagged_hash("test.dataset", data), b"\x02")) for data in (b"\x01", b"\x02")]
+    wrong = [chain.content.add(Sidecar(compute_dataset_root(data), b"\x02")) for data in (b"\x01", b"\x02")]
     known = [chain.context.task.checkpoint_root, make_dataset(1).content_root]
     models = [
         *(replace(terms.model, checkpoint_root=root) for root in (*known, tagged_hash("test.nothing"))),
@@ -112,7 +113,7 @@ def test_no_altered_task_or_fund_is_applied() -> None:
     found = refuse_all(chain, terms, values)
     assert found == {
         "task-spec", "content-known", "task-start", "task-dataset", "income-parts", "task-data", "task-budget",
-        "balance", "task-price", "task-height",
+        "balance", "task-price", "task-height", "part-root",
     }  # fmt: skip
     name = post_task(chain, terms)
     funds: Values = {

@@ -49,6 +49,12 @@ def apply_halves(view: StateView, lost: int, winner: PublicKey) -> tuple[int, in
     return paid, lost - paid
 
 
+def apply_to_treasury(view: StateView, amount: int) -> None:
+    """Give `amount` atoms, taken elsewhere, to the treasury."""
+    supply = view.get_existing(SUPPLY_KEY)
+    view.put(SUPPLY_KEY, replace(supply, treasury=supply.treasury + amount))
+
+
 def apply_burn(view: StateView, amount: int) -> None:
     """Count `amount` atoms, taken elsewhere, as burned."""
     supply = view.get_existing(SUPPLY_KEY)

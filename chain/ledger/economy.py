@@ -1,12 +1,14 @@
 """The economy's actions: what of each is checked without the state, what it costs, and which rule applies it.
 
-One place that knows all of them, so that transactions need not; the rules stand in `registry`, `shares` and `income`.
+One place that knows all of them, so that transactions need not; the rules stand in `registry`, `dataset_parts`,
+`shares` and `income`.
 """
 
 from typing import assert_never
 
 from chain.errors import InvalidTransaction
 from chain.ledger.context import BlockScope
+from chain.ledger.dataset_parts import PART_PRICE, apply_add_part, validate_part_terms
 from chain.ledger.income import apply_buy_licence, apply_pay_model
 from chain.ledger.registry import (
     apply_register_dataset,
@@ -19,6 +21,7 @@ from chain.primitives import PublicKey
 from chain.signature import is_valid_point
 from chain.state.view import StateView
 from chain.transaction import (
+    AddDatasetPart,
     BuyLicence,
     ClaimIncome,
     EconomyAction,
@@ -42,6 +45,8 @@ def validate_economy_action(action: EconomyAction) -> None:
                 raise InvalidTransaction("recipient", f"found {recipient.hex()}, expected a public key")
         case PayModel(amount=amount):
             _validate_positive("amount", amount)
+        case AddDatasetPart():
+            validate_part_terms(action)
         case BuyLicence() | ClaimIncome():
             pass
         case _:
@@ -55,6 +60,8 @@ def compute_economy_cost(action: EconomyAction) -> int:
             return price
         case PayModel(amount=amount):
             return amount
+        case AddDatasetPart():
+            return PART_PRICE
         case RegisterDataset() | RegisterModel() | TransferShares() | ClaimIncome():
             return 0
     assert_never(action)
@@ -75,6 +82,8 @@ def apply_economy_action(scope: BlockScope, view: StateView, sender: PublicKey, 
             apply_pay_model(view, sender, action)
         case ClaimIncome():
             apply_claim(view, sender, action)
+        case AddDatasetPart():
+            apply_add_part(scope, view, sender, action)
         case _:
             assert_never(action)
 

@@ -8,7 +8,7 @@ a payment raises `per_unit` by less than 2^128, so 2^128 payments fit; atoms are
 from dataclasses import dataclass
 from typing import Annotated
 
-from chain.codec import U8, U64, U256, Bytes, HashField, Many, PublicKeyField
+from chain.codec import U8, U16, U64, U256, Bytes, HashField, Many, PublicKeyField
 from chain.transaction import PostBounty, RegisterDataset, RegisterModel, Units
 
 OPEN_BOUNTIES_MAX = 64
@@ -16,6 +16,9 @@ OPEN_BOUNTIES_MAX = 64
 
 SKETCH_BYTES = 384
 """96 minima of 4 bytes: what is kept of a content to find those that resemble it."""
+
+DATASET_PARTS_MAX = 19
+"""Parts of the largest data set."""
 
 BAND_DATASETS_MAX = 4
 """Data sets that a band names. It bounds what a posting looks at to 128 sketches."""
@@ -31,8 +34,25 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True)
+class DatasetPart:
+    """Which block data hold a part of a data set."""
+
+    index: U16
+    sidecar_hash: HashField
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetParts:
+    """What has come of a data set's content of `size_bytes`: parts, ascending, and the least minima of all of them."""
+
+    size_bytes: U64
+    parts: Annotated[tuple[DatasetPart, ...], Many(DATASET_PARTS_MAX)]
+    minima: Annotated[bytes, Bytes(SKETCH_BYTES, SKETCH_BYTES)]
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetSketch:
-    """The minima of a data set's content, which a posted task has shown; they never change."""
+    """The minima of a data set's content, all of which has come; they never change."""
 
     minima: Annotated[bytes, Bytes(SKETCH_BYTES, SKETCH_BYTES)]
 

@@ -7,6 +7,7 @@ from chain.ledger.audit_records import ActiveAuditors, Auditor, Audits
 from chain.ledger.economy_records import (
     Bounty,
     Dataset,
+    DatasetParts,
     DatasetSketch,
     Licence,
     Model,
@@ -42,6 +43,7 @@ BOUNTY_PREFIX = b"bounty/"
 CHECKPOINT_PREFIX = b"checkpoint/"
 CONTRIBUTION_PREFIX = b"contribution/"
 DATASET_PREFIX = b"dataset/"
+DATASET_PARTS_PREFIX = b"dataset-parts/"
 DISPUTE_PREFIX = b"dispute/"
 INFERENCE_PREFIX = b"inference/"
 LOCKED_REWARD_PREFIX = b"locked-reward/"
@@ -138,8 +140,13 @@ def dataset_key(dataset: Hash) -> StateKey[Dataset]:
     return StateKey(DATASET_PREFIX + dataset, Dataset)
 
 
+def dataset_parts_key(dataset: Hash) -> StateKey[DatasetParts]:
+    """Return where it stands what has come of a registered data set's content."""
+    return StateKey(DATASET_PARTS_PREFIX + dataset, DatasetParts)
+
+
 def sketch_key(dataset: Hash) -> StateKey[DatasetSketch]:
-    """Return where the sketch of a registered data set stands, once a posted task has shown its content."""
+    """Return where the sketch of a registered data set stands, once all of its content has come."""
     return StateKey(b"sketch/" + dataset, DatasetSketch)
 
 

@@ -4,6 +4,7 @@ The ledger itself knows no tensor and no program; `task` is the genesis record w
 Every answer is a pure function of its arguments: two nodes that differ in one split the chain.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,14 +66,26 @@ class TaskBounds:
 class LearningEngine(Protocol):
     """Checks training by what is opened of it, and settles it. It holds no segment against an execution of its own."""
 
-    def validate_task(self, task: TaskSpec, data: bytes, bounds: TaskBounds, *, is_new: bool) -> None:
-        """Check that a task can be trained on `data`, proven and audited; raises InvalidTransaction.
+    def validate_task(
+        self, task: TaskSpec, read_data: Callable[[], bytes], bounds: TaskBounds, *, is_new: bool
+    ) -> None:
+        """Check that a task can be trained on its data, proven and audited; raises InvalidTransaction.
 
-        If it `is_new` it starts from its program's own first checkpoint, else from one that another task has reached.
+        `read_data` returns the bytes that the task's root names. If it `is_new` it starts from its program's own first
+        checkpoint, else from one that another task has reached.
         """
 
-    def compute_sketch(self, data: bytes) -> bytes:
-        """Return the 96 minima of a data set's bytes, each as u32: of contents that share much most are alike."""
+    def compute_part_root(self, size_bytes: int, start: int, part: bytes, others: bytes) -> Hash:
+        """Return the root of a content of `size_bytes` with `part` from byte `start` on; raises InvalidTransaction.
+
+        `others` are the hashes of all chunks that other parts hold, in order.
+        """
+
+    def lower_minima(self, part: bytes, before: bytes | None) -> bytes:
+        """Return 96 minima of u32 of a part's bytes, each no more than that of the other parts `before`, if any."""
+
+    def fill_sketch(self, minima: bytes) -> bytes:
+        """Return the sketch of a content by the minima of all its parts: of contents that share much most are alike."""
 
     def validate_sidecar(
         self, task: TaskSpec, checkpoint_root: Hash, commit: CommitContribution, sidecar: Sidecar

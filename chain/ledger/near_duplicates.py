@@ -1,16 +1,15 @@
 """Near-duplicates: a task that trains on data which resemble somebody's, registered before, owes that data set too.
 
-Registration shows a root, and roots cannot be compared. Content comes to everybody with the first task that is posted
-on it; from then on its sketch stands in the state, and its name in the bands by which what resembles it is found. Who
-registered first decides, not who showed first, so that nobody loses by showing late. It knows a sketch as bytes that
-the learning engine makes. What it does not see stands in docs/economy.md.
+Registration shows a root, and roots cannot be compared. Content comes to everybody as block data; once all of it has,
+its sketch stands in the state, and its name in the bands by which what resembles it is found. Who registered first
+decides, not who showed first, so that nobody loses by showing late. It knows a sketch as bytes that the learning engine
+makes. What it does not see stands in docs/economy.md.
 Sources: Broder 1997; Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", section 3.4, for the bands.
 """
 
 from dataclasses import dataclass
 
 from chain.errors import InvalidTransaction
-from chain.ledger.context import BlockScope
 from chain.ledger.economy_records import BAND_DATASETS_MAX, SKETCH_BYTES, BandEntry, DatasetSketch, SketchBand
 from chain.ledger.keys import band_key, sketch_key
 from chain.ledger.registry import get_dataset
@@ -36,22 +35,24 @@ class Resemblance:
     matches: int
 
 
-def apply_show_dataset(scope: BlockScope, view: StateView, dataset: Hash, data: bytes, owed: tuple[Hash, ...]) -> None:
-    """Hold the content of a registered data set against those shown before, and enter its sketch the first time.
+def apply_sketch(view: StateView, dataset: Hash, sketch: bytes) -> None:
+    """Enter the sketch of a registered data set, all of whose content has come, and name it in its bands."""
+    view.put(sketch_key(dataset), DatasetSketch(sketch))
+    _apply_bands(view, BandEntry(get_dataset(view, dataset).registered_height, dataset), sketch)
+
+
+def validate_owed(view: StateView, dataset: Hash, owed: tuple[Hash, ...]) -> None:
+    """Hold the content of a data set against all others that have come.
 
     Raises InvalidTransaction when of all that resemble it the one registered first is somebody else's, was registered
     in an earlier block than it, and is not among those `owed` a royalty.
     """
-    own, known = get_dataset(view, dataset), view.get(sketch_key(dataset))
-    sketch = scope.learning.compute_sketch(data) if known is None else known.minima
-    for first in find_resembling(view, sketch)[:1]:
+    own = get_dataset(view, dataset)
+    for first in find_resembling(view, view.get_existing(sketch_key(dataset)).minima)[:1]:
         is_earlier = first.registered_height < own.registered_height
         if is_earlier and first.dataset not in owed and get_dataset(view, first.dataset).owner != own.owner:
             found = f"found content that agrees with data set {first.dataset.hex()} in {first.matches} of 96 minima"
             raise InvalidTransaction("dataset-near-duplicate", f"{found}, expected that set among the model's")
-    if known is None:
-        view.put(sketch_key(dataset), DatasetSketch(sketch))
-        _apply_bands(view, BandEntry(own.registered_height, dataset), sketch)
 
 
 def find_resembling(view: StateView, sketch: bytes) -> list[Resemblance]:

@@ -1,6 +1,6 @@
 """Posted tasks: anybody has a model trained beside the network's own, by whoever likes its price.
 
-A posted task is a model in the registry whose name is the task's; its data travel as block data. What is checked here
+A posted task is a model in the registry whose name is the task's; its data come as block data. What is checked here
 is what everybody will have to do for it: score it, check openings of it, audit it. What becomes of its atoms stands in
 `task_pots`.
 """
@@ -11,9 +11,11 @@ from chain.hashing import tagged_hash
 from chain.ledger.accounts import apply_debit
 from chain.ledger.context import BlockScope, get_task_state
 from chain.ledger.contributions import get_bounded_sidecar
-from chain.ledger.keys import LIVE_TASKS_KEY, funding_key, model_key, posted_task_key, task_key
+from chain.ledger.dataset_parts import apply_part, is_complete, read_content, validate_part_terms
+from chain.ledger.economy_records import DatasetParts
+from chain.ledger.keys import LIVE_TASKS_KEY, dataset_parts_key, funding_key, model_key, posted_task_key, task_key
 from chain.ledger.learning import TaskBounds
-from chain.ledger.near_duplicates import apply_show_dataset
+from chain.ledger.near_duplicates import validate_owed
 from chain.ledger.records import TaskState
 from chain.ledger.registry import (
     apply_checkpoint,
@@ -27,7 +29,7 @@ from chain.ledger.task_records import LIVE_TASKS_MAX, Funder, Funding, LiveTasks
 from chain.ledger.tasks import get_live_names, make_task_spec
 from chain.primitives import ATOMS_PER_COIN, Hash, PublicKey
 from chain.state.view import StateView
-from chain.transaction import PostTask, RegisterModel, Sidecar
+from chain.transaction import AddDatasetPart, PostTask, RegisterModel, Sidecar
 
 BUDGET_MIN = 10 * ATOMS_PER_COIN
 """Atoms of the smallest budget."""
@@ -75,12 +77,13 @@ def apply_post_task(scope: BlockScope, view: StateView, poster: PublicKey, terms
         validate_content(view, model.checkpoint_root)
         apply_checkpoint(view, name, model.checkpoint_root)
     apply_debit(view, poster, terms.budget)
-    data = get_bounded_sidecar(scope, terms.data_hash)
-    dataset = _find_trained(view, model, data)
+    shown = get_bounded_sidecar(scope, terms.data_hash)
+    dataset = _find_trained(view, model, shown)
+    data = _apply_data(scope, view, dataset, terms.data_hash, shown)
+    validate_owed(view, dataset, model.datasets)
     posted = PostedTask(poster, terms, get_dataset(view, dataset).terms.content_root, height)
-    # Last, because they cost most; that the bytes have the root is checked first.
-    _validate_program(scope, posted, data.delta)
-    apply_show_dataset(scope, view, dataset, data.delta, model.datasets)
+    # Last, because it costs most.
+    _validate_program(scope, posted, data)
     view.put(posted_task_key(name), posted)
     view.put(funding_key(name), Funding(share_bp=0, subsidy=0, funders=(Funder(poster, terms.budget),)))
     view.put(LIVE_TASKS_KEY, LiveTasks(tuple(sorted((*live, name)))))
@@ -123,18 +126,36 @@ def _get_start(view: StateView, terms: PostTask) -> Hash:
     return found
 
 
-def _find_trained(view: StateView, model: RegisterModel, data: Sidecar) -> Hash:
-    """Return which of a model's data sets the block data say they are; the others are owed beside it."""
+def _find_trained(view: StateView, model: RegisterModel, shown: Sidecar) -> Hash:
+    """Return of which of a model's data sets block data say they are a part; the others are owed beside it."""
+    root = shown.output_roots[:32]
     for name in model.datasets:
-        if get_dataset(view, name).terms.content_root == data.output_roots:
+        if get_dataset(view, name).terms.content_root == root:
             return name
-    found = data.output_roots[:32].hex()
-    raise InvalidTransaction("task-data", f"found data of root {found}, expected that of one of the model's data sets")
+    message = f"found data of root {root.hex()}, expected that of one of the model's data sets"
+    raise InvalidTransaction("task-data", message)
 
 
-def _validate_program(scope: BlockScope, posted: PostedTask, data: bytes) -> None:
+def _apply_data(scope: BlockScope, view: StateView, dataset: Hash, data_hash: Hash, shown: Sidecar) -> DatasetParts:
+    """Return the content to train on, which the block data beside the task complete where they are all of it."""
+    found, is_whole = view.get(dataset_parts_key(dataset)), len(shown.output_roots) == 32
+    if found is None and is_whole:
+        part = AddDatasetPart(dataset, len(shown.delta), 0, data_hash)
+        validate_part_terms(part)
+        return apply_part(scope, view, part, shown)
+    if found is None or not is_complete(found):
+        count = 0 if found is None else len(found.parts)
+        message = f"found {count} parts of data set {dataset.hex()}, expected all: its content has not come yet"
+        raise InvalidTransaction("dataset-incomplete", message)
+    if all(part.sidecar_hash != data_hash for part in found.parts):
+        message = f"found block data {data_hash.hex()}, expected a part of data set {dataset.hex()}"
+        raise InvalidTransaction("task-data", message)
+    return found
+
+
+def _validate_program(scope: BlockScope, posted: PostedTask, data: DatasetParts) -> None:
     """Check that the task can be trained, proven and audited on the data beside it."""
     macs_max = MACS_FACTOR_MAX * scope.learning.compute_segment_macs(scope.context.task)
     bounds = TaskBounds(macs_max, scope.context.parameters.sidecar_bytes_max)
     is_new = not posted.terms.model.parents
-    scope.learning.validate_task(make_task_spec(posted), data, bounds, is_new=is_new)
+    scope.learning.validate_task(make_task_spec(posted), lambda: read_content(scope, data), bounds, is_new=is_new)

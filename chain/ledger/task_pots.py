@@ -8,11 +8,11 @@ it is under dispute, and what is left goes back to where it came from in proport
 from dataclasses import replace
 
 from chain.errors import InvalidTransaction
-from chain.ledger.accounts import apply_credit, apply_debit
+from chain.ledger.accounts import apply_credit, apply_debit, apply_to_treasury
 from chain.ledger.bounties import apply_return_bounties
 from chain.ledger.context import BlockScope, Event, TaskClosed
 from chain.ledger.income import compute_part
-from chain.ledger.keys import LIVE_TASKS_KEY, SUPPLY_KEY, funding_key, task_key
+from chain.ledger.keys import LIVE_TASKS_KEY, funding_key, task_key
 from chain.ledger.records import TaskState
 from chain.ledger.task_records import FUNDERS_MAX, Funder, LiveTasks
 from chain.ledger.tasks import Task, get_live_names, get_live_task, get_state
@@ -98,7 +98,7 @@ def apply_task_end(scope: BlockScope, view: StateView, task: Task) -> tuple[Even
         return ()
     state = get_state(view, task)
     rent = min(RENT, state.pot)
-    _apply_to_treasury(view, rent)
+    apply_to_treasury(view, rent)
     left = replace(state, pot=state.pot - rent)
     view.put(task_key(task.name), left)
     is_over = scope.draft.height >= task.posted.terms.last_height or not left.pot
@@ -118,11 +118,6 @@ def _apply_refund(view: StateView, task: Task, state: TaskState) -> None:
         part = state.pot * funder.amount // given
         apply_credit(view, funder.account, part)
         left -= part
-    _apply_to_treasury(view, left)
+    apply_to_treasury(view, left)
     view.put(task_key(task.name), replace(state, pot=0))
     view.delete(funding_key(task.name))
-
-
-def _apply_to_treasury(view: StateView, amount: int) -> None:
-    supply = view.get_existing(SUPPLY_KEY)
-    view.put(SUPPLY_KEY, replace(supply, treasury=supply.treasury + amount))

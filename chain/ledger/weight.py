@@ -10,6 +10,7 @@ from chain.inference import AnswerInference, ChallengeAnswer, CloseInference, Op
 from chain.ledger.inference import OPENING_WEIGHT
 from chain.transaction import (
     Action,
+    AddDatasetPart,
     BuyLicence,
     CastVote,
     ClaimIncome,
@@ -49,6 +50,8 @@ EXTRA_WEIGHTS: dict[type[Action], int] = {
     PostTask: 147_456,
     FundTask: 144,
     WithdrawBond: 0,
+    # A part is hashed and its minima are taken (7 ms); it is carried, and kept for ever, as a commit's block data are.
+    AddDatasetPart: 16_384,
     # Each leaves two records in the state for ever, which are longer than its bytes.
     RegisterDataset: 1_024,
     RegisterModel: 1_024,

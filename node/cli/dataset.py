@@ -4,6 +4,7 @@ Names and manifests are `node.datasets`' business; here its records are printed 
 What the network has registered goes by 0x-hex names and is `node.cli.registered`'s.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,17 @@ from node.cli.sending import Sender, sending_options
 from node.exit_codes import CommandError, ExitCode
 
 if TYPE_CHECKING:
+    from chain.primitives import Hash
+    from chain.signature import SigningKey
+    from chain.transaction import RegisterDataset
     from ml.manifest import Manifest
     from node.datasets import DatasetError
 
 UNKNOWN_LICENCE = "NOASSERTION"
 """What the manifest of a lone text file says; nobody's terms."""
+
+PARTS_WAIT_S = 120.0
+"""Without --wait, how long the next block with a part may take: some blocks of any network may be full."""
 
 
 @click.group()
@@ -120,36 +127,83 @@ def fetch_dataset(name: str, is_json: bool) -> None:
 def register(sender: Sender, content: str, licence: str | None, royalty_bp: int) -> None:
     """Enter CONTENT for life: a data set's name, a manifest (.json), a text file, or the 0x... root of a blob.
 
-    Prints the name that the ledger gives it.
+    Prints the name that the ledger gives it. Up to 448 KiB travel with the first task that trains on them. More, up to
+    8 MiB, are sent in parts, each for a coin and the fee, as soon as a block holds the registration; where that was
+    interrupted, the same command sends what is missing. Still larger ones are entered by their root, and no task can
+    train on them.
     """
     from chain.ledger.registry import compute_dataset_id
     from chain.transaction import RegisterDataset
     from node.rpc.client import RpcClient
-    from node.rpc.views import from_hex, to_hex
+    from node.rpc.views import to_hex
     from node.wallet import get_chain_id
 
-    root, known_licence = _find_content(content)
-    if licence is None and known_licence is None:
+    found = _find_content(content)
+    if licence is None and found.licence is None:
         raise click.UsageError("found no --licence, expected an SPDX expression; nothing else says one of this content")
-    terms = RegisterDataset(from_hex(root), licence or known_licence or "", royalty_bp)
+    terms = RegisterDataset(found.root, licence or found.licence or "", royalty_bp)
     signer = sender.open_key()
-    name = to_hex(compute_dataset_id(get_chain_id(RpcClient(sender.url)), signer.public_key, terms))
-    sender.send(signer, terms, {"dataset": name, "content_root": root}, f"data set {name}")
+    name = compute_dataset_id(get_chain_id(RpcClient(sender.url)), signer.public_key, terms)
+    if found.blob is not None:
+        _register_in_parts(sender, signer, terms, name, found.blob)
+        return
+    record: Fields = {"dataset": to_hex(name), "content_root": to_hex(found.root)}
+    sender.send(signer, terms, record, f"data set {to_hex(name)}")
 
 
-def _find_content(content: str) -> tuple[str, str | None]:
-    """Return the root of a data set's blob and its licence, as far as a manifest says one; raises CommandError."""
+def _register_in_parts(
+    sender: Sender, signer: "SigningKey", terms: "RegisterDataset", name: "Hash", blob: bytes
+) -> None:
+    """Enter a data set unless it stands already, and send the parts that the network lacks; raises CommandError."""
+    from node.dataset_parts import Upload
+    from node.datasets.progress import show_progress
+    from node.rpc.client import RpcClient
+    from node.rpc.economy_methods import GET_DATASET, DatasetParams
+    from node.rpc.views import to_hex
+    from node.wallet import send_action, wait_for_block
+
+    wait_s = PARTS_WAIT_S if sender.wait_s is None else sender.wait_s
+    known = RpcClient(sender.url).call(GET_DATASET, DatasetParams(to_hex(name))).terms
+    if known is None:
+        wait_for_block(sender.url, send_action(sender.url, signer, terms, sender.fee), wait_s)
+    upload = Upload(sender.url, signer, sender.fee, name, blob, wait_s)
+    with show_progress(is_silent=sender.is_json) as on_progress:
+        shown = upload.send(on_progress)
+    assert shown.content is not None
+    record: Fields = {"dataset": to_hex(name), "content_root": to_hex(terms.content_root)}
+    record |= {"size_bytes": shown.content.size_bytes, "parts": shown.content.parts_total}
+    record["height"] = shown.entry.height
+    text = f"complete: data set {to_hex(name)}, {shown.content.parts_total} parts, {shown.content.size_bytes} bytes"
+    print_record(record, sender.is_json, text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What is to be registered; the blob where it has to be sent in parts, and the licence as far as it is known."""
+
+    root: "Hash"
+    licence: str | None
+    blob: bytes | None
+
+
+def _find_content(content: str) -> _Content:
+    """Return the content that a name, file or root stands for; raises CommandError."""
+    from chain.ledger.dataset_parts import DATASET_BYTES_MAX, PART_BYTES
     from ml.dataset import compute_dataset_root
     from node.datasets import DatasetError, fetch, find_manifest
+    from node.rpc.views import from_hex
 
     if registered.is_name(content):
-        return registered.parse_name(content), None
+        return _Content(from_hex(registered.parse_name(content)), None, None)
     try:
         manifest, base = find_manifest(content)
-        root = manifest.root or compute_dataset_root(fetch(manifest, base=base)).hex()
+        is_fetched = not manifest.root or PART_BYTES < manifest.blob_bytes <= DATASET_BYTES_MAX
+        blob = fetch(manifest, base=base) if is_fetched else b""
     except DatasetError as error:
         raise _make_command_error(error) from None
-    return f"0x{root}", None if manifest.licence == UNKNOWN_LICENCE else manifest.licence
+    root = from_hex(f"0x{manifest.root}") if manifest.root else compute_dataset_root(blob)
+    licence = None if manifest.licence == UNKNOWN_LICENCE else manifest.licence
+    return _Content(root, licence, blob if PART_BYTES < len(blob) <= DATASET_BYTES_MAX else None)
 
 
 def _make_record(manifest: "Manifest") -> Fields:

@@ -67,8 +67,13 @@ def show_dataset(url: str, name: str, is_json: bool) -> None:
     if found.terms is None:
         raise _absent("data set", name, found.entry.height)
     record = _make_dataset_record(name, found.terms)
+    content = found.content
+    # How many there are nobody knows before one has come: it is the first to tell the size.
+    record["size_bytes"] = None if content is None else content.size_bytes
+    held, total = (0, None) if content is None else (len(content.parts), content.parts_total)
+    record |= {"parts": held, "parts_total": total} if is_json else {"parts": f"{held} of {total or '?'}"}
     others = [each.dataset for each in found.resembles]
-    # None where no task has shown the content yet, so that nobody can tell.
+    # None where not all of the content has come, so that nobody can tell.
     resembles = None if found.sketch is None else others if is_json else ", ".join(others) or "none"
     record["resembles"] = resembles
     print_record(record | {"height": found.entry.height}, is_json)

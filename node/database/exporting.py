@@ -14,6 +14,8 @@ from chain.errors import StorageError
 from chain.header import Header
 from chain.ledger.context import LedgerContext
 from chain.ledger.contributions import iter_contributions
+from chain.ledger.economy_records import DatasetParts
+from chain.ledger.keys import DATASET_PARTS_PREFIX
 from chain.ledger.tasks import Task, get_round_start, get_state, get_task, iter_live_tasks
 from chain.primitives import Hash
 from chain.state.snapshot import iter_chunks
@@ -76,16 +78,16 @@ def export_state(chain: Chain, root: Path, height: int | None, on_progress: OnPr
 def get_needed_blobs(context: LedgerContext, view: StateView) -> tuple[Hash, ...]:
     """Return the checkpoints at which all tasks stand, and of live ones the data and the sidecars of the running round.
 
-    A closed task's is what others may go on from.
-
-    Those of contributions that are held from earlier rounds are needed too, for as long as they are disputed.
+    A closed task's is what others may go on from. Of all data sets the parts that have come are needed, for the next
+    task. Those of contributions that are held from earlier rounds are needed too, for as long as they are disputed.
     """
     roots = [(task, get_state(view, task).checkpoint_root) for task in list_tasks(context, view)]
-    sidecars = list[Hash]()
+    contents = view.iter_records(DATASET_PARTS_PREFIX, DatasetParts)
+    sidecars = [part.sidecar_hash for _, content in contents for part in content.parts]
     for task in iter_live_tasks(context, view):
         state = get_state(view, task)
         if task.posted is not None:
-            sidecars += [task.posted.dataset_root, task.posted.terms.data_hash]
+            sidecars.append(task.posted.dataset_root)
         sidecars += [each.sidecar_hash for _, each in iter_contributions(view, task.name, state)]
     for key, _ in iter_disputes(context, view):
         task = get_task(context, view, key.task)

@@ -4,7 +4,7 @@ Each answers from one key of the state and proves it, absent ones too. Whoever r
 transaction.
 """
 
-from chain.ledger.keys import dataset_key, licence_key, model_key, shares_key, sketch_key
+from chain.ledger.keys import dataset_key, dataset_parts_key, licence_key, model_key, shares_key, sketch_key
 from node.rpc import economy_views
 from node.rpc.api import NodeApi
 from node.rpc.arguments import parse_account
@@ -35,7 +35,8 @@ async def _get_dataset(api: NodeApi, params: DatasetParams) -> economy_views.Dat
     name = from_hex(params.dataset)
     sketch = api.get_state_entry(sketch_key(name))
     resembling = () if sketch.record is None else api.find_resembling(sketch.record)
-    return economy_views.view_dataset(name, api.get_state_entry(dataset_key(name)), sketch, resembling)
+    entry, parts = api.get_state_entry(dataset_key(name)), api.get_state_entry(dataset_parts_key(name))
+    return economy_views.view_dataset(name, entry, parts, sketch, resembling)
 
 
 async def _get_model(api: NodeApi, params: ModelParams) -> economy_views.ModelView:
@@ -56,7 +57,7 @@ async def _get_licence(api: NodeApi, params: HolderParams) -> economy_views.Lice
 
 GET_DATASET = Method(
     "state_getDataset",
-    "A registered data set at the head and its sketch, with their proofs, and what it resembles.",
+    "A registered data set at the head, its parts and its sketch, with their proofs, and what it resembles.",
     DatasetParams,
     economy_views.DatasetView,
     _get_dataset,

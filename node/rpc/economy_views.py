@@ -10,7 +10,8 @@ from typing import TypeVar
 import msgspec
 
 from chain.codec import encode
-from chain.ledger.economy_records import EMPTY_SHARES, Dataset, DatasetSketch, Licence, Model, Shares
+from chain.ledger.dataset_parts import count_parts
+from chain.ledger.economy_records import EMPTY_SHARES, Dataset, DatasetParts, DatasetSketch, Licence, Model, Shares
 from chain.ledger.near_duplicates import Resemblance
 from chain.ledger.registry import NOBODY
 from chain.ledger.shares import compute_touched
@@ -51,17 +52,28 @@ class ResemblanceView(msgspec.Struct, frozen=True):
     registered_height: Natural
 
 
+class DatasetContentView(msgspec.Struct, frozen=True):
+    """How many bytes a content has and in how many parts, and the numbers of those that have come, from 0 on."""
+
+    size_bytes: Natural
+    parts_total: Natural
+    parts: list[Natural]
+
+
 class DatasetView(msgspec.Struct, frozen=True):
     """A data set by its name; `resembles`, which proves nothing, holds the others in the order of registration.
 
-    A sketch is null until a posted task has shown the content; `sketch_entry` proves it.
+    The content is null until a part of it has come, the sketch until all have; `parts_entry` and `sketch_entry` prove
+    them.
     """
 
     dataset: HashText
     terms: DatasetTermsView | None
+    content: DatasetContentView | None
     sketch: HexText | None
     resembles: list[ResemblanceView]
     entry: EntryView
+    parts_entry: EntryView
     sketch_entry: EntryView
 
 
@@ -115,12 +127,17 @@ class LicenceView(msgspec.Struct, frozen=True):
 
 
 def view_dataset(
-    name: Hash, entry: StateEntry[Dataset], sketch: StateEntry[DatasetSketch], resembling: Sequence[Resemblance]
+    name: Hash,
+    entry: StateEntry[Dataset],
+    parts: StateEntry[DatasetParts],
+    sketch: StateEntry[DatasetSketch],
+    resembling: Sequence[Resemblance],
 ) -> DatasetView:
     """Return a data set as JSON shows it."""
     return DatasetView(
         dataset=to_hex(name),
         terms=None if entry.record is None else view_dataset_terms(entry.record),
+        content=None if parts.record is None else _view_content(parts.record),
         sketch=None if sketch.record is None else to_hex(sketch.record.minima),
         resembles=[
             ResemblanceView(to_hex(each.dataset), each.matches, each.registered_height)
@@ -128,8 +145,13 @@ def view_dataset(
             if each.dataset != name
         ],
         entry=view_entry(entry),
+        parts_entry=view_entry(parts),
         sketch_entry=view_entry(sketch),
     )
+
+
+def _view_content(found: DatasetParts) -> DatasetContentView:
+    return DatasetContentView(found.size_bytes, count_parts(found.size_bytes), [part.index for part in found.parts])
 
 
 def view_model(name: Hash, entry: StateEntry[Model]) -> ModelView:

@@ -16,7 +16,7 @@ from benchmarks.lab.reliability.economy import play_history, run_economy
 from benchmarks.lab.reliability.part import Setup
 from chain.errors import InvalidBlock
 from chain.genesis import Parameters
-from chain.ledger import audits, income, near_duplicates, proposals, registry, rewards, shares, task_pots
+from chain.ledger import audits, dataset_parts, income, near_duplicates, proposals, registry, rewards, shares, task_pots
 from chain.ledger.audit_records import ActiveAuditor
 from chain.ledger.economy_records import Model
 from chain.ledger.records import Contribution
@@ -26,7 +26,7 @@ from chain.transaction import ProposeChange
 
 def test_histories_hold_and_meet_every_kind_of_action(tmp_path: Path) -> None:
     counts = Counter[str]()
-    for seed, length in ((3, 1_200), (5, 700)):
+    for seed, length in ((3, 1_200), (7, 700)):
         play_history(tmp_path / f"{seed}", seed, length, counts)
     assert min(counts[name] for name in actions.ACTIONS) >= 20
     kinds = ("reorganisations", "segments settled", "segments expired", "segments slashed", "blocks")
@@ -46,6 +46,7 @@ def test_histories_hold_and_meet_every_kind_of_action(tmp_path: Path) -> None:
         "task-full",
         "task-height",
         "task-closed",
+        "dataset-complete",
         "dataset-near-duplicate",
         "fund-amount",
         "auditor-held",
@@ -194,6 +195,14 @@ def let_copies_pass(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(near_duplicates, "MATCHES_MIN", 97)
 
 
+def charge_more_for_parts(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dataset_parts, "PART_PRICE", 10**9 + 1)
+
+
+def let_parts_come_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dataset_parts, "validate_part_place", lambda *_: None)
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -219,12 +228,14 @@ def let_copies_pass(patch: pytest.MonkeyPatch) -> None:
         leave_bounds,
         take_proposals_for_independent,
         let_copies_pass,
+        charge_more_for_parts,
+        let_parts_come_again,
     ],
 )
 def test_a_wrong_rule_or_book_is_noticed(spoil: Patch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     spoil(monkeypatch)
     with pytest.raises((Broken, InvalidBlock)):
-        play_history(tmp_path, 6, 1_500, Counter[str]())
+        play_history(tmp_path, 8, 1_500, Counter[str]())
 
 
 def test_a_replay_that_differs_is_noticed(tmp_path: Path) -> None:

@@ -39,13 +39,13 @@ def make_spec(spec: Spec = SMALL, data: bytes = DATA, root: Hash | None = None) 
 
 def refuse(learning: Learning, task: TaskSpec, data: bytes = DATA, *, is_new: bool = True) -> str:
     with pytest.raises(InvalidTransaction) as refused:
-        learning.validate_task(task, data, BOUNDS, is_new=is_new)
+        learning.validate_task(task, lambda: data, BOUNDS, is_new=is_new)
     return refused.value.rule
 
 
 def test_a_good_task_is_kept_with_its_data_and_starts_from_its_first_checkpoint(learning: Learning) -> None:
     task = make_spec()
-    learning.validate_task(task, DATA, BOUNDS, is_new=True)
+    learning.validate_task(task, lambda: DATA, BOUNDS, is_new=True)
     assert learning.compute_segment_macs(task) == build_program(SMALL).segment_macs
     assert compute_checkpoint_root(learning.get_checkpoint(task, task.checkpoint_root)) == task.checkpoint_root
 
@@ -56,7 +56,7 @@ def test_a_task_is_loaded_again_from_its_data_after_many_others(
     monkeypatch.setattr("node.learning.TASKS_MAX", 1)
     first, second = make_spec(), make_spec(replace(SMALL, init_seed=10))
     for task in (first, second):
-        learning.validate_task(task, DATA, BOUNDS, is_new=True)
+        learning.validate_task(task, lambda: DATA, BOUNDS, is_new=True)
     monkeypatch.setattr("node.learning.load_dataset_by_root", lambda *_: pytest.fail("the data are at hand"))
     assert learning.get_task(first).dataset.root == first.dataset_root
 
@@ -80,9 +80,8 @@ def test_what_nobody_could_prove_or_keep_up_with_is_refused(learning: Learning, 
     assert refuse(learning, make_spec(spec, root=ZERO_HASH)) == rule
 
 
-def test_bytes_that_are_no_spec_and_data_of_another_root_are_refused(learning: Learning) -> None:
+def test_bytes_that_are_no_spec_and_no_data_set_are_refused(learning: Learning) -> None:
     assert refuse(learning, replace(make_spec(), program=b"\xff\xff")) == "task-program"
-    assert refuse(learning, make_spec(), DATA + b"x") == "task-data"
     assert refuse(learning, make_spec(data=b"\x07"), b"\x07") == "task-program"
 
 
@@ -100,14 +99,14 @@ def test_data_that_take_long_to_split_or_to_score_are_refused(
 def test_a_task_starts_from_its_own_first_checkpoint_or_from_one_of_its_shapes(learning: Learning) -> None:
     assert refuse(learning, make_spec(root=ZERO_HASH)) == "task-start"
     own = learning.keep_checkpoint(compute_initial_checkpoint(build_program(replace(SMALL, init_seed=3))))
-    learning.validate_task(make_spec(root=own), DATA, BOUNDS, is_new=False)
+    learning.validate_task(make_spec(root=own), lambda: DATA, BOUNDS, is_new=False)
     genesis = compute_checkpoint_root(compute_initial_checkpoint(build_program(DIGITS)))
     assert refuse(learning, make_spec(root=genesis), is_new=False) == "task-start"
 
 
 def test_a_text_can_be_posted(learning: Learning) -> None:
     text = encode_text(b"to be or not to be, that is the question. " * 400)
-    learning.validate_task(make_spec(TEXT, text), text, BOUNDS, is_new=True)
+    learning.validate_task(make_spec(TEXT, text), lambda: text, BOUNDS, is_new=True)
 
 
 def test_what_was_found_good_once_vouches_for_nothing_else(learning: Learning) -> None:
@@ -115,8 +114,8 @@ def test_what_was_found_good_once_vouches_for_nothing_else(learning: Learning) -
     own = learning.keep_checkpoint(compute_initial_checkpoint(build_program(replace(SMALL, init_seed=3))))
     for root, is_new in ((None, True), (own, False)):
         task = make_spec(root=root)
-        learning.validate_task(task, DATA, BOUNDS, is_new=is_new)
-        assert refuse(learning, task, DATA[:-1] + b"\x01", is_new=is_new) == "task-data"
+        learning.validate_task(task, lambda: DATA, BOUNDS, is_new=is_new)
+        learning.validate_task(task, lambda: pytest.fail("they are read once"), BOUNDS, is_new=is_new)
     assert refuse(learning, make_spec(root=own)) == "task-start"
     with pytest.raises(InvalidTransaction, match="task-macs"):
-        learning.validate_task(make_spec(), DATA, replace(BOUNDS, macs_max=1), is_new=True)
+        learning.validate_task(make_spec(), lambda: DATA, replace(BOUNDS, macs_max=1), is_new=True)

@@ -189,7 +189,7 @@ async def test_a_task_needs_its_data_and_keeps_none_that_are_not_those_of_a_good
     with pytest.raises(InvalidTransaction, match="sidecar-hash"):
         await parts.gate.admit(sign_action(chain_id, HOLDER, nonce, 0, terms), other)
     false = replace(terms, data_hash=compute_sidecar_hash(other))
-    with pytest.raises(InvalidTransaction, match="task-data"):
+    with pytest.raises(InvalidTransaction, match="part-root"):
         await parts.gate.admit(sign_action(chain_id, HOLDER, nonce, 0, false), other)
     assert not parts.chain.has_sidecar(false.data_hash)
     await parts.gate.admit(sign_action(chain_id, HOLDER, nonce, 0, terms), sidecar)

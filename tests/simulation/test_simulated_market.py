@@ -15,7 +15,7 @@ from chain.codec import decode
 from chain.errors import InvalidProof
 from chain.inference import ANSWER_OPENING_BYTES_MAX, AnswerInference, ChallengeAnswer
 from chain.ledger import inference, rounds, task_pots
-from chain.ledger.accounts import apply_credit
+from chain.ledger.accounts import apply_credit, apply_to_treasury
 from chain.ledger.bounties import apply_due_bounties
 from chain.ledger.context import BlockScope, Event
 from chain.ledger.inference_records import Inference
@@ -97,7 +97,7 @@ def test_rent_that_is_taken_twice_is_seen(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_refund_that_goes_to_the_treasury_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def keep(view: StateView, task: Task, state: TaskState) -> None:
-        task_pots._apply_to_treasury(view, state.pot)
+        apply_to_treasury(view, state.pot)
         view.put(task_key(task.name), replace(state, pot=0))
         view.delete(funding_key(task.name))
 

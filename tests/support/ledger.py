@@ -4,6 +4,7 @@
 of its seed, so honest, copied and flawed segments differ as real ones do, at no cost. The rules under test are real.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from chain.block import Block, compute_transactions_root
@@ -43,8 +44,10 @@ from chain.transaction import (
     compute_sidecar_hash,
     compute_signing_hash,
 )
-from ml.sketch import compute_sketch
+from ml.dataset import compute_dataset_root
+from ml.sketch import fill_sketch, lower_minima
 from node.inference.claims import verify_claimed_opening
+from node.posting import compute_part_root
 
 ALICE, BOB, CAROL, DAVE = (SigningKey(bytes([number]) * 32) for number in range(1, 5))
 """Alice, Bob and Carol mine; Dave only has money."""
@@ -90,14 +93,21 @@ class HashTraining:
         """Return the trace root and the delta root of a sidecar."""
         return tagged_hash("test.trace", sidecar.output_roots), tagged_hash("test.delta", sidecar.delta)
 
-    def validate_task(self, task: TaskSpec, data: bytes, bounds: TaskBounds, *, is_new: bool) -> None:
-        if tagged_hash("test.dataset", data) != task.dataset_root:
-            raise InvalidTransaction("task-data", "found other data, expected those of the root")
+    def validate_task(
+        self, task: TaskSpec, read_data: Callable[[], bytes], bounds: TaskBounds, *, is_new: bool
+    ) -> None:
+        assert compute_dataset_root(read_data()) == task.dataset_root, "what has come was held against its root"
         if is_new and task.checkpoint_root != tagged_hash("test.checkpoint", task.program):
             raise InvalidTransaction("task-start", "found another checkpoint, expected the program's first")
 
-    def compute_sketch(self, data: bytes) -> bytes:
-        return compute_sketch(data)
+    def compute_part_root(self, size_bytes: int, start: int, part: bytes, others: bytes) -> Hash:
+        return compute_part_root(size_bytes, start, part, others)
+
+    def lower_minima(self, part: bytes, before: bytes | None) -> bytes:
+        return lower_minima(part, before)
+
+    def fill_sketch(self, minima: bytes) -> bytes:
+        return fill_sketch(minima)
 
     def validate_sidecar(
         self, task: TaskSpec, checkpoint_root: Hash, commit: CommitContribution, sidecar: Sidecar

@@ -6,6 +6,7 @@ from chain.ledger.posted_tasks import compute_posted_task_id
 from chain.primitives import ATOMS_PER_COIN, Hash
 from chain.signature import SigningKey
 from chain.transaction import PostTask, RegisterDataset, RegisterModel, Sidecar
+from ml.dataset import compute_dataset_root
 from tests.support.economy import register_dataset
 from tests.support.ledger import CAROL, DAVE, LedgerChain
 
@@ -31,13 +32,13 @@ def make_task(
         f"task {number}", tagged_hash("spec", program), tagged_hash("test.checkpoint", program), "Apache-2.0", 0, 500,
         author_bp, (), (dataset,),
     )  # fmt: skip
-    data_hash = chain.content.add(Sidecar(tagged_hash("test.dataset", data), data))
+    data_hash = chain.content.add(Sidecar(compute_dataset_root(data), data))
     return PostTask(program, model, data_hash, budget, price, last_height)
 
 
 def register_data(chain: LedgerChain, owner: SigningKey = CAROL, data: bytes = b"\x01", royalty_bp: int = 0) -> Hash:
     """Mine a block that enters the data set of these bytes and return its name."""
-    return register_dataset(chain, owner, RegisterDataset(tagged_hash("test.dataset", data), "CC0-1.0", royalty_bp))
+    return register_dataset(chain, owner, RegisterDataset(compute_dataset_root(data), "CC0-1.0", royalty_bp))
 
 
 def post_task(chain: LedgerChain, terms: PostTask, poster: SigningKey = DAVE) -> Hash:

@@ -5,7 +5,7 @@ bounds are met often: parts that sum to more than the whole, a content that is k
 """
 
 from benchmarks.lab.economy import audits, votes
-from benchmarks.lab.economy.copies import register_copy
+from benchmarks.lab.economy.copies import bring_copy, register_copy
 from benchmarks.lab.economy.history import Claim, History
 from benchmarks.lab.economy.oracle import TAX_BP, WHOLE_BP, OracleModel
 from benchmarks.lab.economy.posting import fund_task, post_task
@@ -148,6 +148,7 @@ ACTIONS = {
     "models": (2, register_model),
     "data sets": (1, register_dataset),
     "copies": (1, register_copy),
+    "contents": (1, bring_copy),
     "tasks": (2, post_task),
     "funds": (2, fund_task),
     "auditors entering": (2, audits.register),

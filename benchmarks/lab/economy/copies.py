@@ -1,7 +1,7 @@
 """Copies of the network's data set in a random history: registered by anybody, and held against what was shown before.
 
 All copies differ in a few bytes, so that any two of them, and the network's own data, are near-duplicates. The books
-know who registered which and when, and which a posted task has shown; from that alone follows what a task owes.
+know who registered which and when, and which has come, with a task or before; from that alone follows what a task owes.
 """
 
 from dataclasses import dataclass
@@ -10,9 +10,10 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from chain.ledger.registry import compute_dataset_id
-from chain.primitives import Hash, PublicKey
-from chain.transaction import RegisterDataset
+from chain.primitives import ATOMS_PER_COIN, Hash, PublicKey
+from chain.transaction import AddDatasetPart, RegisterDataset
 from ml.dataset import compute_dataset_root
+from node.dataset_parts import make_part
 from node.datasets import find_blob
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ CHANGED = 40
 """Bytes in which a copy differs, of 116,817."""
 HEADER_BYTES, LABELS_BYTES = 12, 1_797
 ROYALTIES = (0, 333, 2_500)
+
+RESERVE = 40 * ATOMS_PER_COIN
+"""Atoms that no draw spends: fees, deposits and budgets must not fail."""
 
 
 @dataclass(slots=True)
@@ -48,6 +52,23 @@ def register_copy(run: "History") -> None:
     run.oracle.datasets[name] = (owner.public_key, terms.royalty_bp)
     run.books.copies[name] = CopyBook(owner.public_key, run.world.tip.height + 1, number)
     run.enter(owner, terms)
+
+
+def bring_copy(run: "History") -> None:
+    """Bring all of a data set, which is one part, or one that has come already."""
+    bringer, name = run.random.choice(run.keys), run.random.choice(list(run.books.copies))
+    copy = run.books.copies[name]
+    data = read_copy(run.world.genesis.task.dataset_root, copy.number)
+    terms = AddDatasetPart(name, len(data), 0, run.world.content.add(make_part(data, 0)))
+    if not run.has_room():
+        run.refuse(bringer, terms, "block-sidecars")
+    elif copy.is_shown:
+        run.refuse(bringer, terms, "dataset-complete")
+    elif run.balance_of(bringer.public_key) > RESERVE and not run.has_claimed(bringer.public_key):
+        run.oracle.credit(bringer.public_key, -ATOMS_PER_COIN)
+        run.books.treasury += ATOMS_PER_COIN
+        copy.is_shown = True
+        run.enter(bringer, terms)
 
 
 def find_owed(copies: dict[Hash, CopyBook], dataset: Hash) -> Hash | None:

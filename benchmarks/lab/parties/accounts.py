@@ -8,7 +8,6 @@ docs/protocol.md says. Blocks do not say which segments were honest; they say wh
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import assert_never
 
 from benchmarks.lab.parties.audits import Audits, Bond, Segment
 from chain.audit import AuditAction, ProveAudit, RegisterAuditor, RetireAuditor
@@ -314,7 +313,7 @@ class Accounts:
             case ClaimIncome(model=model):
                 self.credit(sender, self.models[model].take(sender))
             case _:
-                assert_never(action)
+                raise AssertionError(f"found {type(action).__name__}, expected no party to send one")
 
     def _earn(self, name: Hash, amount: int, left: int) -> None:
         model = self.models[name]

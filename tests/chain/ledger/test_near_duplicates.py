@@ -11,21 +11,22 @@ from hypothesis import strategies as st
 from chain.codec import encode
 from chain.errors import DecodeError, InvalidBlock, InvalidTransaction
 from chain.hashing import tagged_hash
-from chain.ledger.context import BlockScope
 from chain.ledger.economy_records import BAND_DATASETS_MAX, SKETCH_BYTES, BandEntry, Dataset, DatasetSketch, SketchBand
 from chain.ledger.keys import dataset_key, sketch_key
 from chain.ledger.near_duplicates import (
     MATCHES_MIN,
     Resemblance,
-    apply_show_dataset,
+    apply_sketch,
     count_matches,
     find_resembling,
     list_bands,
+    validate_owed,
 )
 from chain.primitives import Hash
 from chain.signature import SigningKey
 from chain.state.view import StateView
 from chain.transaction import PayModel, PostTask, RegisterDataset
+from ml.dataset import compute_dataset_root
 from ml.sketch import compute_sketch
 from tests.support.ledger import ALICE, BOB, CAROL, DAVE, LedgerChain
 from tests.support.posted import make_task, post_task, register_data
@@ -136,7 +137,7 @@ def test_the_edition_of_an_owner_is_no_way_round_the_first_of_another() -> None:
 
 def test_of_one_block_neither_is_the_earlier() -> None:
     chain, copy = LedgerChain(), flip_bit()
-    first, second = (RegisterDataset(tagged_hash("test.dataset", data), "MIT", 0) for data in (ORIGINAL, copy))
+    first, second = (RegisterDataset(compute_dataset_root(data), "MIT", 0) for data in (ORIGINAL, copy))
     chain.mine(chain.sign(CAROL, first), chain.sign(BOB, second))
     names = [find_name(chain, terms) for terms in (first, second)]
     for number, (name, data) in enumerate(zip(names, (ORIGINAL, copy), strict=True), start=2):
@@ -179,29 +180,26 @@ def enter(view: StateView, owner: SigningKey, height: int, content: bytes) -> Ha
     return name
 
 
-def make_scope(chain: LedgerChain) -> BlockScope:
-    return BlockScope(chain.context, chain.draft(), chain.training, chain.content)
-
-
 def test_bands_keep_those_registered_first_whoever_shows_first() -> None:
     chain = LedgerChain()
-    scope, editions = make_scope(chain), [flip_bit(place=place) for place in range(0, 3_000, 500)]
+    editions = [flip_bit(place=place) for place in range(0, 3_000, 500)]
     assert len(editions) > BAND_DATASETS_MAX
     roots = set()
     for order in ((0, 1, 2, 3, 4, 5), (5, 4, 3, 2, 1, 0), (2, 5, 0, 4, 1, 3)):
         view = chain.view
         names = [enter(view, BOB, height, data) for height, data in enumerate(editions, start=7)]
         for place in order:
-            apply_show_dataset(scope, view, names[place], editions[place], ())
+            apply_sketch(view, names[place], compute_sketch(editions[place]))
         found = find_resembling(view, compute_sketch(ORIGINAL))
         assert [each.dataset for each in found][:4] == names[:4]
         assert len(found) <= len(editions)
         roots.add(view.commit()[0])
         # Somebody who fills the bands later keeps nobody from finding the data set that was registered before.
         first = enter(view, CAROL, 6, ORIGINAL)
-        apply_show_dataset(scope, view, first, ORIGINAL, ())
+        apply_sketch(view, first, compute_sketch(ORIGINAL))
+        validate_owed(view, first, ())
         with pytest.raises(InvalidTransaction, match=first.hex()):
-            apply_show_dataset(scope, view, names[0], editions[0], ())
+            validate_owed(view, names[0], ())
     assert len(roots) == 1, "who shows first leaves no trace"
 
 
@@ -214,7 +212,8 @@ def test_a_lookup_is_bounded_whatever_was_shown() -> None:
             view.put(sketch_key(entry.dataset), DatasetSketch(compute_sketch(entry.dataset)))
         view.put(key, SketchBand(tuple(entries)))
     own = enter(view, BOB, 9, ORIGINAL)
-    apply_show_dataset(make_scope(chain), view, own, ORIGINAL, ())
+    apply_sketch(view, own, compute_sketch(ORIGINAL))
+    validate_owed(view, own, ())
     assert find_resembling(view, sketch) == [], "all bands were full of sets registered before"
     for key in list_bands(sketch):
         assert len(view.get_existing(key).entries) == BAND_DATASETS_MAX

@@ -18,6 +18,7 @@ from chain.ledger.transition import ContributionStatus
 from chain.primitives import ATOMS_PER_COIN, ZERO_HASH
 from chain.signature import SigningKey
 from chain.transaction import Action, FundTask, PostBounty, PostTask, Sidecar, Transfer
+from ml.dataset import compute_dataset_root
 from tests.support.economy import get_model, get_shares
 from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, SEGMENT_MACS, LedgerChain, settle_round
 from tests.support.posted import BUDGET, make_task, mine_round, post_task, register_data
@@ -293,13 +294,11 @@ def test_data_must_be_those_of_the_registered_root_and_of_a_size() -> None:
     dataset = register_data(chain)
     other = make_task(chain, dataset, data=b"\x02")
     assert refuse(chain, DAVE, other) == "task-data"
-    false = chain.content.add(Sidecar(tagged_hash("test.dataset", b"\x01"), b"\x02"))
-    assert refuse(chain, DAVE, replace(other, data_hash=false)) == "task-data"
-    nameless = chain.content.add(Sidecar(tagged_hash("test.dataset", b"\x02"), b"\x01"))
+    false = chain.content.add(Sidecar(compute_dataset_root(b"\x01"), b"\x02"))
+    assert refuse(chain, DAVE, replace(other, data_hash=false)) == "part-root"
+    nameless = chain.content.add(Sidecar(compute_dataset_root(b"\x02"), b"\x01"))
     assert refuse(chain, DAVE, replace(other, data_hash=nameless)) == "task-data"
-    long = chain.content.add(
-        Sidecar(tagged_hash("test.dataset", b"\x01"), bytes(chain.context.parameters.sidecar_bytes_max))
-    )
+    long = chain.content.add(Sidecar(compute_dataset_root(b"\x01"), bytes(chain.context.parameters.sidecar_bytes_max)))
     assert refuse(chain, DAVE, replace(other, data_hash=long)) == "sidecar-size"
 
 
