@@ -11,7 +11,7 @@ from chain.hashing import tagged_hash
 from chain.ledger.accounts import apply_debit
 from chain.ledger.context import BlockScope, get_task_state
 from chain.ledger.contributions import get_bounded_sidecar
-from chain.ledger.dataset_parts import apply_part, is_complete, read_content, validate_part_terms
+from chain.ledger.dataset_parts import apply_part, is_complete, read_content
 from chain.ledger.economy_records import DatasetParts
 from chain.ledger.keys import LIVE_TASKS_KEY, dataset_parts_key, funding_key, model_key, posted_task_key, task_key
 from chain.ledger.learning import TaskBounds
@@ -140,9 +140,7 @@ def _apply_data(scope: BlockScope, view: StateView, dataset: Hash, data_hash: Ha
     """Return the content to train on, which the block data beside the task complete where they are all of it."""
     found, is_whole = view.get(dataset_parts_key(dataset)), len(shown.output_roots) == 32
     if found is None and is_whole:
-        part = AddDatasetPart(dataset, len(shown.delta), 0, data_hash)
-        validate_part_terms(part)
-        return apply_part(scope, view, part, shown)
+        return apply_part(scope, view, AddDatasetPart(dataset, len(shown.delta), 0, data_hash), shown)
     if found is None or not is_complete(found):
         count = 0 if found is None else len(found.parts)
         message = f"found {count} parts of data set {dataset.hex()}, expected all: its content has not come yet"
@@ -154,7 +152,7 @@ def _apply_data(scope: BlockScope, view: StateView, dataset: Hash, data_hash: Ha
 
 
 def _validate_program(scope: BlockScope, posted: PostedTask, data: DatasetParts) -> None:
-    """Check that the task can be trained, proven and audited on the data beside it."""
+    """Check that the task can be trained, proven and audited on its data."""
     macs_max = MACS_FACTOR_MAX * scope.learning.compute_segment_macs(scope.context.task)
     bounds = TaskBounds(macs_max, scope.context.parameters.sidecar_bytes_max)
     is_new = not posted.terms.model.parents

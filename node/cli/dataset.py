@@ -31,7 +31,7 @@ PARTS_WAIT_S = 120.0
 
 @click.group()
 def dataset() -> None:
-    """List, show, get and register the data that models train on."""
+    """List, show, get, register and send the data that models train on."""
 
 
 @dataset.command("list")
@@ -151,26 +151,57 @@ def register(sender: Sender, content: str, licence: str | None, royalty_bp: int)
     sender.send(signer, terms, record, f"data set {to_hex(name)}")
 
 
+@dataset.command("send")
+@click.argument("name")
+@sending_options
+def send_dataset(sender: Sender, name: str) -> None:
+    """Send the parts that the network lacks of NAME, 0x... or `network`, whoever has registered it.
+
+    Its content has to be at hand on this machine (`dataset fetch`). Each part costs a coin and the fee.
+    """
+    from chain.ledger.dataset_parts import DATASET_BYTES_MAX
+    from node.datasets import DatasetError, find_blob
+    from node.rpc.client import RpcClient
+
+    dataset_name, root = registered.find_dataset(RpcClient(sender.url), name)
+    try:
+        blob = find_blob(root)
+    except DatasetError as error:
+        raise _make_command_error(error) from None
+    if len(blob) > DATASET_BYTES_MAX:
+        message = f"found a content of {len(blob)} bytes, expected at most {DATASET_BYTES_MAX} for tasks to train on"
+        raise CommandError(ExitCode.FAILURE, message)
+    _send_parts(sender, sender.open_key(), dataset_name, blob)
+
+
 def _register_in_parts(
     sender: Sender, signer: "SigningKey", terms: "RegisterDataset", name: "Hash", blob: bytes
 ) -> None:
     """Enter a data set unless it stands already, and send the parts that the network lacks; raises CommandError."""
-    from node.dataset_parts import Upload
-    from node.datasets.progress import show_progress
     from node.rpc.client import RpcClient
     from node.rpc.economy_methods import GET_DATASET, DatasetParams
     from node.rpc.views import to_hex
     from node.wallet import send_action, wait_for_block
 
-    wait_s = PARTS_WAIT_S if sender.wait_s is None else sender.wait_s
     known = RpcClient(sender.url).call(GET_DATASET, DatasetParams(to_hex(name))).terms
     if known is None:
+        wait_s = PARTS_WAIT_S if sender.wait_s is None else sender.wait_s
         wait_for_block(sender.url, send_action(sender.url, signer, terms, sender.fee), wait_s)
-    upload = Upload(sender.url, signer, sender.fee, name, blob, wait_s)
+    _send_parts(sender, signer, name, blob)
+
+
+def _send_parts(sender: Sender, signer: "SigningKey", name: "Hash", blob: bytes) -> None:
+    """Send the parts that the network lacks of a registered data set, and say when it has all; raises CommandError."""
+    from node.dataset_parts import Upload
+    from node.datasets.progress import show_progress
+    from node.rpc.views import to_hex
+
+    wait_s = PARTS_WAIT_S if sender.wait_s is None else sender.wait_s
     with show_progress(is_silent=sender.is_json) as on_progress:
-        shown = upload.send(on_progress)
+        shown = Upload(sender.url, signer, sender.fee, name, blob, wait_s).send(on_progress)
     assert shown.content is not None
-    record: Fields = {"dataset": to_hex(name), "content_root": to_hex(terms.content_root)}
+    assert shown.terms is not None
+    record: Fields = {"dataset": to_hex(name), "content_root": shown.terms.content_root}
     record |= {"size_bytes": shown.content.size_bytes, "parts": shown.content.parts_total}
     record["height"] = shown.entry.height
     text = f"complete: data set {to_hex(name)}, {shown.content.parts_total} parts, {shown.content.size_bytes} bytes"

@@ -33,7 +33,7 @@ COMMANDS = {
     "model": ("node.cli.model:model", "Specs, checkpoints, text and receipts; models of the network."),
     "inference": ("node.cli.inference:inference", "Paid answers of models: ask, answer, challenge, open, close."),
     "shares": ("node.cli.shares:shares", "Shares of a model: who holds them; transfer them, claim income."),
-    "dataset": ("node.cli.dataset:dataset", "List, show, get and register the data that models train on."),
+    "dataset": ("node.cli.dataset:dataset", "List, show, get, register and send the data that models train on."),
     "db": ("node.cli.db:db", "Verify, export and import what a node keeps."),
     "lab": ("node.cli.lab:lab", "Compare integer training with float32, find out what breaks, and attack the proof."),
     "doctor": ("node.cli.doctor:doctor", "Check this machine: arithmetic, clock, ports, disk."),

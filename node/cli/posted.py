@@ -3,18 +3,12 @@
 What is signed is made in `node/task_terms.py`.
 """
 
-from typing import TYPE_CHECKING
-
 import click
 
 from node.cli.failures import end_in_exit_codes
 from node.cli.output import Fields, format_coins, json_option, parse_coins, print_record, rpc_option
-from node.cli.registered import NETWORK, find_model, parse_model, parse_name
+from node.cli.registered import NETWORK, find_dataset, find_model, parse_model, parse_name
 from node.cli.sending import Sender, sending_options
-
-if TYPE_CHECKING:
-    from chain.primitives import Hash
-    from node.rpc.client import RpcClient
 
 BasisPoints = click.IntRange(0, 10_000)
 
@@ -79,7 +73,7 @@ def post(
     if parent is not None:
         found = client.call(GET_TASK, TaskParams(find_model(client, parent_name)))
         lineage = from_hex(found.task), from_hex(found.checkpoint.root)
-    registered, root = _find_dataset(client, dataset)
+    registered, root = find_dataset(client, dataset)
     last_height = client.call(GET_HEAD, Params()).height + blocks
     atoms = 0 if licence_price == "0" else parse_coins(licence_price)
     model = ModelTerms(name, licence, atoms, author_bp, royalty_bp, lineage, owed)
@@ -122,22 +116,6 @@ def list_tasks(url: str, is_json: bool) -> None:
         until = "for ever" if found.last_height is None else f"until height {found.last_height}"
         text = f"{found.task}  {found.name}  {score.correct}/{score.total} right  {coins} coins  {until}"
         print_record(record, is_json, text)
-
-
-def _find_dataset(client: "RpcClient", name: str) -> "tuple[Hash, Hash]":
-    """Return the name of a registered data set, and its content's root; raises CommandError."""
-    from node.exit_codes import CommandError, ExitCode
-    from node.rpc.economy_methods import GET_DATASET, GET_MODEL, DatasetParams, ModelParams
-    from node.rpc.views import from_hex
-
-    if name == NETWORK:
-        model = client.call(GET_MODEL, ModelParams(find_model(client, None))).terms
-        assert model is not None, "the network's own model stands from genesis on"
-        name = model.datasets[0]
-    terms = client.call(GET_DATASET, DatasetParams(parse_name(name))).terms
-    if terms is None:
-        raise CommandError(ExitCode.FAILURE, f"no data set {name} is registered; `mathesis dataset register` does it")
-    return from_hex(name), from_hex(terms.content_root)
 
 
 def _parse_price(text: str) -> int:

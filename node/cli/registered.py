@@ -14,6 +14,7 @@ import msgspec
 from node.cli.output import Fields, format_coins, print_record
 
 if TYPE_CHECKING:
+    from chain.primitives import Hash
     from node.rpc.client import RpcClient
     from node.rpc.economy_views import DatasetTermsView, ModelTermsView
     from node.rpc.list_views import DatasetEntryView, HolderPageView, ModelEntryView
@@ -56,6 +57,22 @@ def find_model(client: "RpcClient", name: str | None) -> str:
     from node.rpc.task_methods import GET_TASK, TaskParams
 
     return client.call(GET_TASK, TaskParams()).task if name is None else name
+
+
+def find_dataset(client: "RpcClient", name: str) -> "tuple[Hash, Hash]":
+    """Return the names of a registered data set, or of the network's own, and of its content; raises CommandError."""
+    from node.exit_codes import CommandError, ExitCode
+    from node.rpc.economy_methods import GET_DATASET, GET_MODEL, DatasetParams, ModelParams
+    from node.rpc.views import from_hex
+
+    if name == NETWORK:
+        model = client.call(GET_MODEL, ModelParams(find_model(client, None))).terms
+        assert model is not None, "the network's own model stands from genesis on"
+        name = model.datasets[0]
+    terms = client.call(GET_DATASET, DatasetParams(parse_name(name))).terms
+    if terms is None:
+        raise CommandError(ExitCode.FAILURE, f"no data set {name} is registered; `mathesis dataset register` does it")
+    return from_hex(name), from_hex(terms.content_root)
 
 
 def show_dataset(url: str, name: str, is_json: bool) -> None:

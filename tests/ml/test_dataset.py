@@ -18,11 +18,13 @@ from ml.dataset import (
     Text,
     build_dataset,
     compute_dataset_root,
+    compute_root_by_part,
     count_records,
     decode_blob,
     encode_csv,
     encode_examples,
     encode_text,
+    hash_chunks,
     load_digits,
 )
 from ml.manifest import Parser, encode_members, match_member, parse_manifest, read_builtin_manifests
@@ -200,6 +202,22 @@ def test_one_bit_anywhere_changes_the_root_of_many_chunks() -> None:
     places = [0, CHUNK_BYTES - 1, CHUNK_BYTES, 2 * CHUNK_BYTES + 1, len(blob) - 1]
     others = [blob[:at] + b"\x01" + blob[at + 1 :] for at in places]
     assert len({compute_dataset_root(each) for each in [blob, blob + b"\x00", blob[:-1], *others]}) == len(places) + 3
+
+
+@given(st.integers(1, 5 * CHUNK_BYTES), st.data())
+def test_any_chunks_and_the_hashes_of_all_others_lead_to_the_root(size: int, data: st.DataObject) -> None:
+    blob = np.random.default_rng(size).bytes(size)
+    hashes, root = hash_chunks(blob), compute_dataset_root(blob)
+    first = data.draw(st.integers(0, len(hashes) - 1))
+    end = data.draw(st.integers(first + 1, len(hashes)))
+    part, others = blob[first * CHUNK_BYTES : end * CHUNK_BYTES], hashes[:first] + hashes[end:]
+    assert compute_root_by_part(size, first * CHUNK_BYTES, part, b"".join(others)) == root
+    place = data.draw(st.integers(0, len(part) - 1))
+    changed = part[:place] + bytes([part[place] ^ 1]) + part[place + 1 :]
+    assert compute_root_by_part(size, first * CHUNK_BYTES, changed, b"".join(others)) != root
+    for wrong in (b"".join((*others, bytes(32))), b"".join(others)[:-1] or b"\x00"):
+        with pytest.raises(DecodeError, match="hashes"):
+            compute_root_by_part(size, first * CHUNK_BYTES, part, wrong)
 
 
 def test_the_digits_are_what_their_manifest_says() -> None:

@@ -10,7 +10,7 @@ from chain.hashing import sha256
 from chain.ledger.economy_records import SKETCH_BYTES
 from chain.ledger.near_duplicates import count_matches
 from ml.prf import MIX_1, MIX_2, U32_MASK, U64_MASK, compute_prf, derive_key
-from ml.sketch import MINIMA, WINDOW_BYTES, compute_sketch
+from ml.sketch import MINIMA, WINDOW_BYTES, compute_sketch, fill_sketch, lower_minima
 
 contents = st.binary(min_size=1, max_size=300)
 
@@ -83,6 +83,18 @@ def test_more_content_never_raises_a_minimum_of_enough(own: bytes, more: bytes) 
 )
 def test_sketches_have_the_bytes_that_every_node_must_find(data: bytes, digest: str) -> None:
     assert sha256(compute_sketch(data))[:8].hex() == digest
+
+
+@given(st.lists(contents, min_size=1, max_size=4), st.randoms(use_true_random=False))
+def test_the_minima_of_parts_are_those_of_all_their_windows_in_any_order(
+    parts: list[bytes], chance: random.Random
+) -> None:
+    chance.shuffle(parts)
+    minima = None
+    for part in parts:
+        minima = lower_minima(part, minima)
+    assert minima is not None
+    assert fill_sketch(minima) == compute_naively(set().union(*map(cut_windows, parts)))
 
 
 @pytest.mark.parametrize("percent", [20, 50, 80])

@@ -17,6 +17,7 @@ from chain.ledger.keys import contribution_key, dataset_parts_key, task_key
 from chain.ledger.records import ContributionKey
 from chain.ledger.transition import ContributionStatus
 from chain.primitives import ZERO_HASH, Hash
+from chain.signature import SigningKey
 from chain.transaction import AddDatasetPart, Transaction, compute_sidecar_hash
 from ml.backends import get_backend
 from ml.dataset import compute_dataset_root, encode_text
@@ -79,7 +80,7 @@ class Shell:
     async def run(self, *arguments: str, blocks: int = 40) -> tuple[int, str]:
         """Return the exit code and what was printed; up to `blocks` blocks are mined for what waits."""
         self._capsys.readouterr()
-        place = [*self._place, *(self._wallet if arguments[1] == "register" else [])]
+        place = [*self._place, *(self._wallet if arguments[1] != "show" else [])]
         running = asyncio.create_task(asyncio.to_thread(main, [*arguments, *place]))
         while not running.done():
             if blocks and len(self._live.node.parts.mempool):
@@ -157,6 +158,24 @@ async def test_a_text_is_registered_in_parts_and_what_was_interrupted_goes_on(
     assert json.loads(printed) | {"height": 0} == shown | {"height": 0}
 
 
+async def test_whoever_has_a_content_sends_it_for_its_owner_and_that_of_the_network_too(
+    live: LiveNode, shell: Shell, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MATHESIS_DATASETS", str(tmp_path / "cache"))
+    bringer = await register_root(live, shell)
+    code, printed = await shell.run("dataset", "send", to_hex(bringer.dataset))
+    assert code != ExitCode.OK
+    assert "dataset fetch" in printed
+    assert await asyncio.to_thread(main, ["dataset", "fetch", str(text), "--json"]) == ExitCode.OK
+    for name, count in ((to_hex(bringer.dataset), COUNT), ("network", 1)):
+        code, printed = await shell.run("dataset", "send", name)
+        assert code == ExitCode.OK, printed
+        assert json.loads(printed)["parts"] == count
+    assert list_parts(live) == [0, 1, 2, 0]
+    code, printed = await shell.run("dataset", "send", to_hex(ZERO_HASH))
+    assert (code, "is registered" in printed) == (ExitCode.FAILURE, True), printed
+
+
 async def test_a_task_trains_on_the_text_and_peers_and_exports_have_all_of_it(
     live: LiveNode, shell: Shell, text: Path, tmp_path: Path
 ) -> None:
@@ -214,19 +233,20 @@ async def test_a_state_takes_along_every_part_that_has_come_whether_a_task_needs
 class Bringer:
     """Offers parts to the gate of a node."""
 
-    def __init__(self, live: LiveNode, dataset: Hash) -> None:
+    def __init__(self, live: LiveNode, dataset: Hash, key: SigningKey = HOLDER) -> None:
         self._parts = live.node.parts
-        self._dataset = dataset
+        self._key = key
+        self.dataset = dataset
 
     async def offer(self, number: int, ahead: int = 0, **changed: object) -> AddResult:
         """Offer a part with a nonce so far ahead of the next, its terms changed."""
         part = make_part(BLOB, number)
-        terms = AddDatasetPart(self._dataset, len(BLOB), number, compute_sidecar_hash(part))
+        terms = AddDatasetPart(self.dataset, len(BLOB), number, compute_sidecar_hash(part))
         return await self._parts.gate.admit(self.sign(replace(terms, **changed), ahead), part)  # type: ignore[arg-type]
 
     def sign(self, terms: AddDatasetPart, ahead: int = 0) -> Transaction:
-        nonce = self._parts.gate.compute_next_nonce(HOLDER.public_key) + ahead
-        return sign_action(self._parts.chain.ledger_context.chain_id, HOLDER, nonce, 0, terms)
+        nonce = self._parts.gate.compute_next_nonce(self._key.public_key) + ahead
+        return sign_action(self._parts.chain.ledger_context.chain_id, self._key, nonce, 0, terms)
 
 
 async def register_root(live: LiveNode, shell: Shell) -> Bringer:
@@ -249,19 +269,28 @@ async def test_the_gate_keeps_nothing_on_disk_but_parts_that_are_right(live: Liv
     assert not any(chain.has_sidecar(compute_sidecar_hash(make_part(BLOB, number))) for number in range(COUNT))
     assert await bringer.offer(2, 1) is AddResult.ADDED
     assert chain.has_sidecar(last)
+    absent = AddDatasetPart(bringer.dataset, len(BLOB), 0, ZERO_HASH)
     with pytest.raises(MissingData):
-        await live.node.parts.gate.admit(bringer.sign(AddDatasetPart(bringer._dataset, len(BLOB), 0, ZERO_HASH)))
+        await live.node.parts.gate.admit(bringer.sign(absent))
+    # What nobody could use is not asked for.
+    with pytest.raises(InvalidTransaction, match="dataset-unknown"):
+        await live.node.parts.gate.admit(bringer.sign(replace(absent, dataset=ZERO_HASH)))
 
 
-async def test_a_part_that_another_has_brought_holds_up_nobody(live: LiveNode, shell: Shell) -> None:
+async def test_a_part_that_another_has_brought_holds_up_nobody(
+    live: LiveNode, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bringer, pool = await register_root(live, shell), live.node.parts.mempool
-    assert await bringer.offer(1) is AddResult.ADDED
-    assert await bringer.offer(1) is AddResult.ADDED, "another one of the same part"
+    # Whoever makes a block drops what does not fit it; here the pool is that of any other node.
+    monkeypatch.setattr(pool, "drop", lambda _: None)
+    for key in (HOLDER, SECOND_MINER):
+        assert await Bringer(live, bringer.dataset, key).offer(1) is AddResult.ADDED
     await live.mine(1)
     assert list_parts(live) == [1]
     assert len(pool) == 0
     with pytest.raises(InvalidTransaction, match="part-known"):
         await bringer.offer(1)
-    assert await bringer.offer(0) is AddResult.ADDED
-    await live.mine(1)
-    assert list_parts(live) == [1, 0]
+    for key in (HOLDER, SECOND_MINER):
+        assert live.node.parts.gate.compute_next_nonce(key.public_key) == live.node.parts.gate.get_account_nonce(
+            key.public_key
+        )
