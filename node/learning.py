@@ -6,7 +6,7 @@ another branch, or of a dispute, is executed once. It knows no block and no acco
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from chain.dispute import Demand
@@ -39,8 +39,6 @@ from ml.provable import validate_provable
 from ml.proving import Snapshots, State, compute_snapshot_interval, rerun_step, verify_openings
 from ml.segment import OnStep, Runner, StepTensors, run_steps
 from ml.settlement import Delta, compute_next_checkpoint
-from ml.sketch import compute_sketch
-from ml.settlement import compute_next_checkpoint
 from ml.sketch import fill_sketch, lower_minima
 from ml.spec import decode_spec, encode_spec
 from ml.trace import (
@@ -56,9 +54,8 @@ from node.datasets.errors import DatasetError
 from node.datasets.registry import load_dataset_by_root
 from node.demands import make_answer, validate_demand, verify_answer
 from node.inference.claims import verify_claimed_opening
-from node.posting import load_posted, validate_first_checkpoint
-from node.remembered import Remembered
 from node.posting import compute_part_root, load_posted, validate_first_checkpoint
+from node.remembered import Remembered
 
 REMEMBERED_MAX = 256
 CHECKPOINTS_MAX = 16
@@ -143,9 +140,7 @@ class Learning:
         self._roots = Remembered[Hash, tuple[Hash, ...]](REMEMBERED_MAX)
         self._faults = Remembered[tuple[SegmentContext, Hash], Difference | None](REMEMBERED_MAX)
         """By what decides a segment; the task's name is part of its seed."""
-        self._posted = Remembered[tuple[TaskSpec, Hash, TaskBounds, bool], bool](REMEMBERED_MAX)
-        self._snapshots: OrderedDict[SegmentContext, Snapshots] = OrderedDict()
-        self._posted: OrderedDict[tuple[TaskSpec, TaskBounds, bool], bool] = OrderedDict()
+        self._posted = Remembered[tuple[TaskSpec, TaskBounds, bool], bool](REMEMBERED_MAX)
         """Tasks that were found good."""
         self._settlements = Remembered[tuple[TaskName, Hash, tuple[Hash, ...]], Settlement](REMEMBERED_MAX)
         self._snapshots: OrderedDict[SegmentContext, Snapshots] = OrderedDict()
@@ -169,11 +164,9 @@ class Learning:
             self._keep_task(task, Task(program, dataset))
             return True
 
-        # All that the answer follows from: what is remembered on one node must be what another computes.
-        self._posted.get((task, compute_dataset_root(data), bounds, is_new), check)
         # All that the answer follows from, as the root names the data: what is remembered on one node must be what
         # another computes.
-        self._remember(self._posted, (task, bounds, is_new), check)
+        self._posted.get((task, bounds, is_new), check)
 
     def compute_part_root(self, size_bytes: int, start: int, part: bytes, others: bytes) -> Hash:
         """Return the root of a content with a part in its place; raises InvalidTransaction."""
