@@ -25,7 +25,7 @@ from chain.ledger.keys import beacon_key, contribution_key, dispute_key, task_ke
 from chain.ledger.learning import AnswerClaim, Leaf, SegmentContext, Settlement, TaskBounds
 from chain.ledger.records import Account, Contribution, ContributionKey, Dispute, DisputeKey, TaskState
 from chain.ledger.supply import compute_holdings
-from chain.ledger.tasks import get_first_round, get_state, get_task
+from chain.ledger.tasks import get_first_round, get_segment_context, get_task
 from chain.ledger.transactions import verify_signatures
 from chain.packed import pack_block, pack_transactions
 from chain.primitives import ZERO_HASH, Hash, PublicKey, Signature
@@ -240,11 +240,8 @@ class LedgerChain:
         anchored = state.start_height if anchor is None else anchor
         beacon = self.view.get_existing(beacon_key(anchored)).beacon
         seed = compute_segment_seed(self.context.chain_id, task, state.round, beacon, key.public_key, index)
-        return SegmentContext(seed, state.checkpoint_root, self._get_task_round(task))
-
-    def _get_task_round(self, name: Hash) -> int:
-        task = get_task(self.context, self.view, name)
-        return get_state(self.view, task).round - get_first_round(self.context, task)
+        first_round = get_first_round(self.context, get_task(self.context, self.view, task))
+        return SegmentContext(seed, state.checkpoint_root, state.round - first_round)
 
     def commit(
         self, key: SigningKey, index: int = 0, anchor: int | None = None, sidecar: Sidecar | None = None
@@ -256,7 +253,8 @@ class LedgerChain:
 
     def prove(self, key: SigningKey, index: int = 0) -> ProveContribution:
         contribution = self.contribution(key, index)
-        segment = SegmentContext(contribution.seed, self.state.checkpoint_root, self._get_task_round(self.trained))
+        task = get_task(self.context, self.view, self.trained)
+        segment = get_segment_context(self.context, self.view, task, self.state.round, contribution)
         openings = self.training.make_openings(segment, contribution.challenge)
         return ProveContribution(self.trained, self.state.round, index, openings)
 
