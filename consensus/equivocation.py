@@ -32,6 +32,19 @@ class Contents:
         if len(seen) < CONTENTS_MAX and entry not in seen:
             self._by_winner[_get_winner(entry.header)] = (*seen, entry)
 
+    def remove(self, entry: ChainEntry) -> None:
+        """Forget a header, and leave room for another of its ticket."""
+        rest = tuple(seen for seen in self._get(entry.header) if seen is not entry)
+        if rest:
+            self._by_winner[_get_winner(entry.header)] = rest
+        else:
+            self._by_winner.pop(_get_winner(entry.header), None)
+
+    def get_other(self, header: Header) -> Header | None:
+        """Return the one other header that is remembered of this one's ticket; None too when two are."""
+        seen = self._get(header)
+        return seen[0].header if len(seen) == 1 and seen[0].header.foliage != header.foliage else None
+
     def is_full(self, header: Header) -> bool:
         """Say whether two headers of this one's ticket are remembered."""
         return len(self._get(header)) >= CONTENTS_MAX

@@ -14,7 +14,13 @@ from chain.header import Header
 from chain.primitives import Hash
 from consensus.header_chain import ChainEntry, make_entry, make_first_entry
 from consensus.header_proof import HeaderProof, ProvenHeader, prove_headers, replay_proof
-from consensus.header_rules import HeaderContext, validate_signature, validate_time, validate_unsigned
+from consensus.header_rules import (
+    HeaderContext,
+    compute_lead_in,
+    validate_signature,
+    validate_time,
+    validate_unsigned,
+)
 from consensus.sampling import SAMPLES_MAX, compute_sample_count, draw_places
 
 SECURITY_BITS_MAX = 128
@@ -38,12 +44,6 @@ class ProvenChain:
     tip: ChainEntry
     places: tuple[int, ...]
     samples: tuple[ProvenHeader, ...]
-
-
-def compute_lead_in(context: HeaderContext) -> int:
-    """Return how many headers stand before the stretch, so that its first one finds its median time and anchor."""
-    parameters = context.genesis.parameters
-    return max(parameters.median_span, parameters.anchor_window + 1)
 
 
 def is_provable(context: HeaderContext, height: int, demand: Demand) -> bool:

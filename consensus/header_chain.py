@@ -144,6 +144,9 @@ class HeaderChain:
         """Start from header 0."""
         self.genesis = make_first_entry(genesis_header, History())
         self._entries: dict[Hash, ChainEntry] = {self.genesis.hash: self.genesis}
+        self._tips = dict(self._entries)
+        # How many children an entry has beyond its first; most have one, so most stand in neither dictionary.
+        self._more_children: dict[Hash, int] = {}
 
     def __contains__(self, header_hash: Hash) -> bool:
         return header_hash in self._entries
@@ -159,7 +162,27 @@ class HeaderChain:
         """Return the entry of a header whose rules the caller has checked; its parent must be known."""
         parent = self._entries[header.foliage.parent_hash]
         entry = make_entry(header, parent)
-        return self._entries.setdefault(entry.hash, entry)
+        known = self._entries.setdefault(entry.hash, entry)
+        if known is entry:
+            self._tips[entry.hash] = entry
+            if self._tips.pop(parent.hash, None) is None:
+                self._more_children[parent.hash] = self._more_children.get(parent.hash, 0) + 1
+        return known
+
+    def remove(self, entry: ChainEntry) -> None:
+        """Forget an entry on which nothing is built; genesis stays."""
+        parent = entry.parent
+        assert parent is not None
+        del self._tips[entry.hash], self._entries[entry.hash]
+        siblings = self._more_children.pop(parent.hash, 0)
+        if siblings == 0:
+            self._tips[parent.hash] = parent
+        elif siblings > 1:
+            self._more_children[parent.hash] = siblings - 1
+
+    def get_tips(self) -> tuple[ChainEntry, ...]:
+        """Return the entries on which nothing is built."""
+        return tuple(self._tips.values())
 
     def get_entries(self) -> tuple[ChainEntry, ...]:
         """Return every entry, first seen first; a parent stands before its children."""

@@ -73,6 +73,12 @@ def compute_round_start(context: HeaderContext, round_number: int) -> int:
     return round_number * context.genesis.parameters.round_blocks
 
 
+def compute_lead_in(context: HeaderContext) -> int:
+    """Return how many headers must stand before one so that it finds its median time and its ticket's anchor."""
+    parameters = context.genesis.parameters
+    return max(parameters.median_span, parameters.anchor_window + 1)
+
+
 def get_segment_seed(context: HeaderContext, parent: ChainEntry, ticket: Ticket, miner: PublicKey) -> Hash:
     """Return the seed of the segment that a ticket under `parent` names; its anchor must have been validated."""
     anchor = parent.get_ancestor(ticket.anchor_height)

@@ -5,8 +5,9 @@ ledger's source of block data.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from chain.block import Block
+from chain.block import Block, get_sidecar_hashes
 from chain.codec import decode, encode
 from chain.errors import MissingData, StorageError
 from chain.genesis import Parameters
@@ -18,7 +19,7 @@ from chain.packed import PackedBlock, decode_block
 from chain.primitives import Hash
 from chain.state.view import StateView
 from chain.storage.blob_store import BlobStore
-from chain.storage.block_store import BlockStore, Connected
+from chain.storage.block_store import CHECKED_BLOCKS, BlockStore, Connected
 from chain.transaction import (
     SIDECAR_BYTES_MAX,
     Sidecar,
@@ -30,8 +31,27 @@ from consensus.equivocation import Contents
 from consensus.fork_choice import InvalidMarks, Path, find_heaviest
 from consensus.header_chain import ChainEntry, HeaderChain, make_genesis_header
 from consensus.header_rules import HeaderContext
+from consensus.side_branches import choose_lightest, list_beside
 
 SIDECAR_ENCODED_BYTES_MAX = 2 * SIDECAR_BYTES_MAX + 64
+
+REORG_BLOCKS = CHECKED_BLOCKS
+"""A fork that lies deeper is not followed, as states are kept no deeper; what is shallower is kept as it comes."""
+
+SIDE_HEADERS_MAX = 8_192
+"""Headers beside the chains that count, some 2 KB each."""
+
+SIDE_BYTES_MAX = 512 * 1024 * 1024
+"""Blocks kept beside them, and the block data that came with these: room for a branch that was left, as deep as one is
+left, of the largest blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class _SideBlock:
+    """What a block beside the head's branch takes on disk, and the block data that are there for its sake."""
+
+    size_bytes: int
+    data: tuple[Hash, ...]
 
 
 class Chain:
@@ -57,6 +77,9 @@ class Chain:
         self._head_block: PackedBlock | None = None
         self.base = self.head.get_ancestor(store.get_base_height())
         self._heaviest = find_heaviest(self.headers, self.marks)
+        self._side_blocks: dict[Hash, _SideBlock] = {}
+        self._note_left(list_beside(self.headers, (self.head,)))
+        self._loose_data: dict[Hash, int] = {}
 
     @property
     def parameters(self) -> Parameters:
@@ -106,16 +129,65 @@ class Chain:
         return decode(Sidecar, data, SIDECAR_ENCODED_BYTES_MAX)
 
     def store_sidecars(self, wanted: Sequence[Hash], offered: Sequence[Sidecar]) -> tuple[Hash, ...]:
-        """Keep those of the offered sidecars that are wanted; return the wanted ones that are still missing."""
+        """Keep those of the offered sidecars that are wanted; return the wanted ones that are still missing.
+
+        They stay for good with a block of the head's branch or `keep_data`, else as long as a block beside it.
+        """
         by_hash = {compute_sidecar_hash(sidecar): sidecar for sidecar in offered}
         for name in wanted:
-            if name in by_hash:
-                self.blobs.put(name, encode(by_hash[name]))
+            if name in by_hash and not self.blobs.has(name):
+                data = encode(by_hash[name])
+                self.blobs.put(name, data)
+                self._loose_data[name] = len(data)
         return tuple(name for name in wanted if not self.blobs.has(name))
+
+    def keep_data(self, names: Sequence[Hash]) -> None:
+        """Keep block data whatever becomes of the blocks beside the head."""
+        for name in names:
+            self._loose_data.pop(name, None)
 
     def store_side_block(self, entry: ChainEntry, block: Block) -> None:
         """Keep a block that is not (yet) on the head's branch."""
         self.store.put_block(entry.hash, block)
+        data = tuple(name for name in get_sidecar_hashes(block) if name in self._loose_data)
+        self._note_left((entry,))
+        size_bytes = self._side_blocks[entry.hash].size_bytes + sum(self._loose_data[name] for name in data)
+        self._side_blocks[entry.hash] = _SideBlock(size_bytes, data)
+
+    def is_recent(self, total_work: int) -> bool:
+        """Say whether a branch of so much work is heavier than the heaviest one was `REORG_BLOCKS` blocks ago."""
+        heaviest = self._heaviest
+        return total_work > heaviest.get_ancestor(max(0, heaviest.height - REORG_BLOCKS)).total_work
+
+    def trim(self, *kept: ChainEntry) -> None:
+        """Let the lightest branches go that are too many, but for those of head, heaviest header and `kept`."""
+        ways = (self.head, self._heaviest, *kept)
+        # A quarter goes at once, so that not every further one costs a look at all of them.
+        if len(self.headers) - 1 - self._heaviest.height > SIDE_HEADERS_MAX:
+            self._forget(choose_lightest(self.headers, ways, SIDE_HEADERS_MAX * 3 // 4, lambda _entry: 1))
+        if sum(block.size_bytes for block in self._side_blocks.values()) > SIDE_BYTES_MAX:
+            self._forget(choose_lightest(self.headers, ways, SIDE_BYTES_MAX * 3 // 4, self._measure_side_block))
+
+    def _measure_side_block(self, entry: ChainEntry) -> int:
+        block = self._side_blocks.get(entry.hash)
+        return 0 if block is None else block.size_bytes
+
+    def _note_left(self, entries: Sequence[ChainEntry]) -> None:
+        """Count stored blocks as beside the head's branch; what they name was kept before and stays."""
+        for entry in entries:
+            self._side_blocks[entry.hash] = _SideBlock(len(self.store.get_block_bytes(entry.hash) or b""), ())
+
+    def _forget(self, entries: Sequence[ChainEntry]) -> None:
+        stored = [entry.hash for entry in entries if entry.hash in self._side_blocks]
+        if stored:
+            self.store.remove_side_blocks(stored)
+        named = {name for block_hash in stored for name in self._side_blocks.pop(block_hash).data}
+        for name in sorted(named.difference(*(block.data for block in self._side_blocks.values()))):
+            if self._loose_data.pop(name, None) is not None:
+                self.blobs.delete(name)
+        for entry in entries:
+            self.headers.remove(entry)
+            self.contents.remove(entry)
 
     def insert_header(self, header: Header) -> ChainEntry:
         """Take a header whose rules hold into the tree."""
@@ -128,6 +200,10 @@ class Chain:
     def commit(self, path: Path, disconnected: Sequence[Block], connected: Sequence[Connected]) -> None:
         """Move the head along `path`, whose blocks these are, on disk first."""
         self.store.commit(disconnected, connected)
+        for entry, joined in zip(path.connect, connected, strict=True):
+            self._side_blocks.pop(entry.hash, None)
+            self.keep_data(get_sidecar_hashes(joined.packed.block))
+        self._note_left(path.disconnect)
         self.head = path.connect[-1]
         self._head_block = connected[-1].packed
 

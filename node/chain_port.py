@@ -9,7 +9,7 @@ from chain.codec import decode, encode
 from chain.errors import DecodeError, InvalidTransaction, MissingData, StorageError
 from chain.header import HEADER_BYTES_MAX, Header
 from chain.packed import PackedBlock, PackedTransaction
-from chain.primitives import Hash
+from chain.primitives import Hash, PublicKey
 from chain.state.snapshot import make_chunk
 from chain.state.tree import NodeSource
 from chain.storage.engine import CorruptDatabase
@@ -29,6 +29,8 @@ _OUTCOMES = {
     ImportResult.SIDE_BRANCH: Outcome.ACCEPTED,
     ImportResult.EVIDENCE: Outcome.EVIDENCE,
     ImportResult.SURPLUS: Outcome.SURPLUS,
+    ImportResult.LIGHT: Outcome.LIGHT,
+    ImportResult.PROVEN: Outcome.PROVEN,
     ImportResult.ALREADY_KNOWN: Outcome.ALREADY_KNOWN,
     ImportResult.ORPHAN: Outcome.ORPHAN,
     ImportResult.MISSING_DATA: Outcome.MISSING_DATA,
@@ -139,14 +141,16 @@ class NodeChainPort:
         """Return encoded block data."""
         return self._chain.blobs.get(sidecar_hash)
 
-    async def submit_headers(self, headers: tuple[bytes, ...], openings: tuple[tuple[int, bytes], ...]) -> SubmitResult:
-        """Keep headers, oldest first, once the openings of some of their tickets hold."""
+    async def submit_headers(
+        self, source: PublicKey, headers: tuple[bytes, ...], openings: tuple[tuple[int, bytes], ...]
+    ) -> SubmitResult:
+        """Keep headers, oldest first, once the openings of some of their tickets hold and their branch is heavy."""
         try:
             decoded = tuple(decode(Header, data, HEADER_BYTES_MAX) for data in headers)
             opened = {place: decode(TicketOpening, data, TICKET_OPENING_BYTES_MAX) for place, data in openings}
         except DecodeError:
             return SubmitResult(Outcome.INVALID, "decode")
-        return _to_submit_result(await self._importer.import_headers(decoded, opened))
+        return _to_submit_result(await self._importer.import_headers(decoded, opened, source))
 
     async def submit_block(self, block: PackedBlock, sidecars: tuple[bytes, ...]) -> SubmitResult:
         """Import a block and the block data beside it."""

@@ -294,8 +294,9 @@ class TransactionGate:
             return error
         if result is not AddResult.ALREADY_KNOWN:
             name = get_sidecar_hash(packed.transaction.body.action)
-            if name is not None and offer.sidecar is not None:
-                self._chain.store_sidecars((name,), (offer.sidecar,))
+            if name is not None:
+                self._chain.store_sidecars((name,), () if offer.sidecar is None else (offer.sidecar,))
+                self._chain.keep_data((name,))
             for listener in self.on_admitted:
                 listener(packed.hash)
         return result

@@ -15,13 +15,12 @@ from chain.block import Block, get_sidecar_hashes
 from chain.errors import InvalidBlock, InvalidProof
 from chain.header import Header, compute_header_hash
 from chain.ledger.apply import apply_block, validate_content, validate_effects
-from chain.ledger.bonds import NOTHING
 from chain.ledger.bounds import get_ceiling
 from chain.ledger.context import BlockEffects
 from chain.ledger.learning import LearningEngine
 from chain.ledger.transactions import SignatureVerifier, verify_signatures
 from chain.packed import PackedBlock, pack_block
-from chain.primitives import Hash
+from chain.primitives import Hash, PublicKey
 from chain.state.tree import OverlayNodes
 from chain.state.view import StateView
 from chain.storage.block_store import Connected
@@ -29,7 +28,8 @@ from chain.ticket import TicketOpening
 from chain.transaction import Sidecar
 from consensus.fork_choice import Path, choose_path
 from consensus.header_chain import ChainEntry
-from node.admission import Admission, VerifyTicket
+from node.admission import NOBODY, Admission, VerifyTicket
+from node.beside import refuse_beside, refuse_too_deep
 from node.chain import Chain
 from node.observability.journal import get_log
 from node.observability.tally import Durations, Tally
@@ -113,7 +113,8 @@ class Importer:
 
         async def job() -> None:
             try:
-                outcome = await self._import_block(block, sidecars, effects)
+                with self.admission.hold():
+                    outcome = await self._import_block(block, sidecars, effects)
                 self.results.add(outcome.result.name.lower())
             except Exception as error:
                 # Who asked may have left meanwhile, a peer that hung up for instance; the next job must not suffer.
@@ -144,10 +145,13 @@ class Importer:
         return self._worker is not None and not self._worker.done()
 
     async def import_headers(
-        self, headers: tuple[Header, ...], openings: Mapping[int, TicketOpening] | None = None
+        self,
+        headers: tuple[Header, ...],
+        openings: Mapping[int, TicketOpening] | None = None,
+        source: PublicKey = NOBODY,
     ) -> ImportOutcome:
         """Keep linked headers ahead of their blocks, oldest first; `openings` show the work of some, by position."""
-        return await self.admission.admit_run(headers, openings or {})
+        return await self.admission.admit_run(headers, openings or {}, source)
 
     async def _work(self) -> None:
         while True:
@@ -167,7 +171,7 @@ class Importer:
         packed = offered if isinstance(offered, PackedBlock) else pack_block(block)
         refusal = (
             self._check_content(packed, block_hash)
-            or self._check_stake(block.header, block_hash)
+            or refuse_beside(self._chain, block.header, block_hash)
             or self.admission.refuse(block.header, block_hash)
         )
         if refusal is not None:
@@ -183,7 +187,7 @@ class Importer:
         except InvalidProof as error:
             # The opening is not bound by the block's hash: another copy may still be good, so nothing is marked.
             return ImportOutcome(ImportResult.INVALID, block_hash, error.rule, str(error))
-        refusal = self.admission.admit_earned(block.header, block_hash)
+        refusal = self.admission.admit_earned(block.header, block_hash) or refuse_too_deep(self._chain, block_hash)
         if refusal is not None:
             return refusal
         entry = self._chain.headers.get(block_hash)
@@ -213,18 +217,6 @@ class Importer:
             message = f"found block data of {sidecars} actions, expected at most {sidecars_max}"
             return ImportOutcome(ImportResult.INVALID, block_hash, "block-sidecars", message)
         return None
-
-    def _check_stake(self, header: Header, block_hash: Hash) -> ImportOutcome | None:
-        """Refuse a block that moves no head and that nobody can lose anything for: far back, tickets cost little."""
-        chain = self._chain
-        if header.trunk.total_work > chain.head.total_work or not chain.parameters.bond:
-            return None
-        heaviest = chain.get_heaviest_header()
-        is_wanted = header.height <= heaviest.height and heaviest.get_ancestor(header.height).hash == block_hash
-        if is_wanted or chain.get_forfeit(header) != NOTHING:
-            return None
-        message = f"found a block beside the head of {header.foliage.miner.hex()}, expected one that has a bond to lose"
-        return ImportOutcome(ImportResult.REFUSED, block_hash, "side-stake", message)
 
     async def _connect(self, entry: ChainEntry, packed: PackedBlock, effects: BlockEffects | None) -> ImportOutcome:
         path = choose_path(self._chain.head, entry)

@@ -110,7 +110,7 @@ class Judge:
 
     async def _submit(self, delivery: Content) -> SubmitResult:
         if isinstance(delivery, DeliverHeaders):
-            result = await self._chain.submit_headers(delivery.headers, delivery.openings)
+            result = await self._chain.submit_headers(delivery.peer, delivery.headers, delivery.openings)
         else:
             self._is_block_judged.clear()
             try:

@@ -19,6 +19,10 @@ class ImportResult(Enum):
     """On a side branch, and the second content of its ticket: worth telling, whatever becomes of it."""
     SURPLUS = auto()
     """One content more than two of its ticket, and nothing is built on it: not kept."""
+    LIGHT = auto()
+    """Headers: valid, too light to be kept so far, and remembered by their end alone."""
+    PROVEN = auto()
+    """Headers: the end of a branch whose work is enough; it is kept when its headers come again from the first."""
     ALREADY_KNOWN = auto()
     ORPHAN = auto()
     MISSING_DATA = auto()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from chain.packed import PackedBlock, PackedTransaction
+from chain.primitives import PublicKey
 from p2p.view import ChainView, Outcome, SubmitResult, Tip
 
 __all__ = ["ChainPort", "Outcome", "SubmitResult", "Tip"]
@@ -17,11 +18,13 @@ __all__ = ["ChainPort", "Outcome", "SubmitResult", "Tip"]
 class ChainPort(ChainView, Protocol):
     """A chain that answers questions (`ChainView`) and takes what peers send."""
 
-    async def submit_headers(self, headers: tuple[bytes, ...], openings: tuple[tuple[int, bytes], ...]) -> SubmitResult:
-        """Validate linked headers, oldest first, and keep them; `openings` show the work of some, by position.
+    async def submit_headers(
+        self, source: PublicKey, headers: tuple[bytes, ...], openings: tuple[tuple[int, bytes], ...]
+    ) -> SubmitResult:
+        """Validate linked headers, oldest first, and keep all or none; `openings` show the work of some, by position.
 
-        ACCEPTED when at least one is new and all are valid; INVALID names the first broken rule, with the valid ones
-        before it kept where no openings came; ORPHAN when the first one's parent is unknown.
+        ACCEPTED when at least one is new and all are valid; INVALID names the first broken rule; ORPHAN when the first
+        one's parent is unknown. LIGHT and PROVEN speak of the branch that `source` shows, page after page.
         """
         ...
 

@@ -1,7 +1,8 @@
 """Headers first: finding the peer that claims the most work, taking its headers, then wanting the missing blocks.
 
-One question for headers is open at a time. A claim that its headers do not bear out costs the claimant a pause, never
-us a loop. It knows no validity rule: the chain says how much work its headers hold and which blocks are missing.
+One question for headers is open at a time, and whoever claims more work than is known has its turn: a peer whose branch
+never ends holds up nobody's. A claim that its headers do not bear out costs the claimant a pause, never us a loop. It
+knows no validity rule: the chain says how much work its headers hold and which blocks are missing.
 """
 
 from collections.abc import Callable
@@ -27,6 +28,13 @@ LOOK_MS = 1_000
 
 FAR_BEHIND_BLOCKS = 16
 
+GOING_ON = frozenset({Outcome.ALREADY_KNOWN, Outcome.LIGHT, Outcome.PROVEN})
+"""What is no progress unless more headers stand behind."""
+
+HEARING_MS = 10_000
+"""How long a node that is far behind waits with blocks for the first headers of all who claim more than it knows: where
+the first to answer leads it to, it could not leave again once it is deeper than states are kept."""
+
 CANDIDATES_MAX = 4
 """Peers named as possible sources of one block."""
 
@@ -36,6 +44,26 @@ class _Claim:
     total_work: int = 0
     paused_until_ms: int = 0
     last_hash: Hash | None = None
+    """Where its next headers go on from, when they do not go on from the heaviest that are known."""
+    ends: tuple[Hash, Hash] | None = None
+    """Before the first header of its last run, and the last of it."""
+    light_from: Hash | None = None
+    """Where the runs began that were too light one after another, should they have to come again."""
+    light_to: Hash | None = None
+    asked: int = 0
+    """Which question was the last before its next turn: its own, or the last of all when it came."""
+    is_heard: bool = False
+    """Whether a question that was put to it has ended."""
+
+    def note(self, outcome: Outcome) -> None:
+        """Keep where runs that were too light began, and go back there when they have shown enough."""
+        if outcome is Outcome.LIGHT and self.ends is not None:
+            start, end = self.ends
+            self.light_from = self.light_from if start == self.light_to else start
+            self.light_to = end
+        elif outcome is Outcome.PROVEN:
+            self.last_hash = self.light_from
+
     late_headers: int = 0
     """Answers to questions that were given up; they may still come."""
     late_openings: int = 0
@@ -69,15 +97,17 @@ class Sync:
         self._secret = settings.secret
         self._claims: dict[Peer, _Claim] = {}
         self._asked: Peer | None = None
+        self._questions = 0
         self._deadline_ms = 0
         self._run: SampledRun | None = None
         self._is_judging = False
         self._look_at_ms = 0
         self._missing_count = 0
+        self._hearing_until_ms = 0
 
     def add_peer(self, peer: Peer) -> None:
-        """Take `peer` as one that claims nothing yet."""
-        self._claims[peer] = _Claim()
+        """Take `peer` as one that claims nothing yet; whoever comes anew has its turn behind those who are here."""
+        self._claims[peer] = _Claim(asked=self._questions)
 
     def drop_peer(self, peer: Peer) -> None:
         """Forget `peer` and a question it has not answered."""
@@ -112,8 +142,9 @@ class Sync:
         if not headers:
             self._end_question(peer, now_ms + PAUSE_MS)
             return []
-        last_hash = compute_header_hash(read_header(headers[-1]))
-        self._claims[peer].last_hash = last_hash if len(headers) == HEADERS_MAX else None
+        claim, last_hash = self._claims[peer], compute_header_hash(read_header(headers[-1]))
+        claim.ends = read_header(headers[0]).foliage.parent_hash, last_hash
+        claim.last_hash = last_hash if len(headers) == HEADERS_MAX else None
         deadline_ms = now_ms + self._limits.headers_ms
         self._run = make_sampled_run(peer, headers, self._secret, deadline_ms, self._chain.has_header)
         if self._run is not None:
@@ -145,8 +176,11 @@ class Sync:
 
     def on_headers_outcome(self, peer: Peer, outcome: Outcome, now_ms: int) -> None:
         """Go on, or pause with a peer whose headers brought nothing new."""
-        is_more_coming = peer in self._claims and self._claims[peer].last_hash is not None
-        is_progress = outcome is Outcome.ACCEPTED or (outcome is Outcome.ALREADY_KNOWN and is_more_coming)
+        claim = self._claims.get(peer)
+        if claim is not None:
+            claim.note(outcome)
+        is_more_coming = claim is not None and claim.last_hash is not None
+        is_progress = outcome is Outcome.ACCEPTED or (outcome in GOING_ON and is_more_coming)
         self._end_question(peer, 0 if is_progress else now_ms + PAUSE_MS)
         self._look_at_ms = now_ms
 
@@ -158,7 +192,7 @@ class Sync:
         """Return charges for unanswered questions and the next question; want the blocks that are missing."""
         if now_ms >= self._look_at_ms:
             self._look_at_ms = now_ms + LOOK_MS
-            self._want_blocks()
+            self._want_blocks(now_ms)
         actions: list[Action] = []
         deadline_ms = self._deadline_ms if self._run is None else self._run.deadline_ms
         if self._asked is not None and not self._is_judging and now_ms >= deadline_ms:
@@ -172,15 +206,19 @@ class Sync:
     def _ask(self, now_ms: int) -> list[Action]:
         known_work = self._chain.get_header_work()
         heavier = [
-            (claim.total_work, peer)
+            (-claim.asked, claim.total_work, peer)
             for peer, claim in self._claims.items()
             if claim.total_work > known_work and claim.paused_until_ms <= now_ms
         ]
         if not heavier:
             return []
-        peer = max(heavier)[1]
-        last_hash = self._claims[peer].last_hash
-        locator = ((last_hash,) if last_hash is not None else ()) + self._chain.get_locator()
+        peer = max(heavier)[-1]
+        claim = self._claims[peer]
+        self._questions += 1
+        claim.asked = self._questions
+        newest, *rest = self._chain.get_locator()
+        # What another peer has brought meanwhile is not fetched again from one whose chain it is on, too.
+        locator = (newest, *(() if claim.last_hash is None else (claim.last_hash,)), *rest)
         self._asked, self._deadline_ms = peer, now_ms + self._limits.headers_ms
         return [Send(peer, GetHeaders(locator[:LOCATOR_MAX]))]
 
@@ -197,13 +235,17 @@ class Sync:
         self._asked, self._run, self._is_judging = None, None, False
         claim = self._claims.get(peer)
         if claim is not None:
-            claim.paused_until_ms = paused_until_ms
+            claim.is_heard, claim.paused_until_ms = True, paused_until_ms
             if paused_until_ms:
                 claim.last_hash = None
 
-    def _want_blocks(self) -> None:
-        missing = self._chain.get_missing_blocks(self._limits.block_window)
+    def _want_blocks(self, now_ms: int) -> None:
+        missing, was_far_behind = self._chain.get_missing_blocks(self._limits.block_window), self.is_far_behind()
         self._missing_count = len(missing)
+        if self.is_far_behind() and not was_far_behind:
+            self._hearing_until_ms = now_ms + HEARING_MS
+        if self.is_far_behind() and now_ms < self._hearing_until_ms and self._is_anybody_unheard():
+            return
         if self._assembly.size_bytes > self._limits.pending_bytes_max // 2:
             return
         tip_work = self._chain.get_tip().total_work
@@ -226,3 +268,7 @@ class Sync:
         if lacking or self._is_coming(block_hash):
             return [Item(ItemKind.SIDECAR, name) for name in sorted(lacking)]
         return forms[:1]
+
+    def _is_anybody_unheard(self) -> bool:
+        known_work = self._chain.get_header_work()
+        return any(claim.total_work > known_work and not claim.is_heard for claim in self._claims.values())

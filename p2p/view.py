@@ -22,6 +22,10 @@ class Outcome(Enum):
     """A block: new, kept, and the second content of its ticket, which everybody should see."""
     SURPLUS = auto()
     """A block: one content of its ticket too many; not kept unless a block that builds on it asks for it."""
+    LIGHT = auto()
+    """Headers: valid, and too light to be kept; what comes behind them may change that."""
+    PROVEN = auto()
+    """Headers: those which were too light have shown enough work, and are kept when they come again from the first."""
     ALREADY_KNOWN = auto()
     """Held before; nothing changed."""
     ORPHAN = auto()

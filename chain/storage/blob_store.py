@@ -57,6 +57,14 @@ class BlobStore:
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from None
 
+    def delete(self, name: Hash) -> None:
+        """Let a blob go that nothing kept names; raises StorageError."""
+        path = self._path(name)
+        try:
+            self._files.delete(path)
+        except OSError as error:
+            raise StorageError(f"cannot delete {path}: {error.strerror}") from None
+
     def iter_names(self) -> Iterator[Hash]:
         """Yield the names of all blobs in order; raises StorageError where a file lies that is none."""
         for path in self._files.iter_paths(self._root):

@@ -168,6 +168,10 @@ class BlockStore:
         """Keep a block of a side branch; raises StorageError."""
         self._rows.write(_make_block_rows(block_hash, block.header, encode(block)))
 
+    def remove_side_blocks(self, block_hashes: Sequence[Hash]) -> None:
+        """Forget blocks beside the head's branch on which no block that stays is built; raises StorageError."""
+        self._rows.write({kind + block_hash: None for block_hash in block_hashes for kind in (_BLOCK, _HEADER)})
+
     def commit(self, disconnected: Sequence[Block], connected: Sequence[Connected]) -> Tip:
         """Move the head: off the `disconnected` blocks (tip first), onto the `connected` ones, in one synced write.
 

@@ -1,7 +1,8 @@
 """The heaviest chain of headers that some peers show, all rules checked and its work sampled.
 
-Peers are asked in turn from the one that claims the most work; what one has shown counts when the next goes on. A peer
-whose headers or tickets do not hold is left out. It keeps nothing on disk.
+Peers are asked in turn from the one that claims the most work; what one has shown counts when the next goes on. Each is
+followed to its end, as a heavier chain may begin lighter; then what is not the heaviest is let go. A peer whose headers
+or tickets do not hold is left out. It keeps nothing on disk.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from chain.primitives import Hash
 from chain.ticket import TICKET_OPENING_BYTES_MAX, TicketOpening
 from consensus.header_chain import ChainEntry, HeaderChain, get_locator
 from consensus.header_rules import HeaderContext, Spread, validate_headers
+from consensus.side_branches import choose_lightest
 from node.admission import VerifyTicket
 from node.bootstrap.client import Client, PeerLost
 from p2p.header_samples import draw_positions
@@ -47,18 +49,26 @@ class HeaderFetch:
     async def fetch(self, clients: Sequence[Client], secret: Hash, on_progress: Callable[[int, int], None]) -> None:
         """Follow every peer to its end, `best` being the heaviest then; `secret` decides whose tickets are opened."""
         for client in sorted(clients, key=lambda client: -client.status.total_work):
+            end: ChainEntry | None = self._chain.genesis
             try:
-                while await self._fetch_page(client, secret):
+                while end is not None:
+                    end = await self._fetch_page(client, secret, end)
                     on_progress(self.best.height, max(self.best.height, client.status.height))
             except REFUSALS as error:
                 client.refuse(str(error))
+            for entry in choose_lightest(self._chain, (self.best,), 0, lambda _entry: 1):
+                self._chain.remove(entry)
 
-    async def _fetch_page(self, client: Client, secret: Hash) -> bool:
-        """Take one page; say whether there may be more."""
-        answer = await client.ask(GetHeaders(get_locator(self.best)[:LOCATOR_MAX]), Headers)
+    async def _fetch_page(self, client: Client, secret: Hash, end: ChainEntry) -> ChainEntry | None:
+        """Take the page behind the best header or, where the peer is on another branch, `end`; return its last one.
+
+        None when there is nothing behind it.
+        """
+        newest, *rest = get_locator(self.best)
+        answer = await client.ask(GetHeaders((newest, end.hash, *rest)[:LOCATOR_MAX]), Headers)
         headers = [decode(Header, data, HEADER_BYTES_MAX) for data in (answer.headers if answer else ())]
         if not headers:
-            return False
+            return None
         parent = self._chain.get(headers[0].foliage.parent_hash)
         if parent is None:
             raise InvalidBlock("parent", "found headers from nowhere, expected some behind the locator")
@@ -66,16 +76,14 @@ class HeaderFetch:
         last = await asyncio.to_thread(validate_headers, self._context, headers, parent, now_ms, self._spread)
         # Known headers, whose work is there to be shown, would hide invented ones from the draw.
         fresh = [header for header in headers if compute_header_hash(header) not in self._chain]
-        if last.total_work > self.best.total_work:
+        if fresh:
             await self._verify_samples(client, fresh, last, tagged_hash("snapshot.sample", secret, last.hash))
         for header in fresh:
             self._chain.insert(header)
-        is_progress = last.total_work > self.best.total_work
-        if is_progress:
-            best = self._chain.get(last.hash)
-            assert best is not None
-            self.best = best
-        return is_progress and len(headers) == HEADERS_MAX
+        kept = self._chain.get(last.hash)
+        assert kept is not None
+        self.best = kept if kept.total_work > self.best.total_work else self.best
+        return kept if len(headers) == HEADERS_MAX and kept.height > end.height else None
 
     async def _verify_samples(self, client: Client, headers: Sequence[Header], last: ChainEntry, secret: Hash) -> None:
         for position in draw_positions(headers, secret):

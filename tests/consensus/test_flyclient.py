@@ -11,10 +11,10 @@ from chain.errors import InvalidBlock, InvalidProof
 from chain.hashing import tagged_hash
 from chain.header import Header
 from chain.primitives import Hash, Signature
-from consensus.flyclient import Demand, compute_lead_in, compute_places, is_provable, prove_chain, verify_chain
+from consensus.flyclient import Demand, compute_places, is_provable, prove_chain, verify_chain
 from consensus.header_chain import ChainEntry, make_entry
 from consensus.header_proof import PROOF_BYTES_MAX, HeaderProof, prove_headers, replay_proof
-from consensus.header_rules import validate_header
+from consensus.header_rules import compute_lead_in, validate_header
 from consensus.sampling import compute_public_seed
 from tests.support.forks import grow_fork, make_unearned
 from tests.support.headers import NOW_MS, START_MS, grow, make_chain, make_child, make_context

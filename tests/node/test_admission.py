@@ -14,6 +14,7 @@ from chain.primitives import Hash, Signature
 from chain.storage.blob_store import BlobStore
 from chain.storage.block_store import open_block_store
 from chain.ticket import TicketOpening
+from node.admission import NOBODY
 from node.chain import Chain
 from node.importer import Importer
 from node.mempool import Mempool
@@ -140,7 +141,7 @@ async def test_bytes_that_are_no_opening_are_invalid(live: LiveNode) -> None:
     headers, _ = get_run(live)
     encoded = tuple(encode(header) for header in headers)
     for data in (b"", b"\xc1", bytes(300_000)):
-        result = await port.submit_headers(encoded, ((0, data),))
+        result = await port.submit_headers(NOBODY, encoded, ((0, data),))
         assert (result.outcome, result.rule) == (Outcome.INVALID, "decode")
     assert isinstance(live.node.parts.mempool, Mempool)
     assert live.node.parts.chain.get_missing_blocks(1) == ()

@@ -67,7 +67,7 @@ class Side:
         elif isinstance(action, Charge):
             self.faults.append(action.fault)
         elif isinstance(action, DeliverHeaders):
-            result = asyncio.run(self.chain.submit_headers(action.headers))
+            result = asyncio.run(self.chain.submit_headers(action.peer, action.headers))
             self.relay.on_headers_outcome(action, result, now_ms)
         elif isinstance(action, DeliverBlock):
             result = asyncio.run(self.chain.submit_block(action.block, action.sidecars))

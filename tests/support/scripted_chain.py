@@ -152,7 +152,7 @@ class ScriptedChain:
         return self.sidecars.get(sidecar_hash)
 
     async def submit_headers(
-        self, headers: tuple[bytes, ...], openings: tuple[tuple[int, bytes], ...] = ()
+        self, _source: PublicKey, headers: tuple[bytes, ...], openings: tuple[tuple[int, bytes], ...] = ()
     ) -> SubmitResult:
         self.openings_seen += [position for position, _ in openings]
         records = [decode(Header, data, 1024) for data in headers]
