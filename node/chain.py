@@ -146,6 +146,12 @@ class Chain:
         for name in names:
             self._loose_data.pop(name, None)
 
+    def drop_data(self, names: Sequence[Hash]) -> None:
+        """Let block data go that came for blocks which are not kept, but for what something kept names."""
+        for name in sorted(set(names).difference(*(block.data for block in self._side_blocks.values()))):
+            if self._loose_data.pop(name, None) is not None:
+                self.blobs.delete(name)
+
     def store_side_block(self, entry: ChainEntry, block: Block) -> None:
         """Keep a block that is not (yet) on the head's branch."""
         self.store.put_block(entry.hash, block)
@@ -181,10 +187,7 @@ class Chain:
         stored = [entry.hash for entry in entries if entry.hash in self._side_blocks]
         if stored:
             self.store.remove_side_blocks(stored)
-        named = {name for block_hash in stored for name in self._side_blocks.pop(block_hash).data}
-        for name in sorted(named.difference(*(block.data for block in self._side_blocks.values()))):
-            if self._loose_data.pop(name, None) is not None:
-                self.blobs.delete(name)
+        self.drop_data([name for block_hash in stored for name in self._side_blocks.pop(block_hash).data])
         for entry in entries:
             self.headers.remove(entry)
             self.contents.remove(entry)

@@ -230,6 +230,7 @@ class Importer:
             way = await asyncio.to_thread(self._compute_way, path, packed, effects)
         if isinstance(way, _Failure):
             self._chain.mark_invalid(way.entry)
+            self._chain.drop_data(get_sidecar_hashes(packed.block))
             log.warning("block is invalid", block=way.entry.hash, height=way.entry.height, error=str(way.error))
             return ImportOutcome(ImportResult.INVALID, entry.hash, way.error.rule, str(way.error))
         change = way.change

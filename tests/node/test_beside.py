@@ -201,3 +201,11 @@ async def test_block_data_go_with_the_last_block_that_named_them(
         monkeypatch.setattr(node_chain, "SIDE_BYTES_MAX", bound)
         await follower.show(follower.make_block(head.get_ancestor(1), salt))
         assert [follower.chain.has_sidecar(name) for name in names] == held
+
+
+async def test_block_data_go_with_a_block_that_turns_out_invalid(follower: Follower) -> None:
+    sidecar = Sidecar(b"\x01" * 32, b"\x02" * 10)
+    block = follower.make_block(follower.chain.head, 0, (make_commit(sidecar),))
+    assert (await follower.show(block, sidecar)).result is ImportResult.INVALID
+    assert not follower.chain.has_sidecar(compute_sidecar_hash(sidecar))
+    assert follower.count_stored() == BLOCKS

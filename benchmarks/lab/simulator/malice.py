@@ -10,6 +10,7 @@ from dataclasses import replace
 from random import Random
 
 from benchmarks.lab.simulator.lies import betray_a_pusher, hold_back, show_false_openings
+from benchmarks.lab.simulator.light_branches import show_light_branches
 from benchmarks.lab.simulator.visits import Visit
 from chain.block import Block
 from chain.codec import encode
@@ -129,6 +130,9 @@ MALICE: dict[str, Callable[[Visit], Awaitable[None]]] = {
     "new blocks held back": hold_back,
     "false compact blocks": betray_a_pusher,
 }
+
+COSTLY_MALICE = {"light branches without an end": show_light_branches}
+"""Kinds that a run has only when it is about them: their real tickets take longer than all else in it."""
 
 
 def spoil(block: Block, random: Random) -> Block:

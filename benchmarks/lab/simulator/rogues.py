@@ -12,7 +12,7 @@ from dataclasses import replace
 from random import Random
 
 from benchmarks.lab.simulator.machine import PORT, Machine, World
-from benchmarks.lab.simulator.malice import MALICE, VISIT_S
+from benchmarks.lab.simulator.malice import COSTLY_MALICE, MALICE, VISIT_S
 from benchmarks.lab.simulator.visits import Visit
 from benchmarks.lab.simulator.wires import Host, VirtualWire
 from chain.block import Block
@@ -47,7 +47,7 @@ async def visit_nodes(
 
 async def _harm(world: World, visit: Visit, name: str) -> None:
     world.journal.note("malice", name)
-    await MALICE[name](visit)
+    await (MALICE | COSTLY_MALICE)[name](visit)
     while await visit.wire.receive() is not None:
         pass
 
