@@ -137,11 +137,14 @@ class Admission:
     ) -> ChainEntry | ImportOutcome:
         """Return the entry of the last header, or why the run does not hold."""
         try:
-            return await asyncio.to_thread(self._validate_run, headers, parent, openings)
+            end = await asyncio.to_thread(self._validate_run, headers, parent, openings)
         except InvalidBlock as error:
             return _make_refusal(error, compute_header_hash(headers[0]))
         except InvalidProof as error:
             return ImportOutcome(ImportResult.INVALID, compute_header_hash(headers[0]), error.rule, str(error))
+        # What is known to be invalid may stand in the run itself, and need not be in the tree any more.
+        ways = (end.get_ancestor(header.height) for header in headers)
+        return next((refusal for entry in ways if (refusal := self._refuse_parent(entry, end.hash))), end)
 
     def _validate_run(
         self, headers: tuple[Header, ...], parent: ChainEntry, openings: Mapping[int, TicketOpening]

@@ -54,6 +54,9 @@ class _Claim:
     """Which question was the last before its next turn: its own, or the last of all when it came."""
     is_heard: bool = False
     """Whether a question that was put to it has ended."""
+    late_headers: int = 0
+    """Answers to questions that were given up; they may still come."""
+    late_openings: int = 0
 
     def note(self, outcome: Outcome) -> None:
         """Keep where runs that were too light began, and go back there when they have shown enough."""
@@ -63,10 +66,6 @@ class _Claim:
             self.light_to = end
         elif outcome is Outcome.PROVEN:
             self.last_hash = self.light_from
-
-    late_headers: int = 0
-    """Answers to questions that were given up; they may still come."""
-    late_openings: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,9 @@ async def test_runs_on_an_invalid_branch_are_refused(live: LiveNode, follower: t
     chain.mark_invalid(entry)
     outcome = await importer.import_headers(headers[1:], {2: openings[3]})
     assert outcome.rule == "parent-invalid"
+    outcome = await importer.import_headers(headers, openings)
+    assert outcome.rule == "parent-invalid", "though the invalid block comes with them"
+    assert chain.get_heaviest_header() is chain.headers.genesis
 
 
 async def test_a_block_leaves_no_header_before_its_ticket_was_verified(

@@ -6,6 +6,7 @@ import pytest
 
 import node.beside
 import node.chain
+import p2p.messages
 import p2p.serve
 import p2p.sync
 from benchmarks.lab.simulator.malice import COSTLY_MALICE
@@ -25,7 +26,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (node.chain, node.beside):
         monkeypatch.setattr(module, "REORG_BLOCKS", REORG_BLOCKS)
     monkeypatch.setattr(node.chain, "SIDE_HEADERS_MAX", SIDE_HEADERS)
-    for module in (p2p.sync, p2p.serve):
+    for module in (p2p.messages, p2p.sync, p2p.serve):
         monkeypatch.setattr(module, "HEADERS_MAX", PAGE)
 
 

@@ -16,7 +16,7 @@ from chain.signature import SigningKey
 from chain.ticket import TicketOpening
 from consensus.header_chain import ChainEntry, HeaderChain
 from consensus.header_rules import HeaderContent, make_header
-from p2p import sync
+from p2p import messages
 from p2p.messages import GetData, GetHeaders, Headers, ItemKind, NotFound, OpeningMessage, Status
 
 TICKETS_MAX = 400
@@ -63,8 +63,10 @@ async def show_light_branches(visit: Visit) -> None:
     while (message := await visit.hear()) is not None:
         if isinstance(message, GetHeaders):
             now_ms = START_MS + int(world.loop.time() * 1000)
-            is_more = branches.grow(now_ms, sync.HEADERS_MAX)
-            page = branches.chain.get_headers_after(message.locator, branches.tip, sync.HEADERS_MAX) if is_more else ()
+            is_more = branches.grow(now_ms, messages.HEADERS_MAX)
+            page = (
+                branches.chain.get_headers_after(message.locator, branches.tip, messages.HEADERS_MAX) if is_more else ()
+            )
             await visit.tell(Headers(tuple(map(encode, page))))
         for item in message.items if isinstance(message, GetData) else ():
             opening = branches.openings.get(item.hash) if item.kind == ItemKind.OPENING else None
