@@ -16,7 +16,7 @@ DIGESTS_BYTES_MAX = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class RegisterAuditor:
-    """Lock a bond of `amount` atoms and be drawn, from segments committed afterwards on."""
+    """Lock a bond of `amount` atoms and be drawn, from segments committed afterwards on; or add so many to it."""
 
     amount: U64
 

@@ -79,7 +79,7 @@ class Parameters:
     quorum_bp: U16 = 2_000
     """Basis points of all atoms in circulation that must vote. Of what is locked it would be cheap to reach alone."""
     auditor_bond: U64 = 20 * ATOMS_PER_COIN
-    """Atoms that an auditor has locked; all of it is lost with a segment that it vouched for and that then falls."""
+    """Atoms that an auditor has locked at least; so many are lost with a segment that it vouched for and that falls."""
     audit_bp: U16 = 10_000
     """Auditors drawn for a segment, in basis points of one: whole ones always, one more with the chance of the rest.
     On a development network somebody is told to execute every segment again."""

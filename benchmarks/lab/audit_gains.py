@@ -171,7 +171,7 @@ def _play(stakes: Stakes, world: World, cheat: Cheat, happened: tuple[int, bool,
 def _draw(audit_bp: int, trials: int, seed: int) -> tuple[tuple[int, ...], ...]:
     """Return who is drawn for each of so many segments, by number, as the ledger draws."""
     keys = [PublicKey(tagged_hash("auditor", number.to_bytes(4, "little"))) for number in range(AUDITORS)]
-    listed, numbers = tuple(ActiveAuditor(key, 0) for key in keys), {key: number for number, key in enumerate(keys)}
+    listed, numbers = tuple(ActiveAuditor(key, 0, 1) for key in keys), {key: number for number, key in enumerate(keys)}
     parameters = Parameters(audit_bp=audit_bp)
     segments = (_make_contribution(seed, trial) for trial in range(trials))
     drawn = (draw_auditors(parameters, segment, PublicKey(ZERO_HASH), listed) for segment in segments)

@@ -9,7 +9,7 @@ from typing import Annotated
 from chain.codec import U8, U32, U64, Many, PublicKeyField
 
 AUDITORS_MAX = 64
-"""Auditors that may be drawn at a time: each draw looks at all of them."""
+"""Seats of auditors that may be drawn at a time: each draw looks at all of them."""
 AUDITORS_PER_SEGMENT_MAX = 4
 
 
@@ -31,10 +31,11 @@ class Auditor:
 
 @dataclass(frozen=True, slots=True)
 class ActiveAuditor:
-    """An auditor that may be drawn for what is committed above `since_height`."""
+    """An auditor that may be drawn for what is committed above `since_height`, by its bond of `bond` atoms."""
 
     auditor: PublicKeyField
     since_height: U64
+    bond: U64
 
 
 @dataclass(frozen=True, slots=True)

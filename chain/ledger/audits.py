@@ -24,6 +24,7 @@ from chain.state.view import StateView
 
 AUDITABLE = frozenset({ContributionStatus.CHALLENGED, ContributionStatus.PROVEN})
 """Where a contribution stands whose audit can be proven."""
+HASH_BITS, U64_BITS, LOG_BITS = 256, 64, 32
 _STANDING = frozenset({ContributionStatus.SETTLED, ContributionStatus.HELD})
 
 
@@ -48,14 +49,41 @@ def draw_auditors(
 ) -> tuple[PublicKey, ...]:
     """Return the auditors of a contribution whose challenge is drawn.
 
-    Each has a number by its key; the lowest are drawn. So nobody's entering or leaving changes whether another is, and
-    whoever stood on the list before the commit knew nothing that a key could have been chosen by.
+    Each has a number by its key and bond; the lowest are drawn, so each with a chance in proportion to its bond.
+    Nobody's entering or leaving changes whether another is, and whoever stood on the list before the commit knew
+    nothing that a key could have been chosen by.
     """
     whole, rest = divmod(parameters.audit_bp, BASIS_POINTS)
     lot = int.from_bytes(tagged_hash("audit.count", contribution.challenge), "big") % BASIS_POINTS
-    able = [each.auditor for each in listed if each.since_height < contribution.commit_height and each.auditor != miner]
-    able.sort(key=lambda auditor: tagged_hash("audit.draw", contribution.challenge, auditor))
-    return tuple(able[: whole + (lot < rest)])
+    able = [
+        (compute_draw_number(contribution.challenge, each), each.auditor)
+        for each in listed
+        if each.since_height < contribution.commit_height and each.auditor != miner and each.bond
+    ]
+    return tuple(auditor for _, auditor in sorted(able)[: whole + (lot < rest)])
+
+
+def compute_draw_number(challenge: Hash, entry: ActiveAuditor) -> int:
+    """Return an auditor's number in a draw: -log2 of a uniform chance, by its bond.
+
+    Such numbers are exponentially distributed at the rate of the bond, so each is the lowest with a chance in
+    proportion to it (Efraimidis and Spirakis, Weighted random sampling with a reservoir, 2006).
+    """
+    drawn = int.from_bytes(tagged_hash("audit.draw", challenge, entry.auditor), "big")
+    return ((HASH_BITS << LOG_BITS) - compute_log2((1 << HASH_BITS) - drawn) << U64_BITS) // entry.bond
+
+
+def compute_log2(number: int) -> int:
+    """Return log2 of a positive number in units of 2^-32, rounded down, but for what squaring at 64 bits loses."""
+    whole = number.bit_length() - 1
+    mantissa = number << U64_BITS - 1 >> whole
+    fraction = 0
+    for _ in range(LOG_BITS):
+        mantissa = mantissa * mantissa >> U64_BITS - 1
+        bit = mantissa >> U64_BITS
+        mantissa >>= bit
+        fraction = fraction << 1 | bit
+    return whole << LOG_BITS | fraction
 
 
 def apply_assignment(
@@ -159,12 +187,12 @@ def has_voucher(view: StateView, key: DisputeKey) -> bool:
     return found is not None and any(audit.is_proven for audit in found.audits)
 
 
-def apply_fallen(view: StateView, won: DisputeKey) -> tuple[Event, ...]:
-    """Take the bonds of those who vouched for a segment that a dispute has shown to be false."""
+def apply_fallen(scope: BlockScope, view: StateView, won: DisputeKey) -> tuple[Event, ...]:
+    """Take what the bonds of those answer with who vouched for a segment that a dispute has shown to be false."""
     events: list[Event] = []
     key = ContributionKey(won.miner, won.index)
     for auditor in take_audits(view, won.task, won.round, key)[0]:
-        paid, burned = apply_forfeit(view, auditor, won.challenger)
+        paid, burned = apply_forfeit(scope, view, auditor, won.challenger)
         events.append(AuditChanged(won.task, won.round, key, auditor, AuditOutcome.FALLEN, paid, burned))
     return tuple(events)
 

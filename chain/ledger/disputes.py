@@ -128,7 +128,7 @@ def _apply_won(scope: BlockScope, view: StateView, key: DisputeKey, dispute: Dis
     named = ContributionKey(key.miner, key.index)
     changed = ContributionChanged(key.task, key.round, named, following, contribution.deposit)
     decided = DisputeDecided(key, DisputeOutcome.WON, paid, burned)
-    fallen = apply_fallen(view, key)
+    fallen = apply_fallen(scope, view, key)
     if contribution.status is not ContributionStatus.HELD:
         return (decided, changed, *fallen)
     state = view.get_existing(task_key(key.task))

@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from node.cli.keys import get_node_key, resolve_address
-from node.cli.output import Fields, directory_option, format_coins, json_option, print_record, rpc_option
+from node.cli.output import Fields, directory_option, format_coins, json_option, parse_coins, print_record, rpc_option
 from node.cli.sending import Sender, node_sending_options
+from node.exit_codes import CommandError, ExitCode
 
 
 @click.group()
@@ -56,15 +57,22 @@ def status(account: str | None, directory: Path, url: str, is_json: bool) -> Non
 
 
 @auditor.command()
+@click.option("--bond", "coins", metavar="COINS", help="Coins to lock, or to add; by default the least for a seat.")
 @node_sending_options
-def register(sender: Sender) -> None:
-    """Lock the bond that the network asks of auditors, and be drawn from now on."""
+def register(coins: str | None, sender: Sender) -> None:
+    """Lock a bond and be drawn in proportion to it from now on; or add COINS to the bond that stands."""
     from chain.audit import RegisterAuditor
+    from node.addresses import format_address
+    from node.rpc.audit_methods import GET_AUDITOR, LIST_AUDITORS, AuditorParams
     from node.rpc.client import RpcClient
-    from node.wallet import get_genesis
+    from node.rpc.registry import Params
 
-    signer = sender.open_key()
-    bond = get_genesis(RpcClient(sender.url)).parameters.auditor_bond
+    asked, signer, client = None if coins is None else parse_coins(coins), sender.open_key(), RpcClient(sender.url)
+    held = client.call(GET_AUDITOR, AuditorParams(format_address(signer.public_key)))
+    if asked is None and held.entry.value is not None:
+        message = f"auditor-held: found a bond of {format_coins(int(held.bond))} coins, expected none, or --bond to add"
+        raise CommandError(ExitCode.FAILURE, message)
+    bond = int(client.call(LIST_AUDITORS, Params()).asked_bond) if asked is None else asked
     sender.send(signer, RegisterAuditor(bond), {"atoms": str(bond)}, f"bond {format_coins(bond)} coins")
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from chain.ledger.audit_records import NO_AUDITORS, Auditor
+from chain.ledger.auditors import compute_asked_bond
 from chain.ledger.keys import AUDITORS_KEY, auditor_key
 from chain.primitives import PublicKey
 from node.addresses import format_address
@@ -46,16 +47,18 @@ class AuditorView(msgspec.Struct, frozen=True):
 
 
 class ActiveAuditorView(msgspec.Struct, frozen=True):
-    """An auditor that may be drawn for what is committed above `since_height`."""
+    """An auditor that may be drawn for what is committed above `since_height`, in proportion to its bond."""
 
     auditor: Address
     since_height: Natural
+    bond: Amount
 
 
 class ActiveAuditorsView(msgspec.Struct, frozen=True):
-    """All auditors that may be drawn, in the order in which they entered."""
+    """All auditors that may be drawn, in the order in which they entered; a newcomer locks `asked_bond` at least."""
 
     auditors: list[ActiveAuditorView]
+    asked_bond: Amount
     entry: EntryView
 
 
@@ -92,8 +95,9 @@ async def _get_auditor(api: NodeApi, params: AuditorParams) -> AuditorView:
 async def _list_auditors(api: NodeApi, _: Params) -> ActiveAuditorsView:
     entry = api.get_state_entry(AUDITORS_KEY)
     listed = (entry.record or NO_AUDITORS).auditors
-    active = [ActiveAuditorView(format_address(each.auditor), each.since_height) for each in listed]
-    return ActiveAuditorsView(active, view_entry(entry))
+    active = [ActiveAuditorView(format_address(each.auditor), each.since_height, str(each.bond)) for each in listed]
+    asked = compute_asked_bond(api.get_genesis().parameters, listed)
+    return ActiveAuditorsView(active, str(asked), view_entry(entry))
 
 
 async def _list_assignments(api: NodeApi, _: Params) -> list[AssignmentView]:
@@ -111,7 +115,11 @@ async def _list_assignments(api: NodeApi, _: Params) -> list[AssignmentView]:
 
 GET_AUDITOR = Method("auditor_get", "An auditor with its proof.", AuditorParams, AuditorView, _get_auditor)
 LIST_AUDITORS = Method(
-    "auditor_list", "The auditors that may be drawn, with their proof.", Params, ActiveAuditorsView, _list_auditors
+    "auditor_list",
+    "The auditors that may be drawn, with their proof, and what a newcomer has to lock.",
+    Params,
+    ActiveAuditorsView,
+    _list_auditors,
 )
 LIST_ASSIGNMENTS = Method(
     "contribution_audits",

@@ -11,9 +11,10 @@ from benchmarks.lab.parties import audits
 from benchmarks.lab.parties.accounts import Accounts, compute_subsidy, count_blocks
 from benchmarks.lab.parties.report import render_page
 from benchmarks.lab.parties.story import AUTHOR, BUYER, DATA_OWNER, FEE, Line, Outcome, play
+from chain.audit import RegisterAuditor
 from chain.dispute import DemandOpening
 from chain.genesis import Allocation, Parameters
-from chain.ledger import subsidy
+from chain.ledger import auditors, subsidy
 from chain.ledger.keys import SUPPLY_KEY
 from chain.ledger.supply import compute_holdings
 from chain.signature import SigningKey
@@ -102,8 +103,13 @@ def audit(chain: AuditedChain) -> None:
     """Let auditors prove, miss, vouch falsely and leave, over a few rounds; some segments have two auditors."""
     keys = (CAROL, DAVE, ERIN)
 
+    bond = chain.context.parameters.auditor_bond
+
     def play(*, is_proven: bool = True, flaw: bytes = b"", is_expired: bool = False) -> None:
-        chain.mine(*(chain.register(key) for key in keys if chain.auditor(key) is None))
+        able = [key for key in keys if chain.auditor(key) is None]
+        chain.mine(*(chain.sign(key, RegisterAuditor(bond * (2 * keys.index(key) + 1))) for key in able))
+        standing = [key for key in keys if (auditor := chain.auditor(key)) and not auditor.release_height]
+        chain.mine(*(chain.sign(key, RegisterAuditor(bond // 3)) for key in standing[:1]))
         chain.mine_to(chain.task.start_height + 9)
         start, sidecar = chain.task.start_height, chain.training.make_sidecar(chain.segment(BOB), flaw)
         chain.mine(chain.sign(BOB, chain.commit(BOB, sidecar=sidecar)), chain.sign(ALICE, chain.commit(ALICE)))
@@ -123,6 +129,29 @@ def audit(chain: AuditedChain) -> None:
     play(flaw=b"flaw", is_expired=True)
     leaving = [key for key in keys if (auditor := chain.auditor(key)) and not auditor.release_height]
     chain.mine(*(chain.retire(key) for key in leaving))
+
+
+@pytest.mark.parametrize("flaw", [b"", b"flaw"])
+def test_seats_are_held_by_bond(flaw: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auditors, "AUDITORS_MAX", 2)
+    monkeypatch.setattr(audits, "SEATS", 2)
+    chain = AuditedChain(make_genesis(Parameters(audit_bp=15_000)))
+    bond = chain.context.parameters.auditor_bond
+    chain.mine(chain.register(CAROL), chain.register(ALICE))
+    chain.mine_to(9)
+    sidecar = chain.training.make_sidecar(chain.segment(BOB), flaw)
+    chain.mine(chain.sign(BOB, chain.commit(BOB, sidecar=sidecar)))
+    chain.mine_to(chain.height + 2)
+    drawn = [key for key in (CAROL, ALICE) if key.public_key in {each.auditor for each in chain.audits(BOB)}]
+    chain.mine(chain.sign(BOB, chain.prove(BOB)), *(chain.sign(key, chain.prove_audit(key, BOB)) for key in drawn))
+    chain.mine_to(15)
+    chain.mine(chain.sign(DAVE, RegisterAuditor(bond * 9 // 8)))
+    if flaw:
+        chain.mine(chain.sign(DAVE, chain.demand(BOB)))
+    chain.mine_to(60)
+    leaving = [key for key in (CAROL, ALICE) if (auditor := chain.auditor(key)) and auditor.release_height]
+    chain.mine(*(chain.retire(key) for key in leaving))
+    assert list_differences(chain, count_blocks(chain.genesis, SEGMENT_MACS, chain.blocks)) == []
 
 
 def list_differences(chain: AuditedChain, accounts: Accounts) -> list[str]:
@@ -172,8 +201,10 @@ def test_a_wrong_rule_of_theirs_shows(name: str, value: int, monkeypatch: pytest
     assert list_differences(chain, count_blocks(chain.genesis, SEGMENT_MACS, chain.blocks))
 
 
-@pytest.mark.parametrize(("name", "value"), [("WHOLE", 20_000), ("MISSES", 1), ("WINDOWS_AFTER_NOTICE", 1)])
-def test_a_wrong_rule_of_audits_shows(name: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"), [("WHOLE", 20_000), ("MISSES", 1), ("WINDOWS_AFTER_NOTICE", 1), ("log1p", float)]
+)
+def test_a_wrong_rule_of_audits_shows(name: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
     chain = make_history()
     monkeypatch.setattr(audits, name, value)
     accounts = count_blocks(chain.genesis, SEGMENT_MACS, chain.blocks)

@@ -279,6 +279,11 @@ async def test_the_commands_register_show_and_retire(
     await live.mine(1)
     shown = await run("status")
     assert (shown["is_auditor"], shown["coins"], shown["release_height"]) == (True, "20", None)
+    assert await asyncio.to_thread(main, ["auditor", "register", *place]) == 1
+    assert "auditor-held: found a bond of 20 coins" in capsys.readouterr().err
+    assert (await run("register", "--bond", "2.5"))["atoms"] == "2500000000"
+    await live.mine(1)
+    assert (await run("status"))["coins"] == "22.5"
     assert (await run("retire"))["step"] == "notice"
     await live.mine(1)
     assert (await run("status"))["release_height"] is not None

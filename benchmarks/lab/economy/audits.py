@@ -15,12 +15,17 @@ from chain.ledger.keys import audits_key, contribution_key
 from chain.ledger.records import Contribution, ContributionKey
 from chain.ledger.tasks import get_segment_context, get_state
 from chain.primitives import ZERO_HASH, Hash, PublicKey
+from chain.signature import SigningKey
 
 if TYPE_CHECKING:
     from benchmarks.lab.economy.history import History
 
 WHOLE = 10_000
 MISSES = 3
+SEATS = 64
+STEP = 8
+DRAWN = PARAMETERS.commit_blocks + PARAMETERS.challenge_delay
+"""Blocks of a round after which its auditors are drawn: no sooner is anybody put off a seat."""
 RELEASE_BLOCKS = PARAMETERS.round_blocks + 5 * PARAMETERS.dispute_window
 
 
@@ -52,26 +57,60 @@ class AuditBooks:
         """Atoms of all bonds."""
         return sum(auditor.bond for auditor in self.auditors.values())
 
+    def list_standing(self) -> list[AuditorBook]:
+        """Return the auditors who have a seat, in the order in which they entered."""
+        return [auditor for auditor in self.auditors.values() if not auditor.release]
+
+
+def register_crowd(run: "History") -> None:
+    """Let the crowd take all seats before anybody else does."""
+    for key in run.crowd:
+        _enter(run, key, PARAMETERS.auditor_bond)
+
 
 def register(run: "History") -> None:
-    """Enter an auditor, a second time, or with a bond that is not the one asked for."""
+    """Enter an auditor or add to its bond, where it may; take the least one's seat where all are taken."""
     key, bond = run.random.choice(run.keys), PARAMETERS.auditor_bond
-    books = run.books.audits.auditors
-    if key.public_key in books:
+    found, standing = run.books.audits.auditors.get(key.public_key), run.books.audits.list_standing()
+    amount = run.random.choice((bond, bond, bond + 1, 2 * bond))
+    if found is not None and found.release:
         run.refuse(key, RegisterAuditor(bond), "auditor-held")
-    elif run.has_claimed(key.public_key) or run.balance_of(key.public_key) < 3 * bond:
+    elif run.has_claimed(key.public_key) or run.balance_of(key.public_key) < 4 * bond:
         return
     elif run.random.random() < 0.1:
-        run.refuse(key, RegisterAuditor(bond + 1), "auditor-bond")
+        run.refuse(key, RegisterAuditor(0), "auditors-full" if _is_full(run) and not found else "auditor-bond")
+    elif found is not None:
+        _enter(run, key, run.random.randrange(1, bond))
+    elif not _is_full(run):
+        _enter(run, key, amount)
     else:
-        run.oracle.credit(key.public_key, -bond)
-        books[key.public_key] = AuditorBook(bond, run.world.tip.height + 1)
-        run.enter(key, RegisterAuditor(bond))
+        least = min(auditor.bond for auditor in standing)
+        if amount < max(bond, least + max(1, least // STEP)):
+            run.refuse(key, RegisterAuditor(amount), "auditors-full")
+        elif run.world.place < DRAWN:
+            run.refuse(key, RegisterAuditor(amount), "auditors-drawn")
+        else:
+            loser = [auditor for auditor in standing if auditor.bond == least][-1]
+            loser.release = run.world.tip.height + 1 + RELEASE_BLOCKS
+            run.counts["seats taken"] += 1
+            _enter(run, key, amount)
+
+
+def _is_full(run: "History") -> bool:
+    return len(run.books.audits.list_standing()) == SEATS
+
+
+def _enter(run: "History", key: SigningKey, amount: int) -> None:
+    books, height = run.books.audits.auditors, run.world.tip.height + 1
+    run.oracle.credit(key.public_key, -amount)
+    book = books.setdefault(key.public_key, AuditorBook(0, height))
+    book.bond, book.since = book.bond + amount, height
+    run.enter(key, RegisterAuditor(amount))
 
 
 def retire(run: "History") -> None:
     """Leave, take the bond back, or try to too early or without one."""
-    key, height = run.random.choice(run.keys), run.world.tip.height + 1
+    key, height = run.random.choice((*run.keys, *run.crowd[:1])), run.world.tip.height + 1
     books = run.books.audits.auditors
     found = books.get(key.public_key)
     if found is None:
@@ -98,7 +137,7 @@ def note_draw(run: "History") -> None:
         able = {
             auditor
             for auditor, book in books.auditors.items()
-            if not book.release and book.since < commit_height and auditor != miner
+            if not book.release and book.bond and book.since < commit_height and auditor != miner
         }
         found = world.view.get(audits_key(task, world.round.round, ContributionKey(miner, 0)))
         drawn = [] if found is None else [audit.auditor for audit in found.audits]
@@ -136,13 +175,18 @@ def prove(run: "History", chance: float) -> None:
 
 
 def fall(run: "History", trained: Trained, winner: PublicKey) -> None:
-    """Take the bonds of all who vouched for a segment that was slashed."""
+    """Take what all answer with who vouched for a segment that was slashed, and their seats."""
     books = run.books.audits
     for auditor in books.proven.pop(trained, []):
-        book = books.auditors.pop(auditor, None)
+        book = books.auditors.get(auditor)
         if book is not None:
-            run.oracle.credit(winner, book.bond // 2)
-            run.books.burned += book.bond - book.bond // 2
+            lost = min(book.bond, PARAMETERS.auditor_bond)
+            run.oracle.credit(winner, lost // 2)
+            run.books.burned += lost - lost // 2
+            book.bond -= lost
+            book.release = book.release or run.world.tip.height + RELEASE_BLOCKS
+            if not book.bond:
+                del books.auditors[auditor]
             run.counts["audit bonds fallen"] += 1
     books.assigned.pop(trained, None)
 

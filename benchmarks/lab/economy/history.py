@@ -17,7 +17,7 @@ from benchmarks.lab.economy.books import Books, Reward
 from benchmarks.lab.economy.copies import CopyBook
 from benchmarks.lab.economy.oracle import Oracle, OracleModel
 from benchmarks.lab.economy.orders import reorder
-from benchmarks.lab.economy.world import PARAMETERS, Broken, World
+from benchmarks.lab.economy.world import CROWD, CROWD_FUNDS, PARAMETERS, Broken, World
 from benchmarks.lab.simulator.setting import make_setting
 from chain.errors import InvalidBlock
 from chain.ledger.accounts import get_account
@@ -84,6 +84,8 @@ class History:
     """Books and round as they were after each of the last blocks, youngest last."""
     miners: tuple[SigningKey, ...] = make_setting().miners[:3]
     keys: tuple[SigningKey, ...] = (*make_setting().miners[:3], *make_setting().accounts[:5])
+    crowd: tuple[SigningKey, ...] = ()
+    """Keys that audit and do nothing else."""
 
     def __post_init__(self) -> None:
         world = self.world
@@ -103,7 +105,7 @@ class History:
 
     def find_key(self, account: PublicKey) -> SigningKey:
         """Return the key of an account."""
-        return next(key for key in self.keys if key.public_key == account)
+        return next(key for key in (*self.keys, *self.crowd) if key.public_key == account)
 
     def has_claimed(self, account: PublicKey) -> bool:
         """Say whether the block in the making holds a claim of an account, whose worth is known only afterwards."""
@@ -111,6 +113,8 @@ class History:
 
     def start_of(self, account: PublicKey) -> int:
         """Return the atoms that an account had at genesis, its bond apart."""
+        if any(key.public_key == account for key in self.crowd):
+            return CROWD_FUNDS
         return FUNDS - (PARAMETERS.bond if account in self.world.genesis.miners else 0)
 
     def balance_of(self, account: PublicKey) -> int:
@@ -223,7 +227,7 @@ class History:
         _expect("locked", audit.locked, sum(reward.amount for reward in books.rewards))
         for what, found, expected in audit.polls.compare(books.ballots):
             _expect(what, found, expected)
-        for key in self.keys:
+        for key in (*self.keys, *self.crowd):
             name, found = key.public_key.hex()[:8], audit.balances[key.public_key]
             _expect(f"balance of {name}", found, self.balance_of(key.public_key))
         _expect("sketches", audit.sketches, {name for name, copy in books.copies.items() if copy.is_shown})
@@ -359,8 +363,10 @@ class History:
 
 
 def make_history(root: Path, seed: int, counts: Counter[str]) -> History:
-    """Return a history at genesis."""
-    return History(World(root), Random(seed), counts)
+    """Return a history at genesis; in every third a crowd of auditors begins it."""
+    run = History(World(root), Random(seed), counts, crowd=() if seed % 3 else CROWD)
+    audits.register_crowd(run)
+    return run
 
 
 def _expect(what: str, found: object, expected: object) -> None:

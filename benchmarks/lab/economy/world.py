@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.lab.simulator.setting import make_setting
+from benchmarks.lab.simulator.setting import make_key, make_setting
 from chain.block import Block, compute_transactions_root
 from chain.dispute import DemandDigests, DisputeContribution
 from chain.errors import InvalidProof, MissingData
-from chain.genesis import Genesis, Parameters, compute_segment_seed
+from chain.genesis import Allocation, Genesis, Parameters, compute_segment_seed
 from chain.hashing import tagged_hash
 from chain.header import Foliage, Header, Trunk, compute_beacon
 from chain.ledger.apply import apply_block, execute_block, make_draft
@@ -22,7 +22,7 @@ from chain.ledger.keys import beacon_key, contribution_key, posted_task_key
 from chain.ledger.records import ContributionKey, TaskState
 from chain.ledger.tasks import Task, get_first_round, get_segment_context, get_state, get_task
 from chain.packed import pack_block
-from chain.primitives import U256_MAX, ZERO_HASH, Hash, PublicKey, Signature
+from chain.primitives import ATOMS_PER_COIN, U256_MAX, ZERO_HASH, Hash, PublicKey, Signature
 from chain.signature import SigningKey
 from chain.state.tree import MemoryNodes
 from chain.state.view import StateView
@@ -55,6 +55,11 @@ PARAMETERS = Parameters(
     sidecars_per_block=5,
 )
 """Rounds of four blocks: commits in the first, openings in the third, settlement in the fourth."""
+
+
+CROWD_FUNDS = 24 * ATOMS_PER_COIN
+CROWD = tuple(make_key("crowd", number) for number in range(64))
+"""Keys that have little more than an auditor's bond: where they enter, no seat is left for others."""
 
 
 class Broken(Exception):
@@ -96,7 +101,11 @@ class World:
     def __init__(self, root: Path) -> None:
         """Start at genesis; checkpoints are kept under `root`."""
         setting = make_setting()
-        self.genesis: Genesis = replace(setting.genesis, network="economy", parameters=PARAMETERS)
+        crowd = tuple(Allocation(key.public_key, CROWD_FUNDS) for key in CROWD)
+        allocations = (*setting.genesis.allocations, *crowd)
+        self.genesis: Genesis = replace(
+            setting.genesis, network="economy", parameters=PARAMETERS, allocations=allocations
+        )
         self.context = make_context(self.genesis)
         self.task = setting.task
         self.content = Content()

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from benchmarks.lab.parties.audits import Audits, Bond, Segment
+from benchmarks.lab.parties.audits import Audits, Segment
 from chain.audit import AuditAction, ProveAudit, RegisterAuditor, RetireAuditor
 from chain.block import Block
 from chain.codec import encode
@@ -212,7 +212,7 @@ class Accounts:
         match action:
             case RegisterAuditor(amount=amount):
                 self.credit(sender, -amount)
-                self.audits.bonds[sender] = Bond(amount, height)
+                self.audits.register(height, sender, amount)
             case RetireAuditor():
                 self.credit(sender, self.audits.retire(height, sender))
             case ProveAudit():
@@ -246,7 +246,7 @@ class Accounts:
             elif quarrel.is_answered:
                 self._refuse(key, quarrel)
             else:
-                self._slash(key, quarrel)
+                self._slash(height, key, quarrel)
 
     def _refuse(self, key: tuple[int, Segment, PublicKey], quarrel: Quarrel) -> None:
         """Take a challenger's deposit: half is the miner's."""
@@ -256,13 +256,13 @@ class Accounts:
         if (number, segment) in self.held and not any(each[:2] == (number, segment) for each in self.quarrels):
             self._settle_late(number, segment, self.held.pop((number, segment)))
 
-    def _slash(self, key: tuple[int, Segment, PublicKey], quarrel: Quarrel) -> None:
+    def _slash(self, height: int, key: tuple[int, Segment, PublicKey], quarrel: Quarrel) -> None:
         """Take a miner's deposit, unless it has burned, and the bonds of who vouched: half is the challenger's."""
         number, segment, challenger = key
         self.credit(challenger, quarrel.deposit)
         is_locked = (number, segment) in self.held or (number == self.round and segment in self.commits)
         lost = [self.genesis.parameters.deposit] if is_locked else []
-        for amount in lost + self.audits.fall(number, segment):
+        for amount in lost + self.audits.fall(height, number, segment):
             self.credit(challenger, amount // 2)
             self.burned += amount - amount // 2
         self._count("segments slashed")

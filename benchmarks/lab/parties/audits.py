@@ -4,6 +4,7 @@ The draw is computed again as docs/protocol.md says. It moves no money: whose it
 """
 
 from dataclasses import dataclass, field
+from math import log1p
 
 from chain.genesis import Parameters
 from chain.hashing import tagged_hash
@@ -14,6 +15,9 @@ Segment = tuple[PublicKey, int]
 """A miner and the index of its segment in a round."""
 
 WHOLE = 10_000
+SEATS = 64
+STEP = 8
+"""A bond takes the seat of another that is smaller by one in so many parts."""
 MISSES = 3
 WINDOWS_AFTER_NOTICE = 5
 
@@ -75,12 +79,24 @@ class Audits:
             lot = int.from_bytes(tagged_hash("audit.count", challenge), "big") % WHOLE
             count = self.parameters.audit_bp // WHOLE + (lot < self.parameters.audit_bp % WHOLE)
             able = [
-                auditor
-                for auditor, bond in self.bonds.items()
-                if not bond.release and bond.since < commit.height and auditor != segment[0]
+                (compute_wait(challenge, auditor) / bond.amount, auditor)
+                for auditor, bond in self._list_standing().items()
+                if bond.since < commit.height and auditor != segment[0] and bond.amount
             ]
-            lowest = sorted((tagged_hash("audit.draw", challenge, auditor), auditor) for auditor in able)[:count]
-            self.drawn[number, segment] = {auditor: False for _, auditor in lowest}
+            self.drawn[number, segment] = {auditor: False for _, auditor in sorted(able)[:count]}
+
+    def register(self, height: int, auditor: PublicKey, amount: int) -> None:
+        """Take a bond, or what is added to one; the least gives notice where there is no seat left for a new one."""
+        before = self.bonds.get(auditor)
+        if before is not None:
+            before.amount, before.since = before.amount + amount, height
+            return
+        standing = list(self._list_standing().values())
+        if len(standing) == SEATS:
+            least = min(bond.amount for bond in standing)
+            assert amount >= least + max(1, least // STEP), "who takes a seat has locked more"
+            [bond for bond in standing if bond.amount == least][-1].release = height + self._release_blocks
+        self.bonds[auditor] = Bond(amount, height)
 
     def retire(self, height: int, auditor: PublicKey) -> int:
         """Give notice, or take a bond out; return the atoms that come back."""
@@ -115,12 +131,29 @@ class Audits:
                 bond.release = height + self._release_blocks
         return burned
 
-    def fall(self, number: int, segment: Segment) -> list[int]:
-        """Take the bonds of all who vouched for a segment, and forget its audits; return their atoms."""
-        bonds = [self.bonds.pop(auditor, None) for auditor in self.list_proven(number, segment)]
+    def fall(self, height: int, number: int, segment: Segment) -> list[int]:
+        """Take what all answer with who vouched for a segment, and forget its audits; return their atoms."""
+        lost: list[int] = []
+        for auditor in self.list_proven(number, segment):
+            bond = self.bonds.get(auditor)
+            if bond is None:
+                continue
+            lost.append(min(bond.amount, self.parameters.auditor_bond))
+            bond.amount -= lost[-1]
+            bond.release = bond.release or height + self._release_blocks
+            if not bond.amount:
+                del self.bonds[auditor]
         self.drawn.pop((number, segment), None)
-        return [bond.amount for bond in bonds if bond is not None]
+        return lost
+
+    def _list_standing(self) -> dict[PublicKey, Bond]:
+        return {auditor: bond for auditor, bond in self.bonds.items() if not bond.release}
 
     @property
     def _release_blocks(self) -> int:
         return self.parameters.round_blocks + WINDOWS_AFTER_NOTICE * self.parameters.dispute_window
+
+
+def compute_wait(challenge: Hash, auditor: PublicKey) -> float:
+    """Return an exponentially distributed number: of several, each by its bond, the lowest is drawn."""
+    return -log1p(-int.from_bytes(tagged_hash("audit.draw", challenge, auditor), "big") / 2**256)

@@ -199,7 +199,7 @@ def test_who_is_not_drawn(case: str) -> None:
 def test_an_auditors_leaving_does_not_change_whether_another_is_drawn() -> None:
     chain = begin(DAVE)
     contribution = chain.contribution(BOB)
-    listed = tuple(ActiveAuditor(make_public_key(number), 0) for number in range(1, 30))
+    listed = tuple(ActiveAuditor(make_public_key(number), 0, BOND * number) for number in range(1, 30))
     (drawn,) = draw_auditors(PARAMETERS, contribution, BOB.public_key, listed)
     for each in listed:
         without = tuple(other for other in listed if other != each)
@@ -211,7 +211,7 @@ def test_an_auditors_leaving_does_not_change_whether_another_is_drawn() -> None:
 def test_audits_are_as_many_as_the_parameter_says(audit_bp: int, mean: float) -> None:
     contribution = begin(DAVE).contribution(BOB)
     parameters = replace(PARAMETERS, audit_bp=audit_bp)
-    listed = tuple(ActiveAuditor(make_public_key(number), 0) for number in range(1, 9))
+    listed = tuple(ActiveAuditor(make_public_key(number), 0, BOND) for number in range(1, 9))
     counts = {key.auditor: 0 for key in listed}
     draws = 2_000
     for number in range(draws):
