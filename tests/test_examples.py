@@ -109,5 +109,5 @@ def test_everybody_has_what_the_blocks_give(setting: Setting) -> None:
     parties = people | {"miner": setting.network.get_key(0).public_key}
     lines = list_lines(RpcClient(setting.network.url), accounts, parties)
     assert [line for line in lines if not line.is_equal] == []
-    assert len(lines) == 3 * len(parties) + 5 + len(accounts.models)
+    assert len(lines) == 4 * len(parties) + 5 + len(accounts.models)
     assert accounts.counts["segments settled"] > 0

@@ -35,11 +35,12 @@ class Member:
 
 
 def make_members(
-    options: DevnetOptions, others: tuple[Allocation, ...] = (), parameters: Parameters = DEFAULTS
+    options: DevnetOptions, others: tuple[Allocation, ...] = (), parameters: Parameters = DEFAULTS, newcomers: int = 0
 ) -> tuple[Member, ...]:
     """Return the network's members with directories, keys and one genesis, which may fund others too.
 
-    Raises CommandError when another network runs in the directory, StorageError, KeystoreError.
+    The last `newcomers` of them have nothing from it and are no miners. Raises CommandError when another network runs
+    in the directory, StorageError, KeystoreError.
     """
     _clear(options)
     members = tuple(_make_member(options, number) for number in range(options.nodes))
@@ -47,7 +48,8 @@ def make_members(
         member.directory.create()
         if not member.directory.key_path.exists():
             write_key(member.directory.key_path, make_key(), "", is_development=True)
-    _share_genesis(members, lambda: _make_genesis(options, members, others, parameters))
+    listed = members[: len(members) - newcomers]
+    _share_genesis(members, lambda: _make_genesis(options, listed, others, parameters))
     return members
 
 

@@ -19,6 +19,7 @@ from chain.genesis import Parameters
 from chain.ledger import (
     auditors,
     audits,
+    bonds,
     dataset_parts,
     income,
     near_duplicates,
@@ -39,13 +40,14 @@ from chain.transaction import ProposeChange
 
 def test_histories_hold_and_meet_every_kind_of_action(tmp_path: Path) -> None:
     counts = Counter[str]()
-    for seed, length in ((3, 1_200), (7, 700)):
+    for seed, length in ((3, 1_200), (5, 700), (6, 1_000)):
         play_history(tmp_path / f"{seed}", seed, length, counts)
     assert min(counts[name] for name in actions.ACTIONS) >= 20
     kinds = ("reorganisations", "segments settled", "segments expired", "segments slashed", "blocks")
     posted = ("posted segments settled", "tasks closed", "blocks in another order")
     audited = ("audits proven", "audits missed", "audit bonds fallen", "audit bonds given back", "seats taken")
-    for name in (*kinds, *posted, *audited, *economy.VOTED):
+    joined = ("bonds posted", "bonds given back", "bonds burned", "segments of newcomers")
+    for name in (*kinds, *posted, *audited, *joined, *economy.VOTED):
         assert counts[name], name
     refused = {name.removeprefix(REFUSED) for name in counts if name.startswith(REFUSED)}
     assert {
@@ -65,6 +67,12 @@ def test_histories_hold_and_meet_every_kind_of_action(tmp_path: Path) -> None:
         "auditor-held",
         "auditor-none",
         "auditors-full",
+        "bond-held",
+        "bond-release",
+        "bond-none",
+        "evidence-spent",
+        "segment-miner",
+        "segment-bond",
         "auditors-drawn",
         "auditor-release",
         "audit-unassigned",
@@ -168,6 +176,10 @@ def take_less_of_bonds(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(audits, "apply_forfeit", forfeit)
 
 
+def pay_reporters_more(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(bonds, "REPORTER_PERCENT", 11)
+
+
 def put_off_the_largest(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(auditors, "_find_least", lambda listed: max(listed, key=lambda each: each.bond))
 
@@ -248,6 +260,7 @@ def let_parts_come_again(patch: pytest.MonkeyPatch) -> None:
         vouch_for_free,
         take_less_of_bonds,
         put_off_the_largest,
+        pay_reporters_more,
         draw_whoever_is_new,
         vote_with_new_stake,
         return_every_deposit,

@@ -3,27 +3,32 @@
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from benchmarks.lab.parties import accounts as rules
-from benchmarks.lab.parties import audits
+from benchmarks.lab.parties import audits, market
 from benchmarks.lab.parties.accounts import Accounts, compute_subsidy, count_blocks
+from benchmarks.lab.parties.bonds import Bonds
 from benchmarks.lab.parties.report import render_page
 from benchmarks.lab.parties.story import AUTHOR, BUYER, DATA_OWNER, FEE, Line, Outcome, play
 from chain.audit import RegisterAuditor
 from chain.dispute import DemandOpening
 from chain.genesis import Allocation, Parameters
 from chain.ledger import auditors, subsidy
-from chain.ledger.keys import SUPPLY_KEY
+from chain.ledger.keys import SUPPLY_KEY, miner_key
+from chain.ledger.records import NO_MINER
 from chain.ledger.supply import compute_holdings
+from chain.primitives import PublicKey
 from chain.signature import SigningKey
-from chain.transaction import BuyLicence, ClaimIncome, PayModel, Transfer, TransferShares
+from chain.transaction import BuyLicence, ClaimIncome, PayModel, PostBond, Transfer, TransferShares, WithdrawBond
 from tests.support.audits import AuditedChain
 from tests.support.economy import get_model, get_shares, make_dataset, make_model, register_dataset, register_model
 from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, SEGMENT_MACS, make_genesis, settle_round
 from tests.support.processes import QUICK, find_ports
 
+EVIDENCE_BLOCKS = 12
 ERIN = SigningKey(bytes([31]) * 32)
 KEYS = (ALICE, BOB, CAROL, DAVE, ERIN)
 
@@ -37,6 +42,10 @@ async def test_everybody_ends_with_what_the_blocks_give(tmp_path: Path) -> None:
     coin, accounts = 10**9, outcome.accounts
     # By hand: 100 coins, fees of a thousandth, 5 % of 10 coins, 10 coins and 3.000000007 paid.
     assert found["balance of the data owner"] == 100 * coin - FEE + coin // 2
+    # Of the contributor's segments a third of one is the author's.
+    units = found["units of the contributor"] + found["units of the model author"]
+    assert units == accounts.counts["segments settled"] * SEGMENT_MACS > 0
+    assert found["units of the model author"] == SEGMENT_MACS // 3
     assert found["balance of the buyer"] == 100 * coin - 2 * FEE - 10 * coin - (3 * coin + 7)
     # A third of a segment's units came to the author before the second payment.
     assert 103 * coin - 2 * FEE < found["balance of the model author"] < 106 * coin
@@ -44,8 +53,10 @@ async def test_everybody_ends_with_what_the_blocks_give(tmp_path: Path) -> None:
     assert (found[f"units of the {name}"], outcome.forger_units) == (0, 0)
     assert set(outcome.forged) <= {"slashed", "expired"}
     assert accounts.lost[account] >= len(outcome.forged) >= 1
-    start = next(each.amount for each in accounts.genesis.allocations if each.account == account)
-    spent = start - accounts.genesis.parameters.bond - found[f"balance of the {name}"]
+    # It came with 100 coins that were lent to it, paid a fee to post 50 of them, and has these still.
+    assert account not in {*accounts.genesis.miners, *(each.account for each in accounts.genesis.allocations)}
+    assert [found[f"bond of the {each}"] for each in (name, "contributor", "buyer")] == [50 * coin, 50 * coin, 0]
+    spent = 100 * coin - FEE - 50 * coin - found[f"balance of the {name}"]
     gone = accounts.lost[account] + sum(miner == account for miner, _ in accounts.commits)
     # Every deposit is gone or locked, and beside it two fees of a thousand atoms for each segment at most.
     assert gone * deposit < spent <= gone * (deposit + 2_000)
@@ -57,7 +68,7 @@ async def test_everybody_ends_with_what_the_blocks_give(tmp_path: Path) -> None:
 @cache
 def make_history() -> AuditedChain:
     """Return a ledger on which everything has happened that accounts tell of; Carol forges. Nobody mines on it."""
-    genesis = make_genesis(Parameters(audit_bp=15_000))
+    genesis = make_genesis(Parameters(audit_bp=15_000, evidence_blocks=EVIDENCE_BLOCKS))
     chain = AuditedChain(replace(genesis, allocations=(*genesis.allocations, Allocation(ERIN.public_key, FUNDS))))
     task = chain.context.task_id
     chain.mine(chain.sign(DAVE, PayModel(task, 12_347), fee=3))
@@ -96,7 +107,23 @@ def make_history() -> AuditedChain:
     chain.mine(chain.sign(DAVE, PayModel(task, 1_000_003)))
     chain.mine(*(chain.sign(key, ClaimIncome(task)) for key in (ALICE, BOB, ERIN)))
     audit(chain)
+    join(chain)
     return chain
+
+
+def join(chain: AuditedChain) -> None:
+    """Let Dave and Erin become miners, settle and mine; Erin leaves, and Dave signs twice, pays, and comes again."""
+    bond = chain.context.parameters.bond
+    chain.mine(*(chain.sign(key, PostBond(bond)) for key in (DAVE, ERIN)))
+    chain.mine_to(chain.task.start_height + 9)
+    settle_round(chain, DAVE, ERIN, miner=ERIN)
+    chain.mine(chain.sign(ERIN, WithdrawBond(bond)), miner=DAVE)
+    notice = chain.height
+    chain.mine(chain.sign(BOB, chain.report(DAVE, notice, CAROL)))
+    chain.mine(chain.sign(DAVE, PostBond(bond)))
+    chain.mine_to(notice + EVIDENCE_BLOCKS)
+    chain.mine(chain.sign(ERIN, WithdrawBond(bond)))
+    chain.mine(chain.sign(ERIN, PostBond(bond)))
 
 
 def audit(chain: AuditedChain) -> None:
@@ -166,6 +193,11 @@ def list_differences(chain: AuditedChain, accounts: Accounts) -> list[str]:
         pairs[f"due {number}"] = (shares.earned, int(model.owed.get(account, 0)))
         auditor, bond = chain.auditor(key), accounts.audits.bonds.get(account)
         stands = auditor and (auditor.bond, auditor.missed, auditor.release_height)
+        miner, posted = chain.view.get(miner_key(account)) or NO_MINER, accounts.miners.bonds.get(account)
+        pairs[f"miner {number}"] = (
+            (miner.bond, miner.release_height),
+            (posted.atoms, posted.release) if posted else (0, 0),
+        )
         pairs[f"auditor {number}"] = (stands, bond and (bond.amount, bond.missed, bond.release))
     pairs |= {"deposits": (holdings.deposits, accounts.deposits), "bonds": (holdings.bonds, accounts.bonds)}
     pairs |= {"pot": (holdings.pot, accounts.pot), "price": (chain.task.price, accounts.price)}
@@ -187,17 +219,27 @@ def test_accounts_from_blocks_are_the_ledgers() -> None:
         "block rewards paid",
         "block rewards burned",
         "audits paid",
+        "equivocations",
     } <= set(accounts.counts)
     assert len(accounts.models) == 3
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("TREASURY", 101), ("NETWORK_ROYALTY", 999), ("PERCENT", 44), ("GRAIN", 2**10), ("WHOLE", 9_999)],
+    ("place", "name", "value"),
+    [
+        (market, "TREASURY", 101),
+        (market, "NETWORK_ROYALTY", 999),
+        (market, "GRAIN", 2**10),
+        (market, "WHOLE", 9_999),
+        (rules, "PERCENT", 44),
+        (rules, "REPORTED", 11),
+    ],
 )
-def test_a_wrong_rule_of_theirs_shows(name: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_rule_of_theirs_shows(
+    place: ModuleType, name: str, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chain = make_history()
-    monkeypatch.setattr(rules, name, value)
+    monkeypatch.setattr(place, name, value)
     assert list_differences(chain, count_blocks(chain.genesis, SEGMENT_MACS, chain.blocks))
 
 
@@ -209,6 +251,18 @@ def test_a_wrong_rule_of_audits_shows(name: str, value: object, monkeypatch: pyt
     monkeypatch.setattr(audits, name, value)
     accounts = count_blocks(chain.genesis, SEGMENT_MACS, chain.blocks)
     assert list_differences(chain, accounts)
+
+
+@pytest.mark.parametrize("name", ["post", "withdraw", "burn"])
+def test_a_bond_that_is_not_followed_shows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain, honest = make_history(), getattr(Bonds, name)
+
+    def follow(self: Bonds, height: int, miner: PublicKey) -> int:
+        atoms: int = honest(self, height, miner)
+        return atoms - (height > 1)
+
+    monkeypatch.setattr(Bonds, name, follow)
+    assert list_differences(chain, count_blocks(chain.genesis, SEGMENT_MACS, chain.blocks))
 
 
 def test_a_dispute_that_is_left_out_shows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ A rule that is expected to refuse is named here from the books alone. Amounts, p
 bounds are met often: parts that sum to more than the whole, a content that is known, one unit too many.
 """
 
-from benchmarks.lab.economy import audits, votes
+from benchmarks.lab.economy import audits, miners, votes
 from benchmarks.lab.economy.copies import bring_copy, register_copy
 from benchmarks.lab.economy.history import Claim, History
 from benchmarks.lab.economy.oracle import TAX_BP, WHOLE_BP, OracleModel
@@ -151,6 +151,9 @@ ACTIONS = {
     "contents": (1, bring_copy),
     "tasks": (2, post_task),
     "funds": (2, fund_task),
+    "miners joining": (2, miners.post),
+    "miners leaving": (2, miners.withdraw),
+    "equivocations": (1, miners.report),
     "auditors entering": (2, audits.register),
     "auditors leaving": (1, audits.retire),
     "stakes locked": (2, votes.lock),

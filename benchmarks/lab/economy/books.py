@@ -11,6 +11,7 @@ from typing import assert_never
 from benchmarks.lab.economy.audits import AuditBooks
 from benchmarks.lab.economy.ballots import Ballots
 from benchmarks.lab.economy.copies import CopyBook
+from benchmarks.lab.economy.miners import MinerBooks
 from benchmarks.lab.economy.oracle import Oracle
 from chain.primitives import Hash, PublicKey
 from chain.transaction import Change, ChangeParameter, SpendTreasury, SubsidiseTask
@@ -82,6 +83,7 @@ class Books:
     posted: dict[tuple[Hash, PublicKey], int] = field(default_factory=dict)
     """Deposits of contributions to them."""
     audits: AuditBooks = field(default_factory=AuditBooks)
+    miners: MinerBooks = field(default_factory=MinerBooks)
     copies: dict[Hash, CopyBook] = field(default_factory=dict)
     """The network's data set and those that resemble it."""
 

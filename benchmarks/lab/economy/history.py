@@ -1,7 +1,8 @@
 """One random history: a world that mines blocks of random actions, and the books that must agree with it all along.
 
 An action is either entered in the books and put into the next block, or it is one that the rules refuse, and then the
-ledger must refuse it by the same rule. `actions.py` draws them; here stand rounds, forks and what has to hold.
+ledger must refuse it by the same rule. `actions.py` draws them, `rounds.py` plays the rounds; here stand blocks, forks
+and what has to hold.
 """
 
 from collections import Counter
@@ -11,12 +12,14 @@ from fractions import Fraction
 from pathlib import Path
 from random import Random
 
-from benchmarks.lab.economy import audits, votes
+from benchmarks.lab.economy import audits, rounds, votes
 from benchmarks.lab.economy.audit import read_audit
 from benchmarks.lab.economy.books import Books, Reward
 from benchmarks.lab.economy.copies import CopyBook
+from benchmarks.lab.economy.miners import MinerBook
 from benchmarks.lab.economy.oracle import Oracle, OracleModel
 from benchmarks.lab.economy.orders import reorder
+from benchmarks.lab.economy.rounds import Round
 from benchmarks.lab.economy.world import CROWD, CROWD_FUNDS, PARAMETERS, Broken, World
 from benchmarks.lab.simulator.setting import make_setting
 from chain.errors import InvalidBlock
@@ -26,18 +29,15 @@ from chain.ledger.keys import model_key
 from chain.ledger.registry import NOBODY
 from chain.ledger.shares import FRACTION_BITS, compute_touched
 from chain.ledger.subsidy import compute_subsidy
-from chain.ledger.tasks import get_state
-from chain.primitives import ATOMS_PER_COIN, Hash, PublicKey
+from chain.primitives import ATOMS_PER_COIN, PublicKey
 from chain.signature import SigningKey
 from chain.transaction import (
     Action,
-    CommitContribution,
     Transaction,
     TransactionBody,
     compute_signing_hash,
     get_sidecar_hash,
 )
-from node.miner.segment import TrainedSegment
 
 FUNDS = 1_000 * ATOMS_PER_COIN
 FEES = (0, 1, 999, 10**6)
@@ -57,18 +57,6 @@ class Claim:
 
 
 @dataclass(slots=True)
-class Round:
-    """Who contributes to the running round, and how: segments by miner, and who of them is no more."""
-
-    segments: dict[PublicKey, TrainedSegment] = field(default_factory=dict)
-    forged: set[PublicKey] = field(default_factory=set)
-    lost: set[PublicKey] = field(default_factory=set)
-    posted: dict[tuple[Hash, PublicKey], TrainedSegment] = field(default_factory=dict)
-    """Segments of posted tasks."""
-    posted_lost: set[tuple[Hash, PublicKey]] = field(default_factory=set)
-
-
-@dataclass(slots=True)
 class History:
     """The world, its books and the block in the making."""
 
@@ -82,7 +70,6 @@ class History:
     fees: int = 0
     past: list[tuple[Books, Round]] = field(default_factory=list)
     """Books and round as they were after each of the last blocks, youngest last."""
-    miners: tuple[SigningKey, ...] = make_setting().miners[:3]
     keys: tuple[SigningKey, ...] = (*make_setting().miners[:3], *make_setting().accounts[:5])
     crowd: tuple[SigningKey, ...] = ()
     """Keys that audit and do nothing else."""
@@ -96,6 +83,8 @@ class History:
         allocated = sum(allocation.amount for allocation in world.genesis.allocations)
         self.books = Books(oracle, world.genesis.parameters.first_price, allocated, votes.make_ballots())
         self.books.copies[terms.datasets[0]] = CopyBook(NOBODY, 0, 0)
+        for miner in world.genesis.miners:
+            self.books.miners.miners[miner] = MinerBook(PARAMETERS.bond, 0)
         self.past.append((deepcopy(self.books), deepcopy(self.round)))
 
     @property
@@ -146,7 +135,7 @@ class History:
     def refuse(self, key: SigningKey, action: Action, rule: str) -> None:
         """Let the ledger refuse an action by a rule, behind all that the next block holds; raises Broken."""
         self.counts[REFUSED + rule] += 1
-        miner, ticket = self.miners[0], self.world.make_ticket(None)
+        miner, ticket = self.keys[0], self.world.make_ticket(None)
         try:
             self.world.execute(miner, ticket, (*self.pending, self.sign(key, action)))
         except InvalidBlock as error:
@@ -159,11 +148,11 @@ class History:
         """Put in what the round asks of its contributors, before anything else."""
         place = self.world.place
         if place == 0:
-            self._commit()
+            rounds.commit(self)
         if place == 1:
-            self._dispute()
+            rounds.dispute(self)
         if place == 2:
-            self._prove()
+            rounds.prove(self)
             audits.prove(self, 0.4)
         if place == PARAMETERS.round_blocks - 1:
             audits.prove(self, 0.5)
@@ -171,9 +160,9 @@ class History:
     def end_block(self) -> None:
         """Mine the block and compare everything; raises Broken."""
         world, place = self.world, self.world.place
-        segment = self.round.segments.get(self.miners[0].public_key)
+        segment = self.round.segments.get(self.keys[0].public_key)
         is_true = segment is not None and self.random.random() < 0.8
-        miner = self.miners[0]
+        miner = self.keys[0]
         subsidy = compute_subsidy(world.tip.height + 1, PARAMETERS)
         ticket = world.make_ticket(segment if is_true else None)
         # Chance of its own, so that a seed's history is the same without this.
@@ -191,7 +180,7 @@ class History:
             for name, lost in self.round.posted_lost:
                 self.books.burn_posted(name, lost)
         if place == PARAMETERS.round_blocks - 1:
-            self._settle()
+            rounds.settle(self)
         self.counts.update(self.books.count_votes(world.tip.height))
         self._settle_claims()
         self.pending, self.claims, self.fees = [], [], 0
@@ -223,7 +212,7 @@ class History:
         _expect("pots of live tasks", {name: (audit.pots[name], *audit.polls.subsidies[name]) for name in pots}, pots)
         _expect("pots of closed tasks", sum(atoms for name, atoms in audit.pots.items() if name not in pots), 0)
         _expect("deposits", audit.deposits + audit.polls.deposits, books.compute_locked())
-        _expect("bonds", audit.bonds, PARAMETERS.bond * len(self.world.genesis.miners) + books.audits.bonds)
+        _expect("bonds", audit.bonds, books.miners.bonds + books.audits.bonds)
         _expect("locked", audit.locked, sum(reward.amount for reward in books.rewards))
         for what, found, expected in audit.polls.compare(books.ballots):
             _expect(what, found, expected)
@@ -239,99 +228,9 @@ class History:
         """Compare every root with a replay from genesis; raises Broken."""
         self.world.replay(root)
 
-    def _commit(self) -> None:
-        self.round = Round()
-        for key in self.miners:
-            if self.random.random() < 0.3 or self.balance_of(key.public_key) < 2 * self.books.deposit:
-                continue
-            miner, is_forged = key.public_key, self.random.random() < 0.15
-            segment = self.world.train(miner, self.world.network, is_forged=is_forged)
-            if not self._enter_commit(key, self.world.commit(segment, self.world.network)):
-                continue
-            self.round.segments[miner] = segment
-            self.round.forged |= {miner} if is_forged else set()
-            self.books.lock_deposit(miner, self.books.deposit)
-            self.counts["segments committed"] += 1
-        for key in self.miners:
-            self._commit_posted(key)
-
-    def _commit_posted(self, key: SigningKey) -> None:
-        """Train one of the posted tasks whose rounds run, or none."""
-        names = sorted(name for name, pot in self.books.pots.items() if pot.begins <= self.world.tip.height)
-        if not names or self.random.random() < 0.4 or self.balance_of(key.public_key) < 4 * self.books.deposit:
-            return
-        task = self.world.find_task(self.random.choice(names))
-        segment = self.world.train(key.public_key, task)
-        if self._enter_commit(key, self.world.commit(segment, task)):
-            self.round.posted[task.name, key.public_key] = segment
-            self.books.lock_posted(task.name, key.public_key, self.books.deposit)
-
-    def _enter_commit(self, key: SigningKey, commit: CommitContribution) -> bool:
-        """Enter a commit and say so, or see it refused where votes have left no room for its block data."""
-        if not self.has_room():
-            self.refuse(key, commit, "block-sidecars")
-            return False
-        self.enter(key, commit)
-        return True
-
-    def _dispute(self) -> None:
-        for miner in sorted(self.round.forged):
-            able = [key for key in self.keys if key.public_key != miner and self.has_deposit(key.public_key)]
-            if not able:
-                continue
-            challenger = self.random.choice(able)
-            self.enter(challenger, self.world.dispute(miner, self.books.deposit))
-            self.books.lock_challenge(miner, challenger.public_key, self.books.deposit)
-
     def has_deposit(self, account: PublicKey) -> bool:
         """Say whether an account can spare a deposit beside what else it may do in a block."""
         return not self.has_claimed(account) and self.balance_of(account) >= 2 * self.books.deposit
-
-    def _prove(self) -> None:
-        for miner, segment in self.round.segments.items():
-            proof = self.world.prove(miner, segment, self.world.network)
-            if proof is None or self.random.random() < 0.1:
-                self.round.lost.add(miner)
-                self.counts["segments expired"] += 1
-            else:
-                self.enter(self.find_key(miner), proof)
-        for (name, miner), segment in self.round.posted.items():
-            proof = self.world.prove(miner, segment, self.world.find_task(name))
-            assert proof is not None, "segments of posted tasks are honest here"
-            if self.random.random() < 0.1:
-                self.round.posted_lost.add((name, miner))
-            else:
-                self.enter(self.find_key(miner), proof)
-
-    def _settle(self) -> None:
-        disputed = tuple(self.books.challenges)
-        for miner in disputed:
-            challenger = self.books.challenges[miner][0]
-            self.counts["segments slashed"] += self.books.end_challenge(miner)
-            audits.fall(self, (self.world.context.task_id, miner), challenger)
-        # A forgery that nobody could afford to dispute settles like any other segment.
-        settled = tuple(sorted(set(self.round.segments) - self.round.lost - set(disputed)))
-        task = self.world.context.task_id
-        trained = [(task, miner) for miner in settled]
-        audits.miss(self, trained)
-        macs, audited = self.world.task.program.segment_macs, audits.list_paid(self, trained)
-        self.books.settle(task, settled, macs, audited)
-        self.oracle.contents.add(self.world.round.checkpoint_root)
-        self.counts["segments settled"] += len(settled)
-        height = self.world.tip.height
-        for name in [name for name, pot in self.books.pots.items() if pot.begins < height]:
-            self._settle_posted(name, (height, PARAMETERS.round_blocks))
-        self.round = Round()
-
-    def _settle_posted(self, name: Hash, place: tuple[int, int]) -> None:
-        task = self.world.find_task(name)
-        trained = sorted(each for each in self.round.posted if each[0] == name and each not in self.round.posted_lost)
-        macs = self.world.learning.compute_segment_macs(task.spec)
-        audits.miss(self, trained)
-        ended = tuple(miner for _, miner in trained), audits.list_paid(self, trained)
-        self.counts["posted segments settled"] += len(trained)
-        self.counts["tasks closed"] += self.books.settle_posted(name, ended, macs, place)
-        self.oracle.contents.add(get_state(self.world.view, task).checkpoint_root)
 
     def _settle_claims(self) -> None:
         """Enter what claims brought: all that was owed, but for what rounding keeps back."""

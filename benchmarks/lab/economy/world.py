@@ -53,6 +53,7 @@ PARAMETERS = Parameters(
     enactment_blocks=2,
     quorum_bp=200,
     sidecars_per_block=5,
+    evidence_blocks=8,
 )
 """Rounds of four blocks: commits in the first, openings in the third, settlement in the fourth."""
 

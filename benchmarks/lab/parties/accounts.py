@@ -10,34 +10,35 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from benchmarks.lab.parties.audits import Audits, Segment
+from benchmarks.lab.parties.bonds import Bonds
+from benchmarks.lab.parties.market import Held, Market, compute_part
 from chain.audit import AuditAction, ProveAudit, RegisterAuditor, RetireAuditor
 from chain.block import Block
-from chain.codec import encode
 from chain.dispute import AnswerDispute, DemandOpening, DisputeContribution
 from chain.genesis import Genesis, Parameters, compute_chain_id, compute_task_id
-from chain.hashing import tagged_hash
-from chain.primitives import ZERO_HASH, Hash, PublicKey
+from chain.primitives import Hash, PublicKey
+from chain.ticket import Ticket
 from chain.transaction import (
     BuyLicence,
     ClaimIncome,
     CommitContribution,
-    EconomyAction,
     PayModel,
+    PostBond,
     ProveContribution,
     RegisterDataset,
     RegisterModel,
+    ReportEquivocation,
     Transaction,
     Transfer,
     TransferShares,
+    WithdrawBond,
 )
 
-TREASURY, NETWORK_ROYALTY, WHOLE = 100, 1_000, 10_000
-"""In basis points: of each payment; what children of the network's model owe; all of it."""
 PERCENT = 45
 """Of a subsidy, to the block's miner and to the pot alike."""
 PRICE_MACS = 2**40
-GRAIN = 2**64
-"""A unit earns whole parts of so many in an atom; what is left of an income is divided with the next."""
+REPORTED = 10
+"""Who shows two headers of one ticket has one part in so many of what they cost."""
 
 
 def compute_subsidy(height: int, parameters: Parameters) -> int:
@@ -46,45 +47,6 @@ def compute_subsidy(height: int, parameters: Parameters) -> int:
     x = (parameters.subsidy_half_life - since) * 65_536 // parameters.subsidy_half_life
     cubic = Fraction(195_766_423_245_049 * x + 971_821_376 * x**2 + 5_127 * x**3 + 2**47, 2**48)
     return int(Fraction(parameters.subsidy * (65_536 + int(cubic)), 2 ** (17 + halvings)))
-
-
-@dataclass(slots=True)
-class Held:
-    """A model: its terms, and what each holder has and is owed."""
-
-    owner: PublicKey
-    author: int = 0
-    royalty: int = 0
-    parent: Hash | None = None
-    datasets: tuple[Hash, ...] = ()
-    units: dict[PublicKey, int] = field(default_factory=dict)
-    owed: dict[PublicKey, Fraction] = field(default_factory=dict)
-    waiting: int = 0
-    left: Fraction = Fraction(0)
-    """Of an atom: what could not be divided among all units yet."""
-
-    @property
-    def total(self) -> Fraction:
-        """Atoms that it holds for shareholders."""
-        return sum(self.owed.values(), self.waiting + self.left)
-
-    def give(self, amount: int) -> None:
-        """Divide an income among units, or keep it while there are none."""
-        total = sum(self.units.values())
-        if not total:
-            self.waiting += amount
-            return
-        whole = amount + self.waiting + self.left
-        each = Fraction(int(whole * GRAIN / total), GRAIN)
-        for holder, units in self.units.items():
-            self.owed[holder] = self.owed.get(holder, Fraction(0)) + each * units
-        self.waiting, self.left = 0, whole - each * total
-
-    def take(self, holder: PublicKey) -> int:
-        """Pay out a holder's whole atoms."""
-        atoms = int(self.owed[holder])
-        self.owed[holder] -= atoms
-        return atoms
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +61,22 @@ class Quarrel:
 
 
 @dataclass(slots=True)
+class Reward:
+    """What a block's miner waits for, until the segment that its ticket names is decided."""
+
+    miner: PublicKey
+    ticket: Ticket
+    atoms: int
+    held: tuple[int, Segment] | None = None
+    """The round and segment whose dispute it waits for, beyond its round."""
+
+    @property
+    def segment(self) -> Segment:
+        """The segment that the ticket names."""
+        return (self.miner, self.ticket.index)
+
+
+@dataclass(slots=True)
 class Accounts:
     """Everything that money is in after the blocks so far."""
 
@@ -106,7 +84,6 @@ class Accounts:
     macs: int
     """Multiply-accumulates of a segment of the task."""
     balances: dict[PublicKey, int] = field(default_factory=dict)
-    miners_bonds: int = 0
     issued: int = 0
     burned: int = 0
     treasury: int = 0
@@ -117,29 +94,28 @@ class Accounts:
     commits: dict[Segment, tuple[int, int]] = field(default_factory=dict)
     """Of the running round, not expired yet: height and anchor."""
     proven: set[Segment] = field(default_factory=set)
-    rewards: list[tuple[Segment, int, int]] = field(default_factory=list)
-    """Of the running round's blocks: the segment that the ticket names, its anchor, and the atoms that wait."""
+    rewards: dict[int, Reward] = field(default_factory=dict)
+    """By height: what is not decided yet of blocks."""
     quarrels: dict[tuple[int, Segment, PublicKey], Quarrel] = field(default_factory=dict)
     """Open disputes by round, segment and challenger, in the order of their deadlines."""
-    held: dict[tuple[int, Segment], list[tuple[int, int]]] = field(default_factory=dict)
-    """Segments that were disputed when their round ended, and their blocks' (anchor, atoms); first their own anchor."""
-    models: dict[Hash, Held] = field(default_factory=dict)
-    datasets: dict[Hash, tuple[PublicKey, int]] = field(default_factory=dict)
+    held: dict[tuple[int, Segment], int] = field(default_factory=dict)
+    """Segments that were disputed when their round ended, and their anchors."""
     lost: dict[PublicKey, int] = field(default_factory=dict)
     """Deposits that each miner has lost."""
     counts: dict[str, int] = field(default_factory=dict)
     audits: Audits = field(init=False)
+    miners: Bonds = field(init=False)
+    market: Market = field(init=False)
 
     def __post_init__(self) -> None:
-        nobody, bond = PublicKey(ZERO_HASH), self.genesis.parameters.bond
         for allocation in self.genesis.allocations:
             self.credit(allocation.account, allocation.amount)
+        self.miners = Bonds(self.genesis.parameters)
         for miner in self.genesis.miners:
-            self.credit(miner, -bond)
-            self.miners_bonds += bond
+            self.credit(miner, -self.miners.post(0, miner))
         self.price = self.genesis.parameters.first_price
         self.audits = Audits(self.genesis.parameters, self.chain_id, self.task)
-        self.models[self.task] = Held(nobody, royalty=NETWORK_ROYALTY)
+        self.market = Market(self.chain_id, self.task, self.credit)
 
     @property
     def chain_id(self) -> Hash:
@@ -160,7 +136,12 @@ class Accounts:
     @property
     def bonds(self) -> int:
         """Atoms locked as bonds, by miners and by auditors."""
-        return self.miners_bonds + self.audits.locked
+        return self.miners.locked + self.audits.locked
+
+    @property
+    def models(self) -> dict[Hash, Held]:
+        """What each model holds, and for whom."""
+        return self.market.models
 
     def credit(self, account: PublicKey, amount: int) -> None:
         """Add to a balance; less than nothing takes away."""
@@ -179,7 +160,7 @@ class Accounts:
         self.issued += subsidy
         self.pot += part
         self.treasury += subsidy - 2 * part
-        self.rewards.append(((foliage.miner, ticket.index), ticket.anchor_height, part + fees))
+        self.rewards[foliage.height] = Reward(foliage.miner, ticket, part + fees)
         self.audits.draw(foliage.height, self.round, set(self.commits))
         self._expire(foliage.height)
         self._decide(foliage.height)
@@ -204,7 +185,13 @@ class Accounts:
             case RegisterAuditor() | RetireAuditor() | ProveAudit():
                 self._audit(height, sender, action)
             case RegisterDataset() | RegisterModel() | TransferShares() | BuyLicence() | PayModel() | ClaimIncome():
-                self._trade(sender, action)
+                self.treasury += self.market.trade(sender, action)
+            case PostBond():
+                self.credit(sender, -self.miners.post(height, sender))
+            case WithdrawBond():
+                self.credit(sender, self.miners.withdraw(height, sender))
+            case ReportEquivocation():
+                self._punish(action)
             case _:
                 raise AssertionError(f"found {type(action).__name__}, expected no party to send one")
 
@@ -217,6 +204,16 @@ class Accounts:
                 self.credit(sender, self.audits.retire(height, sender))
             case ProveAudit():
                 self.audits.prove(action.round, (action.miner, action.index), sender)
+
+    def _punish(self, report: ReportEquivocation) -> None:
+        """Take the bond of who signed two headers for one ticket, and what waits for it: a tenth is the reporter's."""
+        header = report.first
+        lost = self.miners.burn(header.foliage.height, header.foliage.miner)
+        reward = self.rewards.get(header.foliage.height)
+        if reward is not None and (reward.miner, reward.ticket) == (header.foliage.miner, header.trunk.ticket):
+            lost, reward.atoms = lost + reward.atoms, 0
+        self.credit(report.recipient, lost // REPORTED)
+        self._burn("equivocations", lost - lost // REPORTED)
 
     def _quarrel(self, height: int, sender: PublicKey, action: DisputeContribution | AnswerDispute) -> None:
         deadline = height + self.genesis.parameters.dispute_window
@@ -267,65 +264,35 @@ class Accounts:
             self.burned += amount - amount // 2
         self._count("segments slashed")
         self.lost[segment[0]] = self.lost.get(segment[0], 0) + is_locked
-        for _, amount in self.held.pop((number, segment), [(0, 0)])[1:]:
-            self._burn("block rewards burned", amount)
+        self.held.pop((number, segment), None)
+        for reward in self._take_rewards((number, segment)):
+            self._burn("block rewards burned", reward.atoms)
         if number == self.round:
             self.commits.pop(segment, None)
 
-    def _settle_late(self, number: int, segment: Segment, held: list[tuple[int, int]]) -> None:
+    def _settle_late(self, number: int, segment: Segment, anchor: int) -> None:
         self.credit(segment[0], self.genesis.parameters.deposit)
         self._pay([segment[0]], self.audits.list_proven(number, segment))
         self._mint(segment[0])
         self.models[self.task].give(0)
-        for anchor, amount in held[1:]:
-            self._reward(segment[0], amount, is_paid=anchor == held[0][0])
+        for reward in self._take_rewards((number, segment)):
+            self._reward(reward, is_paid=reward.ticket.anchor_height == anchor)
+
+    def _take_rewards(self, held: tuple[int, Segment] | None) -> list[Reward]:
+        """Take out what waits for a dispute about a segment, or for the round's end."""
+        heights = [height for height, reward in self.rewards.items() if reward.held == held]
+        return [self.rewards.pop(height) for height in heights]
 
     def _mint(self, miner: PublicKey) -> None:
-        units = self.models[self.task].units
-        units[miner] = units.get(miner, 0) + self.macs
+        self.market.mint(miner, self.macs)
         self._count("segments settled")
 
-    def _reward(self, miner: PublicKey, amount: int, *, is_paid: bool) -> None:
+    def _reward(self, reward: Reward, *, is_paid: bool) -> None:
         if is_paid:
-            self.credit(miner, amount)
+            self.credit(reward.miner, reward.atoms)
             self._count("block rewards paid")
         else:
-            self._burn("block rewards burned", amount)
-
-    def _trade(self, sender: PublicKey, action: EconomyAction) -> None:
-        match action:
-            case RegisterDataset():
-                name = tagged_hash("dataset.registered", self.chain_id, sender, encode(action))
-                self.datasets[name] = (sender, action.royalty_bp)
-            case RegisterModel():
-                name = tagged_hash("model.registered", self.chain_id, sender, encode(action))
-                parent = action.parents[0] if action.parents else None
-                self.models[name] = Held(sender, action.author_bp, action.royalty_bp, parent, action.datasets)
-            case TransferShares(model=model, recipient=recipient, units=units):
-                held = self.models[model].units
-                held[sender] -= units
-                held[recipient] = held.get(recipient, 0) + units
-            case BuyLicence(model=model, price=amount) | PayModel(model=model, amount=amount):
-                self.credit(sender, -amount)
-                tax = _part(amount, TREASURY)
-                self.treasury += tax
-                self._earn(model, amount, amount - tax)
-            case ClaimIncome(model=model):
-                self.credit(sender, self.models[model].take(sender))
-            case _:
-                raise AssertionError(f"found {type(action).__name__}, expected no party to send one")
-
-    def _earn(self, name: Hash, amount: int, left: int) -> None:
-        model = self.models[name]
-        owed = [self.datasets[data] for data in model.datasets if data in self.datasets]
-        for owner, basis_points in (*owed, (model.owner, model.author)):
-            self.credit(owner, _part(amount, basis_points))
-            left -= _part(amount, basis_points)
-        if model.parent is not None:
-            royalty = _part(amount, self.models[model.parent].royalty)
-            self._earn(model.parent, royalty, royalty)
-            left -= royalty
-        model.give(left)
+            self._burn("block rewards burned", reward.atoms)
 
     def _expire(self, height: int) -> None:
         parameters = self.genesis.parameters
@@ -337,9 +304,10 @@ class Accounts:
     def _settle(self, height: int) -> None:
         parameters = self.genesis.parameters
         for segment in {each[1] for each in self.quarrels if each[0] == self.round} & set(self.commits):
-            rewards = [(anchor, amount) for named, anchor, amount in self.rewards if named == segment]
-            self.held[self.round, segment] = [(self.commits.pop(segment)[1], 0), *rewards]
-            self.rewards = [each for each in self.rewards if each[0] != segment]
+            self.held[self.round, segment] = self.commits.pop(segment)[1]
+            for reward in self.rewards.values():
+                if reward.segment == segment and reward.held is None:
+                    reward.held = (self.round, segment)
         held = [segment for number, segment in self.held if number == self.round]
         for segment in [*self.commits, *held]:
             disputed_by = {each[2] for each in self.quarrels if each[:2] == (self.round, segment)}
@@ -354,15 +322,15 @@ class Accounts:
         if settled:
             step, fitting = max(1, self.price // 8), int(Fraction(pot * PRICE_MACS, total))
             self.price = min(max(fitting, self.price - step, 1), self.price + step, 2**64 - 1)
-        for segment, anchor, amount in self.rewards:
-            is_paid = segment in self.commits and self.commits[segment][1] == anchor
-            self._reward(segment[0], amount, is_paid=is_paid)
+        for reward in self._take_rewards(None):
+            anchor = self.commits.get(reward.segment, (0, -1))[1]
+            self._reward(reward, is_paid=anchor == reward.ticket.anchor_height)
         self.round, self.round_start = self.round + 1, height
-        self.commits, self.proven, self.rewards = {}, set(), []
+        self.commits, self.proven = {}, set()
 
     def _pay(self, miners: list[PublicKey], auditors: list[PublicKey]) -> int:
         """Pay for segments and audits from the pot, by price or where that is too much by share; return all MACs."""
-        part = _part(self.macs, self.genesis.parameters.audit_pay_bp)
+        part = compute_part(self.macs, self.genesis.parameters.audit_pay_bp)
         total, pot = len(miners) * self.macs + len(auditors) * part, self.pot
         is_enough = Fraction(self.price * total, PRICE_MACS) < pot + 1
         for account, macs in [(miner, self.macs) for miner in miners] + [(auditor, part) for auditor in auditors]:
@@ -393,7 +361,3 @@ def count_blocks(genesis: Genesis, macs: int, blocks: Iterable[Block]) -> Accoun
     for block in blocks:
         accounts.add(block)
     return accounts
-
-
-def _part(amount: int, basis_points: int) -> int:
-    return int(Fraction(amount * basis_points, WHOLE))

@@ -35,7 +35,7 @@ WAIT_S = 600
 
 @dataclass(slots=True)
 class Network:
-    """A running network; the first member mines honestly, the last forges if anyone does."""
+    """A running network; the first member mines honestly, the last forges if anyone does, once it has joined."""
 
     members: tuple[Member, ...]
     nodes: list[Child] = field(default_factory=list)
@@ -68,6 +68,10 @@ class Network:
     def send(self, key: SigningKey, action: Action, fee: int) -> int:
         """Sign and send an action and return the height of its block; raises CommandError, RemoteError."""
         return wait_for_block(self.url, send_action(self.url, key, action, fee), WAIT_S)
+
+    async def start_forger(self) -> None:
+        """Let the last member mine; it forges every segment."""
+        self.miners.append(await start_miner(self.members[-1], is_sabotaging=True))
 
     async def wait_until(self, what: str, is_reached: Callable[[], bool]) -> None:
         """Poll until something holds, asking in a thread; raises TimeoutError with what was waited for."""
@@ -108,10 +112,14 @@ async def run_network(
     has_forger: bool,
     parameters: Parameters = DEFAULTS,
 ) -> AsyncIterator[Network]:
-    """Run nodes and miners under `root` until left; each of `people` has so many atoms from genesis on."""
+    """Run nodes and a miner under `root` until left; each of `people` has so many atoms from genesis on.
+
+    Who is to forge has nothing, no bond, and does not mine yet.
+    """
     nodes = 2 if has_forger else 1
     options = DevnetOptions(root, nodes=nodes, miners=1, fresh=True, base_port=base_port)
-    network = Network(make_members(options, tuple(Allocation(account, atoms) for account in people), parameters))
+    allocations = tuple(Allocation(account, atoms) for account in people)
+    network = Network(make_members(options, allocations, parameters, newcomers=int(has_forger)))
     try:
         for member in network.members:
             network.nodes.append(await start_node(member, network.members))
@@ -119,8 +127,6 @@ async def run_network(
             while any(network.get_status(number) is None for number in range(nodes)):
                 await asyncio.sleep(POLL_S)
         network.miners.append(await start_miner(network.members[0]))
-        if has_forger:
-            network.miners.append(await start_miner(network.members[-1], is_sabotaging=True))
         yield network
     finally:
         await stop_children(network.miners)

@@ -32,8 +32,9 @@ def render_page(outcome: Outcome) -> str:
 
 
 _LEGEND = """Real processes on loopback: two nodes, an honest miner and one that forges every segment, and three
-people who sign and send over RPC. A data owner registers for 5 %, an author registers a child of the network's
-model for 30 % on that data, a buyer buys its licence for 10 coins and pays the network's model 3 coins and 7 atoms;
+people who sign and send over RPC. The forger stands in no genesis: the honest miner lends it 100 coins, of which it
+posts a bond of 50. A data owner registers for 5 %, an author registers a child of the network's model for 30 % on that
+data, a buyer buys its licence for 10 coins and pays the network's model 3 coins and 7 atoms;
 a third of a segment's units changes hands; both holders claim. The second column is what the node answers at its
 last head. The third is computed from the chain's blocks alone, in fractions, by code that shares nothing with the
 ledger but its records. Amounts are atoms."""

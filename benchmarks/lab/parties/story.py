@@ -1,7 +1,8 @@
 """Five on a network: a data owner, a model author, two contributors of whom one is dishonest, a buyer; how it ends.
 
 The data owner registers, the author registers a child of the network's model on that data, the buyer buys a licence and
-pays for an answer, the contributor claims. The dishonest one forges every segment. At the end what the chain says of
+pays for an answer, the contributor claims. The dishonest one is in no genesis: of what the contributor lends it, it
+posts a miner's bond, and forges every segment. At the end what the chain says of
 everybody is compared with `accounts.py`, which has seen its blocks alone.
 """
 
@@ -16,14 +17,23 @@ from chain.hashing import sha256
 from chain.ledger.registry import compute_dataset_id, compute_model_id
 from chain.primitives import ATOMS_PER_COIN, Hash, PublicKey
 from chain.signature import SigningKey
-from chain.transaction import BuyLicence, ClaimIncome, PayModel, RegisterDataset, RegisterModel, TransferShares
+from chain.transaction import (
+    BuyLicence,
+    ClaimIncome,
+    PayModel,
+    PostBond,
+    RegisterDataset,
+    RegisterModel,
+    Transfer,
+    TransferShares,
+)
 from ml.models import build_program
 from ml.spec import DIGITS, compute_spec_hash
 from node.addresses import format_address
 from node.devnet.genesis import DEFAULTS
 from node.rpc.client import RpcClient
 from node.rpc.economy_methods import GET_MODEL, GET_SHARES, HolderParams, ModelParams
-from node.rpc.methods import GET_ACCOUNT, GET_GENESIS, LIST_CONTRIBUTIONS, AccountParams, RoundParams
+from node.rpc.methods import GET_ACCOUNT, GET_GENESIS, GET_MINER, LIST_CONTRIBUTIONS, AccountParams, RoundParams
 from node.rpc.registry import Params
 from node.rpc.supply_methods import GET_SUPPLY, GET_TASK_ENTRY
 from node.rpc.task_methods import GET_TASK, TaskParams
@@ -32,6 +42,8 @@ from node.rpc.views import from_hex, to_hex
 FEE = 1_000_000
 COINS = 100
 PRICE = 10 * ATOMS_PER_COIN
+LOAN = 100 * ATOMS_PER_COIN
+"""What the dishonest contributor begins with: a bond, and ten deposits."""
 ANSWER = 3 * ATOMS_PER_COIN + 7
 """What the buyer pays the network's model: not a round number, so that parts are rounded."""
 
@@ -88,6 +100,8 @@ async def play(root: Path, base_port: int, rounds: int, parameters: Parameters =
     """Play the story over so many settled rounds at least; raises TimeoutError, CommandError, RemoteError."""
     people, atoms = [key.public_key for key in PEOPLE.values()], COINS * ATOMS_PER_COIN
     async with run_network(root, base_port, people, atoms, has_forger=True, parameters=parameters) as network:
+        await asyncio.to_thread(join, network)
+        await network.start_forger()
         await network.wait_until("a settled segment", lambda: get_units(network, network.get_key(0)) > 0)
         await asyncio.to_thread(trade, network)
         last = max(rounds, get_round(network) + 1)
@@ -96,6 +110,13 @@ async def play(root: Path, base_port: int, rounds: int, parameters: Parameters =
         await asyncio.to_thread(network.send, network.get_key(0), ClaimIncome(get_task(network)), FEE)
         await network.stop_mining()
         return await asyncio.to_thread(compare, network)
+
+
+def join(network: Network) -> None:
+    """Lend the last member coins, of which it posts a bond."""
+    newcomer = network.get_key(-1)
+    network.send(network.get_key(0), Transfer(newcomer.public_key, LOAN), FEE)
+    network.send(newcomer, PostBond(network.genesis.parameters.bond), FEE)
 
 
 def trade(network: Network) -> None:
@@ -144,6 +165,8 @@ def list_lines(client: RpcClient, accounts: Accounts, parties: dict[str, PublicK
         lines.append(Line(f"balance of the {name}", int(balance), accounts.balances[account]))
         lines.append(Line(f"units of the {name}", int(shares.units), model.units.get(account, 0)))
         lines.append(Line(f"income due to the {name}", int(shares.claimable), int(model.owed.get(account, 0))))
+        posted, bond = accounts.miners.bonds.get(account), client.call(GET_MINER, AccountParams(address)).bond
+        lines.append(Line(f"bond of the {name}", int(bond), posted.atoms if posted else 0))
     supply, entry = client.call(GET_SUPPLY, Params()), client.call(GET_TASK_ENTRY, TaskParams())
     lines += [
         Line("treasury", int(supply.treasury), accounts.treasury),

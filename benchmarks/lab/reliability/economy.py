@@ -45,7 +45,7 @@ def run_economy(setup: Setup) -> Result:
     shown = (*ACTIONS, "blocks", "blocks in another order", "reorganisations")
     segments = ("segments committed", "segments settled", "segments expired", "segments slashed")
     audits = ("audits assigned", "audits proven", "audits missed", "audit bonds fallen", "audit bonds given back")
-    seats = ("seats taken",)
+    seats = ("seats taken", "bonds posted", "bonds given back", "bonds burned", "segments of newcomers")
     posted = ("posted segments settled", "tasks closed")
     result.figures = {name: f"{counts[name]:,}" for name in (*shown, *segments, *posted, *audits, *seats, *VOTED)}
     result.figures |= {"actions refused, as expected": f"{sum(refused.values()):,}"}
