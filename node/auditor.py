@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 
 from chain.dispute import Demand, DemandDigests, DisputeContribution
-from chain.errors import MathesisError
+from chain.errors import InvalidTransaction, MathesisError
 from chain.ledger.bounds import get_context_in_force
 from chain.ledger.contributions import iter_contributions
 from chain.ledger.keys import dispute_key
@@ -61,6 +61,8 @@ class Auditor:
         """What was found in this round's segments, by seed and block data."""
         self._sent: dict[DisputeKey, Hash] = {}
         """The transaction with the last demand in each dispute."""
+        self._is_poor = False
+        """Whether it was said that there are too few coins to dispute, and none was sent since."""
         self.audits = Tally(("honest", "mismatch"))
         self.duties = AuditDuties(chain, learning, sender, key)
 
@@ -156,8 +158,15 @@ class Auditor:
         try:
             self._sent[key] = await self._sender.send(action)
         except MathesisError as error:
-            log.warning("segment is not what its seed gives, and cannot be disputed", **names, error=str(error))
+            is_poor = isinstance(error, InvalidTransaction) and error.rule == "balance"
+            # Each head brings the same segments to a key that has too few coins.
+            if not (is_poor and self._is_poor):
+                help_ = {"help": "see `mathesis auditor status`"} if is_poor else {}
+                text = "segment is not what its seed gives, and cannot be disputed"
+                log.warning(text, **names, error=str(error), **help_)
+            self._is_poor |= is_poor
             return
+        self._is_poor = False
         log.warning("segment is not what its seed gives, and is disputed", **names, demand=type(demand).__name__)
 
 

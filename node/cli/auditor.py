@@ -28,12 +28,16 @@ def status(account: str | None, directory: Path, url: str, is_json: bool) -> Non
     """Show how ACCOUNT stands: an address, a key's name or a keystore file; the node's own key by default."""
     from node.rpc.audit_methods import GET_AUDITOR, LIST_ASSIGNMENTS, AuditorParams
     from node.rpc.client import RpcClient
+    from node.rpc.methods import GET_ACCOUNT, AccountParams
     from node.rpc.registry import Params
+    from node.rpc.supply_methods import GET_PARAMETERS
 
     address, client = resolve_address(account or get_node_key(directory), directory), RpcClient(url)
     found = client.call(GET_AUDITOR, AuditorParams(address))
     assigned = [each for each in client.call(LIST_ASSIGNMENTS, Params()) if each.auditor == address]
     is_auditor, coins = found.entry.value is not None, format_coins(int(found.bond))
+    balance = int(client.call(GET_ACCOUNT, AccountParams(address)).balance)
+    deposit = int(client.call(GET_PARAMETERS, Params()).parameters["deposit"])
     open_ = sum(not each.is_proven for each in assigned)
     record: Fields = {
         "address": address,
@@ -47,13 +51,17 @@ def status(account: str | None, directory: Path, url: str, is_json: bool) -> Non
         "paid_atoms": found.paid,
         "assigned": len(assigned),
         "open": open_,
+        "balance_atoms": str(balance),
+        "can_dispute": balance >= deposit,
         "height": found.entry.height,
     }
     leaving = f", free at height {found.release_height}" if found.release_height else ""
     done = f"{found.proven} audits proven for {format_coins(int(found.paid))} coins, {found.missed} missed since"
     counts = f"{done}; this round {len(assigned)}, {open_} open"
     text = f"{coins} coins{leaving}; {counts}" if is_auditor else "not an auditor, no bond"
-    print_record(record, is_json, f"{text}, at height {found.entry.height}")
+    poor = f"; {format_coins(balance)} coins left, too few for the {format_coins(deposit)} that a dispute locks"
+    shown = f"{text}, at height {found.entry.height}{poor if balance < deposit else ''}"
+    print_record(record, is_json, shown)
 
 
 @auditor.command()

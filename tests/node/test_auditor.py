@@ -1,6 +1,7 @@
 """A real node disputes what others forge, down to the element, and its miner answers what others demand of its own."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from chain.transaction import (
     Sidecar,
     Transaction,
     TransactionBody,
+    Transfer,
     compute_sidecar_hash,
     compute_signing_hash,
 )
@@ -36,6 +38,9 @@ from ml.proving import rerun_step
 from ml.segment import Runner
 from ml.tensor_tree import DIGEST_BYTES, IntArray, compute_tensor_root
 from ml.trace import Trace, compute_delta_root, compute_trace_root
+from node import auditor
+from node.addresses import format_address
+from node.cli.main import main
 from node.database.exporting import get_needed_blobs
 from node.learning import Task, execute_segment, load_task
 from node.miner.link import NodeLink
@@ -165,6 +170,35 @@ async def test_a_challenge_locks_the_deposit_in_force(tmp_path: Path, monkeypatc
         dispute = get_dispute(live, SECOND_MINER, MINER)
         assert dispute is not None
         assert dispute.deposit == in_force
+
+
+async def test_a_node_without_coins_says_once_that_it_cannot_dispute(
+    live: LiveNode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(auditor.log, "warning", lambda event, **_names: told.append(event))
+    parts = live.node.parts
+    chain, deposit, audits = parts.chain, parts.chain.parameters.deposit, live.node.validator.auditor
+    spare = get_account(chain.view(), MINER.public_key).balance - deposit + 1
+    await send(live, MINER, Transfer(HOLDER.public_key, spare))
+    await commit_forged(live)
+    for _ in range(3):
+        await live.mine(1)
+        async with asyncio.timeout(30):
+            while audits._task is None or not audits._task.done():
+                await asyncio.sleep(0.02)
+    assert told == ["segment is not what its seed gives, and cannot be disputed"]
+    status = ["auditor", "status", format_address(MINER.public_key), "--rpc", live.url]
+    assert await asyncio.to_thread(main, status) == 0
+    assert "; 4.999999999 coins left, too few for the 5 that a dispute locks" in capsys.readouterr().out
+    await send(live, HOLDER, Transfer(MINER.public_key, spare))
+    await live.mine(1)
+    await settle_down(live, 1)
+    assert await asyncio.to_thread(main, [*status, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["can_dispute"] is True
+    await live.mine(1)
+    assert get_dispute(live, SECOND_MINER, MINER) is not None
+    assert told[1:] == ["segment is not what its seed gives, and is disputed"]
 
 
 async def test_a_miner_answers_a_false_dispute_to_its_end(live: LiveNode) -> None:
