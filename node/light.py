@@ -1,20 +1,24 @@
 """A light client: from a genesis hash alone, what a node says about its chain is checked or refused.
 
 Checked are the genesis record, the headers (all of a short chain, a compact proof of a long one), tickets at the tip
-and at places drawn in private over work, and an account under the tip's state root. It holds no weights, re-executes
+and at places drawn in private over work, and an account, an auditor and a contribution's audits under the tip's state
+root. It holds no weights, re-executes
 nothing and imports neither torch nor numba. Every field of an answer is compared with the record it describes.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from chain.codec import decode
 from chain.errors import DecodeError, InvalidBlock, InvalidProof
-from chain.genesis import GENESIS_BYTES_MAX, Genesis, compute_chain_id
+from chain.genesis import GENESIS_BYTES_MAX, Genesis, compute_chain_id, compute_task_id
+from chain.ledger.audit_records import Audit, Auditor
 from chain.ledger.genesis_state import make_genesis_state
-from chain.ledger.keys import account_key
-from chain.ledger.records import EMPTY_ACCOUNT, Account
+from chain.ledger.keys import account_key, auditor_key, audits_key
+from chain.ledger.records import EMPTY_ACCOUNT, ContributionKey
 from chain.primitives import Hash, PublicKey
 from chain.state.proof import STATE_PROOF_BYTES_MAX, StateProof, verify_exclusion, verify_inclusion
+from chain.state.view import VALUE_BYTES_MAX, StateKey
 from consensus.header_chain import ChainEntry, make_first_entry, make_genesis_header
 from consensus.header_rules import make_header_context
 from consensus.history import History
@@ -24,13 +28,32 @@ from ml.spec import decode_spec
 from node.addresses import format_address
 from node.light_chain import ChainReader, Clock, Policy, expect
 from node.light_tickets import draw_sites, find_beacons, verify_site
+from node.rpc.audit_methods import (
+    GET_AUDITOR,
+    GET_AUDITS,
+    NO_AUDITOR,
+    AuditorParams,
+    AuditsParams,
+    view_auditor,
+    view_audits,
+)
 from node.rpc.client import RpcClient
+from node.rpc.economy_views import EntryView
 from node.rpc.methods import GET_ACCOUNT, GET_GENESIS, AccountParams
 from node.rpc.registry import Params
 from node.rpc.state_views import AccountView
 from node.rpc.views import from_hex, to_hex
 
-ACCOUNT_BYTES_MAX = 64
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked of the state: an account, an auditor, and the audits of a contribution to a round."""
+
+    account: PublicKey | None = None
+    auditor: PublicKey | None = None
+    audited: tuple[int, ContributionKey] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +78,10 @@ class LightReport:
     tickets: tuple[TicketCheck, ...]
     account: PublicKey | None
     balance: int | None
+    auditor: Auditor | None
+    """The one that was asked for; one of no bond where the state holds none."""
+    audits: tuple[Audit, ...] | None
+    """Those of the contribution that was asked for."""
 
 
 class LightClient:
@@ -74,12 +101,17 @@ class LightClient:
         expect("genesis", first.hash, genesis_hash)
         self._reader = ChainReader(rpc, self._context, clock, first)
 
-    def verify(self, account: PublicKey | None) -> LightReport:
-        """Check the chain, tickets and an account; raises InvalidBlock, InvalidProof, DecodeError or BadAnswer."""
+    def verify(self, wanted: Wanted) -> LightReport:
+        """Check the chain, tickets and what is wanted of the state.
+
+        Raises InvalidBlock, InvalidProof, DecodeError or BadAnswer.
+        """
         reader = self._reader
         reader.fetch(self._policy)
         tickets = self._verify_tickets()
-        balance = None if account is None else self._verify_account(account)
+        balance = None if wanted.account is None else self._verify_account(wanted.account)
+        auditor = None if wanted.auditor is None else self._verify_auditor(wanted.auditor)
+        audits = None if wanted.audited is None else self._verify_audits(*wanted.audited)
         return LightReport(
             network=self._context.genesis.network,
             genesis_hash=reader.genesis.hash,
@@ -89,8 +121,10 @@ class LightClient:
             proof_bytes=reader.proof_bytes,
             received_bytes=self._rpc.received_bytes,
             tickets=tickets,
-            account=account,
+            account=wanted.account,
             balance=balance,
+            auditor=auditor,
+            audits=audits,
         )
 
     def _get_genesis(self, genesis_hash: Hash) -> Genesis:
@@ -112,52 +146,63 @@ class LightClient:
         return tuple(checks)
 
     def _verify_account(self, account: PublicKey) -> int:
-        shown = self._reader.tip.height
         answer = self._rpc.call(GET_ACCOUNT, AccountParams(format_address(account)))
+        record = self._verify_entry(account_key(account), answer) or EMPTY_ACCOUNT
+        expect("account-name", answer.account, format_address(account))
+        expect("balance", answer.balance, str(record.balance))
+        expect("nonce", answer.nonce, record.nonce)
+        return record.balance
+
+    def _verify_auditor(self, account: PublicKey) -> Auditor:
+        answer = self._rpc.call(GET_AUDITOR, AuditorParams(format_address(account)))
+        record = self._verify_entry(auditor_key(account), answer.entry)
+        expect("auditor", answer, view_auditor(account, record, answer.entry))
+        return record or NO_AUDITOR
+
+    def _verify_audits(self, round_number: int, key: ContributionKey) -> tuple[Audit, ...]:
+        genesis = self._context.genesis
+        task = compute_task_id(compute_chain_id(genesis), genesis.task)
+        answer = self._rpc.call(GET_AUDITS, AuditsParams(round_number, format_address(key.miner), key.index))
+        record = self._verify_entry(audits_key(task, round_number, key), answer.entry)
+        expect("audits", answer, view_audits(record, answer.entry))
+        return () if record is None else record.audits
+
+    def _verify_entry(self, key: StateKey[T], answer: AccountView | EntryView) -> T | None:
+        """Return the record of a key under the state root of a header that was checked; None where it is absent."""
+        shown = self._reader.tip.height
         if answer.height > shown:
             # The chain has grown since; the answer is at the new tip.
             self._reader.follow(answer.height)
         tip = self._reader.tip
         if not shown <= answer.height <= tip.height:
-            raise InvalidProof(
-                "account-height", f"found an account at {answer.height}, expected one at the tip {shown}"
-            )
+            raise InvalidProof("state-height", f"found a record at {answer.height}, expected one at the tip {shown}")
         entry = tip.get_ancestor(answer.height)
-        expect("account-header", from_hex(answer.header_hash), entry.hash)
+        expect("state-header", from_hex(answer.header_hash), entry.hash)
         state_root = entry.header.foliage.state_root
-        expect("account-root", from_hex(answer.state_root), state_root)
-        name = account_key(account).name
-        expect("account-key", answer.key, to_hex(name))
-        expect("account-name", answer.account, format_address(account))
-        record = _verify_state(state_root, name, answer)
-        expect("balance", answer.balance, str(record.balance))
-        expect("nonce", answer.nonce, record.nonce)
-        return record.balance
-
-
-def _verify_state(root: Hash, key: bytes, answer: AccountView) -> Account:
-    proof = decode(StateProof, answer.proof, STATE_PROOF_BYTES_MAX)
-    if answer.value is None:
-        verify_exclusion(root, key, proof)
-        return EMPTY_ACCOUNT
-    verify_inclusion(root, key, answer.value, proof)
-    return decode(Account, answer.value, ACCOUNT_BYTES_MAX)
+        expect("state-root", from_hex(answer.state_root), state_root)
+        expect("state-key", answer.key, to_hex(key.name))
+        proof = decode(StateProof, answer.proof, STATE_PROOF_BYTES_MAX)
+        if answer.value is None:
+            verify_exclusion(state_root, key.name, proof)
+            return None
+        verify_inclusion(state_root, key.name, answer.value, proof)
+        return decode(key.record, answer.value, VALUE_BYTES_MAX)
 
 
 def verify_node(
-    rpc: RpcClient, genesis_hash: Hash, clock: Clock, account: PublicKey | None, policy: Policy | None = None
+    rpc: RpcClient, genesis_hash: Hash, clock: Clock, wanted: Wanted, policy: Policy | None = None
 ) -> LightReport:
-    """Check a node's chain, tickets and an account; raises what `LightClient.verify` does.
+    """Check a node's chain, tickets and what is wanted of its state; raises what `LightClient.verify` does.
 
     A chain that reorganises between two answers looks like a lie, so a refusal of that kind is checked once more.
     """
     policy = policy or Policy()
     try:
-        return LightClient(rpc, genesis_hash, clock, policy).verify(account)
+        return LightClient(rpc, genesis_hash, clock, policy).verify(wanted)
     except (InvalidBlock, InvalidProof) as error:
-        if error.rule not in ("parent", "header-count", "account-header"):
+        if error.rule not in ("parent", "header-count", "state-header"):
             raise
-    return LightClient(rpc, genesis_hash, clock, policy).verify(account)
+    return LightClient(rpc, genesis_hash, clock, policy).verify(wanted)
 
 
 REFUSALS = (InvalidBlock, InvalidProof, DecodeError)

@@ -7,16 +7,18 @@ from typing import TypeVar
 
 import msgspec
 
-from chain.ledger.audit_records import NO_AUDITORS, Auditor
+from chain.ledger.audit_records import NO_AUDITORS, Auditor, Audits
 from chain.ledger.auditors import compute_asked_bond
-from chain.ledger.keys import AUDITORS_KEY, auditor_key
-from chain.primitives import PublicKey
+from chain.ledger.keys import AUDITORS_KEY, auditor_key, audits_key
+from chain.ledger.records import ContributionKey
+from chain.primitives import Hash, PublicKey
 from node.addresses import format_address
-from node.rpc.api import NodeApi, StateEntry
+from node.rpc.api import NodeApi
 from node.rpc.arguments import parse_account
 from node.rpc.economy_views import EntryView, view_entry
+from node.rpc.errors import ErrorCode, ErrorData, RpcError
 from node.rpc.registry import AnyMethod, Method, Params
-from node.rpc.views import Address, Amount, Natural
+from node.rpc.views import Address, Amount, HashText, Natural, from_hex
 
 NO_AUDITOR = Auditor(since_height=0, bond=0, release_height=0, missed=0, proven=0, paid=0)
 """What a key is that the state holds no auditor of."""
@@ -62,6 +64,29 @@ class ActiveAuditorsView(msgspec.Struct, frozen=True):
     entry: EntryView
 
 
+class AuditsParams(Params, frozen=True):
+    """A contribution to a round of a task, genesis' when absent."""
+
+    round: Natural
+    miner: Address
+    index: Natural = 0
+    task: HashText | None = None
+
+
+class AuditView(msgspec.Struct, frozen=True):
+    """An auditor that was drawn for a contribution, and whether it has vouched."""
+
+    auditor: Address
+    is_proven: bool
+
+
+class AuditsView(msgspec.Struct, frozen=True):
+    """The audits of a contribution under a head's state root; none before they are drawn and once they are decided."""
+
+    audits: list[AuditView]
+    entry: EntryView
+
+
 class AssignmentView(msgspec.Struct, frozen=True):
     """A segment of the running round, and an auditor that was drawn for it."""
 
@@ -72,9 +97,9 @@ class AssignmentView(msgspec.Struct, frozen=True):
     is_proven: bool
 
 
-def view_auditor(account: PublicKey, entry: StateEntry[Auditor]) -> AuditorView:
+def view_auditor(account: PublicKey, record: Auditor | None, entry: EntryView) -> AuditorView:
     """Return an auditor as JSON shows it; what the state does not hold has neither bond nor height."""
-    found = entry.record or NO_AUDITOR
+    found = record or NO_AUDITOR
     return AuditorView(
         auditor=format_address(account),
         bond=str(found.bond),
@@ -83,13 +108,14 @@ def view_auditor(account: PublicKey, entry: StateEntry[Auditor]) -> AuditorView:
         missed=found.missed,
         proven=found.proven,
         paid=str(found.paid),
-        entry=view_entry(entry),
+        entry=entry,
     )
 
 
 async def _get_auditor(api: NodeApi, params: AuditorParams) -> AuditorView:
     account = parse_account(params.account)
-    return view_auditor(account, api.get_state_entry(auditor_key(account)))
+    entry = api.get_state_entry(auditor_key(account))
+    return view_auditor(account, entry.record, view_entry(entry))
 
 
 async def _list_auditors(api: NodeApi, _: Params) -> ActiveAuditorsView:
@@ -98,6 +124,21 @@ async def _list_auditors(api: NodeApi, _: Params) -> ActiveAuditorsView:
     active = [ActiveAuditorView(format_address(each.auditor), each.since_height, str(each.bond)) for each in listed]
     asked = compute_asked_bond(api.get_genesis().parameters, listed)
     return ActiveAuditorsView(active, str(asked), view_entry(entry))
+
+
+def view_audits(record: Audits | None, entry: EntryView) -> AuditsView:
+    """Return a contribution's audits as JSON shows them."""
+    found = () if record is None else record.audits
+    return AuditsView([AuditView(format_address(each.auditor), bool(each.is_proven)) for each in found], entry)
+
+
+async def _get_audits(api: NodeApi, params: AuditsParams) -> AuditsView:
+    task = api.get_task().task if params.task is None else Hash(from_hex(params.task))
+    if max(params.round >> 32, params.index >> 16):
+        raise RpcError(ErrorCode.INVALID_PARAMS, ErrorData("range", detail="a round has 32 bits, an index 16"))
+    key = ContributionKey(parse_account(params.miner), params.index)
+    entry = api.get_state_entry(audits_key(task, params.round, key))
+    return view_audits(entry.record, view_entry(entry))
 
 
 async def _list_assignments(api: NodeApi, _: Params) -> list[AssignmentView]:
@@ -114,6 +155,13 @@ async def _list_assignments(api: NodeApi, _: Params) -> list[AssignmentView]:
 
 
 GET_AUDITOR = Method("auditor_get", "An auditor with its proof.", AuditorParams, AuditorView, _get_auditor)
+GET_AUDITS = Method(
+    "audit_get",
+    "A contribution's audits until they are decided, with their proof.",
+    AuditsParams,
+    AuditsView,
+    _get_audits,
+)
 LIST_AUDITORS = Method(
     "auditor_list",
     "The auditors that may be drawn, with their proof, and what a newcomer has to lock.",
@@ -129,4 +177,4 @@ LIST_ASSIGNMENTS = Method(
     _list_assignments,
 )
 
-AUDIT_METHODS: tuple[AnyMethod, ...] = (GET_AUDITOR, LIST_AUDITORS, LIST_ASSIGNMENTS)
+AUDIT_METHODS: tuple[AnyMethod, ...] = (GET_AUDITOR, GET_AUDITS, LIST_AUDITORS, LIST_ASSIGNMENTS)

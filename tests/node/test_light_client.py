@@ -22,7 +22,7 @@ from node.addresses import format_address
 from node.cli import main
 from node.exit_codes import ExitCode
 from node.keystore import write_key
-from node.light import REFUSALS, LightReport, verify_node
+from node.light import REFUSALS, LightReport, Wanted, verify_node
 from node.light_chain import Clock
 from node.rpc.client import AsyncRpcClient, BadAnswer, RemoteError, RpcClient
 from node.rpc.jsontext import BODY_BYTES_MAX
@@ -67,7 +67,7 @@ async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveNo
 
 async def verify(url: str, genesis_hash: Hash, account: PublicKey | None = HOLDER.public_key) -> LightReport:
     clock = Clock(lambda: time.time_ns() // 1_000_000)
-    return await asyncio.to_thread(lambda: verify_node(RpcClient(url), genesis_hash, clock, account))
+    return await asyncio.to_thread(lambda: verify_node(RpcClient(url), genesis_hash, clock, Wanted(account)))
 
 
 async def test_an_honest_node_is_verified(live: LiveNode) -> None:
@@ -203,10 +203,10 @@ LIES: list[tuple[str, str, Tamper]] = [
     ),
     ("state-proof-root", ACCOUNT, alter_proof(lambda p: replace(p, siblings=p.siblings[:-1]))),
     ("state-proof-root", ACCOUNT, alter_proof(lambda p: replace(p, siblings=(*p.siblings, ZERO_HASH)))),
-    ("account-root", ACCOUNT, set_fields(state_root="0x" + "11" * 32)),
-    ("account-header", ACCOUNT, set_fields(header_hash="0x" + "11" * 32)),
-    ("account-height", ACCOUNT, set_fields(height=1)),
-    ("account-key", ACCOUNT, set_fields(key="0x00")),
+    ("state-root", ACCOUNT, set_fields(state_root="0x" + "11" * 32)),
+    ("state-header", ACCOUNT, set_fields(header_hash="0x" + "11" * 32)),
+    ("state-height", ACCOUNT, set_fields(height=1)),
+    ("state-key", ACCOUNT, set_fields(key="0x00")),
     ("genesis", GENESIS, set_fields(genesis_hash="0x" + "11" * 32)),
     ("genesis", GENESIS, set_fields(network="main")),
     ("header-fields", HEAD, set_fields(height=3)),

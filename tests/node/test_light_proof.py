@@ -18,7 +18,7 @@ from consensus.header_chain import make_entry
 from consensus.header_proof import PROOF_BYTES_MAX, HeaderProof
 from node.cli import main
 from node.exit_codes import ExitCode
-from node.light import REFUSALS, LightReport, verify_node
+from node.light import REFUSALS, LightReport, Wanted, verify_node
 from node.light_chain import Clock, Policy
 from node.rpc.client import AsyncRpcClient, RemoteError, RpcClient
 from node.rpc.methods import PROVE_CHAIN, PROVE_HEADERS, ChainProofParams, HeaderProofParams
@@ -53,7 +53,7 @@ def draw_from(draws: list[int]) -> Callable[[int], int]:
 
 async def verify(url: str, genesis_hash: Hash, policy: Policy = POLICY, draws: list[int] | None = None) -> LightReport:
     clock = Clock(lambda: time.time_ns() // 1_000_000, draw_from(draws or []))
-    return await asyncio.to_thread(verify_node, RpcClient(url), genesis_hash, clock, HOLDER.public_key, policy)
+    return await asyncio.to_thread(verify_node, RpcClient(url), genesis_hash, clock, Wanted(HOLDER.public_key), policy)
 
 
 async def test_an_honest_node_is_verified_from_few_headers(live: LiveNode) -> None:

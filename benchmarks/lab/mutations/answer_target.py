@@ -25,7 +25,8 @@ from chain.header import HEADER_BYTES_MAX, Header
 from chain.ledger.records import Account
 from chain.primitives import Hash, PublicKey
 from chain.signature import SigningKey
-from node.light import ACCOUNT_BYTES_MAX, verify_node
+from chain.state.view import VALUE_BYTES_MAX
+from node.light import Wanted, verify_node
 from node.light_chain import Clock, Policy
 from node.rpc.views import view_header
 
@@ -53,7 +54,7 @@ class Errand:
         tip = self.network.tip
         clock = Clock(lambda: tip.header.foliage.timestamp_ms, lambda limit: limit * 2 // 3)
         genesis_hash = tip.get_ancestor(0).hash
-        found = verify_node(make_client(connection), genesis_hash, clock, self.account, self.policy)
+        found = verify_node(make_client(connection), genesis_hash, clock, Wanted(self.account), self.policy)
         heights = tuple(ticket.height for ticket in found.tickets)
         return found.network, found.genesis_hash, found.tip.hash, found.samples, heights, found.balance
 
@@ -104,7 +105,7 @@ def _read_fields(parent: Mapping[str, Node], name: str, record: bytes) -> Mappin
     """Return the fields that an answer would have beside an altered record."""
     try:
         if name == "value":
-            account = decode(Account, record, ACCOUNT_BYTES_MAX)
+            account = decode(Account, record, VALUE_BYTES_MAX)
             return {"balance": str(account.balance), "nonce": account.nonce}
         if "total_work" in parent:
             fields: dict[str, Node] = json.loads(

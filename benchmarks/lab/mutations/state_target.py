@@ -30,8 +30,7 @@ from chain.state.proof import (
     verify_inclusion,
 )
 from chain.state.tree import EMPTY_ROOT, Inner, MemoryNodes, get_bit, load_node
-from chain.state.view import StateKey, StateView
-from node.light import ACCOUNT_BYTES_MAX
+from chain.state.view import VALUE_BYTES_MAX, StateKey, StateView
 
 ACCOUNTS = 300
 PRESENT = 4
@@ -63,7 +62,7 @@ class Scene:
             verify_exclusion(self.view.root, self.key.name, shown.proof)
             return
         verify_inclusion(self.view.root, self.key.name, shown.value[0], shown.proof)
-        decode(Account, shown.value[0], ACCOUNT_BYTES_MAX)
+        decode(Account, shown.value[0], VALUE_BYTES_MAX)
 
     def show(self, value: bytes | None, proof: StateProof) -> Attempt:
         """Return the attempt to show a value, or none, with a proof."""
