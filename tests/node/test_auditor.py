@@ -185,7 +185,7 @@ async def test_a_node_without_coins_says_once_that_it_cannot_dispute(
     for _ in range(3):
         await live.mine(1)
         async with asyncio.timeout(30):
-            while audits._task is None or not audits._task.done():
+            while audits.follower._task is None or not audits.follower._task.done():
                 await asyncio.sleep(0.02)
     assert told == ["segment is not what its seed gives, and cannot be disputed"]
     status = ["auditor", "status", format_address(MINER.public_key), "--rpc", live.url]

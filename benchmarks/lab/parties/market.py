@@ -12,6 +12,7 @@ from chain.codec import encode
 from chain.hashing import tagged_hash
 from chain.primitives import ZERO_HASH, Hash, PublicKey
 from chain.transaction import (
+    AddDatasetPart,
     BuyLicence,
     ClaimIncome,
     EconomyAction,
@@ -101,6 +102,8 @@ class Market:
                 return tax
             case ClaimIncome(model=model):
                 self.credit(sender, self.models[model].take(sender))
+            case AddDatasetPart():
+                raise AssertionError("found a part of a data set, expected no party to send one")
             case _:
                 assert_never(action)
         return 0
