@@ -135,7 +135,7 @@ def test_openings_that_are_all_refused_are_seen(monkeypatch: pytest.MonkeyPatch)
         raise InvalidProof("refused", "found an opening, expected none")
 
     monkeypatch.setattr(Learning, "verify_answer_opening", refuse)
-    assert find_failure() == "an honest answer is paid"
+    assert find_failure(BACKED) == "an honest answer is paid"
 
 
 def test_a_buyer_that_pursues_nothing_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
