@@ -11,6 +11,7 @@ from statistics import mean, stdev
 
 from benchmarks.lab.aggregation import Arm
 from benchmarks.lab.aggregation_campaign import (
+    ALIKE,
     CONTRIBUTORS,
     FOUR,
     ONE,
@@ -95,6 +96,7 @@ def compute_rounds_to(record: ArmRecord, loss: float, steps_a_round: int) -> int
 def _describe(plan: Plan) -> str:
     one = next(arm.spec for arm in plan.arms if arm.name == FOUR)
     whole = next(arm.spec for arm in plan.arms if arm.name == SYNCHRONOUS)
+    alike = next(arm.spec for arm in plan.arms if arm.name == ALIKE)
     return (
         f"`mathesis lab aggregation --steps {plan.steps}`, in the exact integers of the chain. Model: `{one.model}` on "
         f"{plan.dataset}. Synchronous training takes {plan.steps} steps of {whole.batch} sequences, with one optimizer "
@@ -102,8 +104,9 @@ def _describe(plan: Plan) -> str:
         f"{format_rate(whole.learning_rate)}; {CONTRIBUTORS} contributors "
         f"take {plan.steps} steps of {one.batch} sequences each, in rounds of {one.segment_steps} steps, so that both "
         f"have seen the same number of sequences after the same number of steps; one contributor sees a quarter. The "
-        f"rate of rounds rises over {one.warmup_rounds} of them to {format_rate(one.learning_rate)} and falls over all "
-        f"{one.decay_rounds}; where they are alike it is {format_rate(whole.learning_rate)}. "
+        f"rate of rounds rises over the first {one.warmup_rounds} to {format_rate(one.learning_rate)}, falls over "
+        f"{one.decay_rounds} to a twentieth and stays there; where they are alike it is "
+        f"{format_rate(alike.learning_rate)}. "
         f"All start from the same weights of a seed; batches are drawn independently. Rendered {describe_now()}."
     )
 

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.lab.aggregation import Arm, Job, Point, Presence, list_present, run_arm
 from benchmarks.lab.aggregation_campaign import (
+    ALIKE,
     CONTRIBUTORS,
     FOUR,
     ONE,
@@ -96,12 +97,11 @@ def test_a_late_delta_moves_nothing(dataset: Dataset) -> None:
 
 
 def test_rates_follow_the_rounds_of_a_run() -> None:
-    spec, steps = get_arm(FOUR).spec, PLAN.steps
-    assert spec.decay_rounds == steps // spec.segment_steps
     arms = {arm.name: arm.spec for arm in make_plan(2_000, is_quick=False).arms}
-    assert (arms[FOUR].warmup_rounds, arms[FOUR].decay_rounds) == (8, 80)
-    alike = arms["four, rounds alike"]
-    assert (alike.warmup_rounds, alike.decay_rounds, alike.learning_rate) == (0, 0, arms[SYNCHRONOUS].learning_rate)
+    four, alike = arms[FOUR], arms[ALIKE]
+    assert (four.warmup_rounds, four.decay_rounds, four.learning_rate) == (8, 68, arms[SYNCHRONOUS].learning_rate)
+    assert (alike.warmup_rounds, alike.decay_rounds) == (0, 0)
+    assert alike.learning_rate < four.learning_rate
 
 
 def test_a_cut_campaign_goes_on_and_shows_what_there_is(tmp_path: Path, dataset: Dataset) -> None:
