@@ -8,35 +8,30 @@ class MathesisError(Exception):
     """Base of every error that this project raises on purpose."""
 
 
+class RuleError(MathesisError):
+    """A rule that has a name is broken."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        """Name the broken `rule` (a stable, short slug) and say what was found and expected."""
+        super().__init__(f"{rule}: {message}")
+        self.rule = rule
+        self.message = message
+
+
 class DecodeError(MathesisError):
     """Bytes are not the canonical encoding of the record they are read as."""
 
 
-class InvalidTransaction(MathesisError):
+class InvalidTransaction(RuleError):
     """A transaction breaks a rule of the ledger."""
 
-    def __init__(self, rule: str, message: str) -> None:
-        """Name the broken `rule` (a stable, short slug) and say what was found and expected."""
-        super().__init__(f"{rule}: {message}")
-        self.rule = rule
 
-
-class InvalidBlock(MathesisError):
+class InvalidBlock(RuleError):
     """A header or a block breaks a rule of consensus."""
 
-    def __init__(self, rule: str, message: str) -> None:
-        """Name the broken `rule` (a stable, short slug) and say what was found and expected."""
-        super().__init__(f"{rule}: {message}")
-        self.rule = rule
 
-
-class InvalidProof(MathesisError):
+class InvalidProof(RuleError):
     """A Merkle proof, a ticket or an opening does not show what it claims."""
-
-    def __init__(self, rule: str, message: str) -> None:
-        """Name the broken `rule` (a stable, short slug) and say what was found and expected."""
-        super().__init__(f"{rule}: {message}")
-        self.rule = rule
 
 
 class MissingData(MathesisError):

@@ -61,8 +61,7 @@ class NodeSubmissions:
             if not self._parts.gate.is_waiting(name):
                 raise
             # Whoever sent it and sends another one may have both carried out.
-            message = str(error).removeprefix(f"{error.rule}: ")
-            raise InvalidTransaction(error.rule, f"{message}; {KEPT}") from error
+            raise InvalidTransaction(error.rule, f"{error.message}; {KEPT}") from error
         return name
 
     async def send_transactions(self, transactions: tuple[bytes, ...]) -> tuple[Hash | MathesisError, ...]:

@@ -3,20 +3,15 @@
 A `RemoteProtocolError` ends the connection; its rule is a stable slug, its message says what was found and expected.
 """
 
-from chain.errors import MathesisError
+from chain.errors import MathesisError, RuleError
 
 
 class LocalProtocolError(MathesisError):
     """The caller asked a connection for what its state does not allow; a bug on this side, refused before any byte."""
 
 
-class RemoteProtocolError(MathesisError):
+class RemoteProtocolError(RuleError):
     """The peer sent what no honest peer sends."""
-
-    def __init__(self, rule: str, message: str) -> None:
-        """Name the broken `rule` and say what was found and expected."""
-        super().__init__(f"{rule}: {message}")
-        self.rule = rule
 
 
 class HandshakeRefused(RemoteProtocolError):

@@ -4,7 +4,7 @@ A message says what was found, what was expected and what to do about it. What i
 is found by `ml` and becomes `malformed` here.
 """
 
-from chain.errors import MathesisError
+from chain.errors import RuleError
 
 RULES = {
     "unknown-dataset": "no manifest, file or blob answers to the name",
@@ -20,11 +20,10 @@ RULES = {
 }
 
 
-class DatasetError(MathesisError):
+class DatasetError(RuleError):
     """A data set cannot be had."""
 
     def __init__(self, rule: str, message: str) -> None:
         """Name the `rule` (one of RULES); `message` says what was found, expected, and what to do."""
         assert rule in RULES
-        super().__init__(f"{rule}: {message}")
-        self.rule = rule
+        super().__init__(rule, message)

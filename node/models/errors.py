@@ -3,7 +3,7 @@
 A message says what was found, what was expected and what to do about it; nothing has been written by then.
 """
 
-from chain.errors import MathesisError
+from chain.errors import RuleError
 
 RULES = {
     "unknown-spec": "no spec of this version and no file answers to the name",
@@ -24,11 +24,10 @@ REFUSED = ("wrong-digest", "wrong-root", "bad-file")
 """Rules that say that bytes are not what they claim to be."""
 
 
-class ModelError(MathesisError):
+class ModelError(RuleError):
     """A spec, a checkpoint or an exported model cannot be used as it was asked for."""
 
     def __init__(self, rule: str, message: str) -> None:
         """Name the `rule` (one of RULES); `message` says what was found, expected, and what to do."""
         assert rule in RULES
-        super().__init__(f"{rule}: {message}")
-        self.rule = rule
+        super().__init__(rule, message)

@@ -146,8 +146,9 @@ def find_spec(name_or_path: str) -> NamedSpec:
     try:
         return NamedSpec(path.stem, parse_spec(data), "", str(path))
     except ModelError as error:
-        message = str(error).removeprefix(f"{error.rule}: ")
-        raise ModelError(error.rule, f"{path}: {message}; `mathesis model specs --json` prints examples") from None
+        raise ModelError(
+            error.rule, f"{path}: {error.message}; `mathesis model specs --json` prints examples"
+        ) from None
 
 
 def parse_spec(data: bytes) -> Spec:

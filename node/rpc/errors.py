@@ -86,7 +86,7 @@ def from_chain_error(error: MathesisError) -> RpcError:
     if isinstance(error, RpcError):
         return error
     if isinstance(error, InvalidTransaction | InvalidBlock | InvalidProof):
-        return RpcError(ErrorCode.REFUSED, ErrorData(error.rule, detail=str(error).removeprefix(f"{error.rule}: ")))
+        return RpcError(ErrorCode.REFUSED, ErrorData(error.rule, detail=error.message))
     if isinstance(error, DecodeError):
         return RpcError(ErrorCode.REFUSED, ErrorData("encoding", detail=str(error)))
     if isinstance(error, MissingData):

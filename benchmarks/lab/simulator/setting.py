@@ -110,7 +110,7 @@ def remember(verify: VerifyTicket, count_max: int = 4_096) -> VerifyTicket:
             verdicts[name] = _get_verdict(lambda: verify(block, parent))
         verdict = verdicts[name]
         if verdict is not None:
-            raise InvalidProof(verdict.rule, str(verdict).removeprefix(f"{verdict.rule}: "))
+            raise InvalidProof(verdict.rule, verdict.message)
 
     return verify_once
 
