@@ -6,14 +6,13 @@ that settle, and what one segment takes to train. Writes benchmarks/results/sett
 """
 
 import shutil
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from benchmarks.inference import measure_ms
 from benchmarks.lab.tables import describe_run, format_table
 from chain.codec import encode
 from chain.genesis import TaskSpec
@@ -43,7 +42,6 @@ CONTRIBUTIONS = 4
 """That settle; and as many as a round may have at most."""
 CONTRIBUTIONS_MAX = 64
 PLACES = 8
-REPEATS = 5
 CHALLENGE = tagged_hash("benchmark", b"settlement")
 
 
@@ -90,17 +88,6 @@ def make_round(title: str, spec: Spec, dataset: Dataset) -> Round:
     runners = [Runner(program, backend, dataset, seed, checkpoint) for seed in seeds]
     segments = tuple(train_segment(runner, SegmentPlan(0, 0, 0)) for runner in runners)
     return Round(title, task, record, checkpoint, segments, Learning(task, backend, BlobStore(folder), PLACES), folder)
-
-
-def measure_ms(function: Callable[[], object]) -> float:
-    """Return the median milliseconds of processor time of one call, after one that is not counted."""
-    function()
-    samples = []
-    for _ in range(REPEATS):
-        start_ns = time.process_time_ns()
-        function()
-        samples.append(time.process_time_ns() - start_ns)
-    return statistics.median(samples) / 1e6
 
 
 def measure_settlement(case: Round) -> tuple[float, float, float, float]:
