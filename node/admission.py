@@ -113,7 +113,10 @@ class Admission:
             return end
         is_proven = self._presyncs.is_second_pass(source, headers)
         if kept_parent is not None and (is_proven or self._chain.is_recent(end.total_work)):
-            return await self._keep_run(headers, is_built_on=is_proven)
+            outcome = await self._keep_run(headers, is_built_on=is_proven)
+            if self._chain.get_heaviest_header().hash == end.hash:
+                self._presyncs.end(source)
+            return outcome
         return self._count_run(headers, source, parent, end)
 
     def _count_run(

@@ -45,16 +45,23 @@ class Presyncs:
             self._by_source.popitem(last=False)
 
     def is_second_pass(self, source: PublicKey, headers: Sequence[Header]) -> bool:
-        """Say whether headers are the next ones of a branch whose work was enough; what differs from it ends it."""
+        """Say whether headers are the next ones of a branch whose work was enough; what differs from it ends it.
+
+        What goes on behind the work that was shown is no part of it, but moves its position.
+        """
         presync = self._by_source.get(source)
         if presync is None or not presync.is_proven:
             return False
         is_next = presync.take(headers, [compute_header_hash(header) for header in headers])
-        if not is_next or headers[-1].height >= presync.tail.height:
+        if not is_next:
             del self._by_source[source]
-        return is_next
+        return is_next and headers[0].height <= presync.tail.height
+
+    def end(self, source: PublicKey) -> None:
+        """Forget what `source` shows: it is the heaviest now, and needs nobody to remember it."""
+        self._by_source.pop(source, None)
 
     def get_position(self) -> Hash | None:
-        """Return how far the second pass with the most work behind it has come."""
+        """Return how far the second pass with the most work behind it has come, and what is behind that."""
         proven = [presync for presync in self._by_source.values() if presync.is_proven]
         return max(proven, key=lambda presync: presync.tail.total_work).position if proven else None

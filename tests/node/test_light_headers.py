@@ -176,6 +176,23 @@ async def test_a_heavier_branch_that_begins_light_is_found(
     assert len(follower.chain.headers) <= 1 + HEAVY + min(bound, HELD)
 
 
+async def test_a_branch_that_has_come_again_is_not_let_go_before_it_outweighs_the_heaviest(
+    follower: Follower, main: ChainEntry, heavy: tuple[HeaderChain, ChainEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its work was enough at the end of a page that weighs less than the heaviest; the page behind it decides."""
+    monkeypatch.setattr(node_chain, "SIDE_HEADERS_MAX", 60)
+    follower.hold(main)
+    tip = heavy[1]
+    enough = next(h for h in range(4_000, HEAVY) if follower.chain.is_recent(tip.get_ancestor(h).total_work))
+    assert tip.get_ancestor(enough).total_work < main.total_work < tip.total_work
+    *counted, last = (*split(list_headers(tip.get_ancestor(enough))), list_headers(tip, enough + 1))
+    assert [await follower.show(page) for page in counted] == [ImportResult.LIGHT] * 2 + [ImportResult.PROVEN]
+    assert [await follower.show(page) for page in counted] == [ImportResult.SIDE_BRANCH] * 3
+    assert await follower.show(last) is ImportResult.SIDE_BRANCH
+    assert follower.is_at(tip)
+    assert len(follower.chain.headers) <= 1 + HEAVY + 60, "then the lighter one is"
+
+
 async def test_what_comes_again_is_what_was_counted_or_is_not_kept(
     follower: Follower, main: ChainEntry, heavy: tuple[HeaderChain, ChainEntry]
 ) -> None:
