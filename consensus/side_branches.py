@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 
 from chain.primitives import Hash
-from consensus.header_chain import ChainEntry, HeaderChain, is_ancestor
+from consensus.header_chain import ChainEntry, HeaderChain, find_fork, is_ancestor
 
 
 def list_beside(chain: HeaderChain, kept: Sequence[ChainEntry]) -> tuple[ChainEntry, ...]:
@@ -23,6 +23,12 @@ def list_beside(chain: HeaderChain, kept: Sequence[ChainEntry]) -> tuple[ChainEn
             names.add(entry.hash)
             entry = entry.parent
     return tuple(beside)
+
+
+def count_on(ways: Sequence[ChainEntry]) -> int:
+    """Return how many entries there are on the ways from genesis to these, each counted once."""
+    forks = [max((find_fork(way, other).height for other in ways[:at]), default=-1) for at, way in enumerate(ways)]
+    return sum(way.height - fork for way, fork in zip(ways, forks, strict=True))
 
 
 def choose_lightest(

@@ -31,7 +31,7 @@ from consensus.equivocation import Contents
 from consensus.fork_choice import InvalidMarks, Path, find_heaviest
 from consensus.header_chain import ChainEntry, HeaderChain, make_genesis_header
 from consensus.header_rules import HeaderContext
-from consensus.side_branches import choose_lightest, list_beside
+from consensus.side_branches import choose_lightest, count_on, list_beside
 
 SIDECAR_ENCODED_BYTES_MAX = 2 * SIDECAR_BYTES_MAX + 64
 
@@ -169,7 +169,7 @@ class Chain:
         """Let the lightest branches go that are too many, but for those of head, heaviest header and `kept`."""
         ways = (self.head, self._heaviest, *kept)
         # A quarter goes at once, so that not every further one costs a look at all of them.
-        if len(self.headers) - 1 - self._heaviest.height > SIDE_HEADERS_MAX:
+        if len(self.headers) - count_on(ways) > SIDE_HEADERS_MAX:
             self._forget(choose_lightest(self.headers, ways, SIDE_HEADERS_MAX * 3 // 4, lambda _entry: 1))
         if sum(block.size_bytes for block in self._side_blocks.values()) > SIDE_BYTES_MAX:
             self._forget(choose_lightest(self.headers, ways, SIDE_BYTES_MAX * 3 // 4, self._measure_side_block))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -10,6 +10,7 @@ from chain.header import Header, compute_header_hash, compute_signing_hash
 from chain.ledger.learning import LearningEngine
 from chain.primitives import PublicKey
 from consensus.header_chain import ChainEntry, HeaderChain
+from consensus.side_branches import choose_lightest
 from node import chain as node_chain
 from node.chain import SIDE_HEADERS_MAX, Chain
 from node.chain_port import NodeChainPort
@@ -191,6 +192,33 @@ async def test_a_branch_that_has_come_again_is_not_let_go_before_it_outweighs_th
     assert await follower.show(last) is ImportResult.SIDE_BRANCH
     assert follower.is_at(tip)
     assert len(follower.chain.headers) <= 1 + HEAVY + 60, "then the lighter one is"
+
+
+async def test_a_long_branch_on_its_way_does_not_have_all_others_looked_at_for_each_header(
+    follower: Follower, main: ChainEntry, heavy: tuple[HeaderChain, ChainEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its peer may stop there for ever; what is kept for its sake is no reason to let others go."""
+    monkeypatch.setattr(node_chain, "SIDE_HEADERS_MAX", 60)
+    looks = list[int]()
+
+    def choose(*arguments: Any) -> tuple[ChainEntry, ...]:
+        looks.append(1)
+        return choose_lightest(*arguments)
+
+    monkeypatch.setattr(node_chain, "choose_lightest", choose)
+    follower.hold(main)
+    shown = split(list_headers(heavy[1]))
+    assert [await follower.show(page) for page in shown][-1] is ImportResult.PROVEN
+    assert [await follower.show(page) for page in shown[:2]] == [ImportResult.SIDE_BRANCH] * 2
+    fork = make_headers(CONTEXT)
+    for header in list_headers(main):
+        fork.insert(header)
+    for salt in range(2, 62):
+        near = fork.get(main.get_ancestor(HELD - 3).hash)
+        assert near is not None
+        assert await follower.show((make_child(CONTEXT, near, salt),), BEN) is ImportResult.SIDE_BRANCH
+    assert looks == []
+    assert len(follower.chain.headers) == 1 + HELD + 2 * HEADERS_MAX + 60
 
 
 async def test_what_comes_again_is_what_was_counted_or_is_not_kept(
