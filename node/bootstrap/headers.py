@@ -65,7 +65,9 @@ class HeaderFetch:
         None when there is nothing behind it.
         """
         newest, *rest = get_locator(self.best)
-        answer = await client.ask(GetHeaders((newest, end.hash, *rest)[:LOCATOR_MAX]), Headers)
+        # At first it is asked where its branch leaves the best one; genesis, which all share, would hide that.
+        locator = (newest, *(() if end.parent is None else (end.hash,)), *rest)
+        answer = await client.ask(GetHeaders(locator[:LOCATOR_MAX]), Headers)
         headers = [decode(Header, data, HEADER_BYTES_MAX) for data in (answer.headers if answer else ())]
         if not headers:
             return None

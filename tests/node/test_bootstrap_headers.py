@@ -24,7 +24,7 @@ class HeaderClient:
     """Answers as a peer does that serves one branch."""
 
     def __init__(self, peer: HeaderPeer) -> None:
-        self.peer, self.refusals = peer, list[str]()
+        self.peer, self.refusals, self.headers_sent = peer, list[str](), 0
         self.status = Status(peer.tip.height, peer.claim)
 
     def refuse(self, reason: str) -> None:
@@ -32,7 +32,9 @@ class HeaderClient:
 
     async def ask(self, question: Message, kind: type[M]) -> M | None:
         if isinstance(question, GetHeaders):
-            return cast(M, self.peer.answer(question))
+            answer = self.peer.answer(question)
+            self.headers_sent += len(answer.headers)
+            return cast(M, answer)
         assert isinstance(question, GetData)
         return cast(M, OpeningMessage(question.items[0].hash, encode(OPENING)))
 
@@ -48,3 +50,15 @@ async def test_threat_30_a_heavier_chain_that_begins_light_is_found(claims: tupl
     assert [client.refusals for client in clients] == [[], []]
     assert fetch.best.hash == tips[1].hash
     assert len(fetch._chain) == HEAVY + 1, "nothing else is held"
+
+
+async def test_a_peer_that_is_one_block_behind_sends_few_headers() -> None:
+    """The heaviest header is not on its chain; what both have from genesis on is not sent a second time."""
+    headers = make_headers(CONTEXT)
+    tip = grow(CONTEXT, headers, headers.genesis, EARLY)
+    assert tip.parent is not None
+    clients = [HeaderClient(HeaderPeer(headers, tip, 2)), HeaderClient(HeaderPeer(headers, tip.parent, 1))]
+    fetch = HeaderFetch(CONTEXT, headers.genesis.header, lambda _block, _parent: None, spread_in_line, lambda: NOW_MS)
+    await fetch.fetch(cast(list[Client], clients), Hash(b"s" * 32), lambda _done, _total: None)
+    assert fetch.best.hash == tip.hash
+    assert [client.headers_sent for client in clients] == [EARLY, 0]
