@@ -17,21 +17,26 @@ class HeadFollower:
         """`look` reads the head's state and acts on it; a long one leaves off early while `has_news`."""
         self._look = look
         self._task: asyncio.Task[None] | None = None
-        self.has_news = False
+        self._has_moved = self._is_stopping = False
+
+    @property
+    def has_news(self) -> bool:
+        """Whether the look under way is of an old head, or the node stops."""
+        return self._has_moved or self._is_stopping
 
     def on_head(self, _change: HeadChange) -> None:
         """Look at the head's state, now or as soon as what is under way is done."""
-        self.has_news = True
+        self._has_moved = True
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._follow())
 
     async def stop(self) -> None:
-        """Wait for the look under way, and begin no other."""
-        self.has_news = False
+        """Wait for the look under way, which leaves off as soon as it can, and begin no other."""
+        self._is_stopping = True
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _follow(self) -> None:
-        while self.has_news:
-            self.has_news = False
+        while self._has_moved and not self._is_stopping:
+            self._has_moved = False
             await self._look()
