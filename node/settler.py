@@ -12,7 +12,6 @@ from chain.ledger.contributions import iter_contributions
 from chain.ledger.tasks import Task, get_state, iter_live_tasks
 from chain.ledger.transition import ContributionStatus
 from chain.primitives import Hash
-from chain.transaction import Sidecar
 from node.chain import Chain
 from node.head_follower import HeadFollower
 from node.learning import Learning
@@ -36,13 +35,15 @@ class Settler:
     async def _settle(self) -> None:
         for task, checkpoint_root, settling in self._list_known():
             try:
-                sidecars: tuple[Sidecar, ...] = tuple(map(self._chain.get_sidecar, settling))
-                await asyncio.to_thread(self._learning.settle, task.spec, checkpoint_root, sidecars)
+                await asyncio.to_thread(self._compute, task, checkpoint_root, settling)
             except MathesisError as error:
                 # The block that ends the round meets the same trouble, and says what becomes of it.
                 log.warning("round cannot be settled ahead", task=task.name, error=str(error))
             if self.follower.has_news:
                 return
+
+    def _compute(self, task: Task, checkpoint_root: Hash, settling: tuple[Hash, ...]) -> None:
+        self._learning.settle(task.spec, checkpoint_root, tuple(map(self._chain.get_sidecar, settling)))
 
     def _list_known(self) -> list[tuple[Task, Hash, tuple[Hash, ...]]]:
         """Return each task whose round has nothing left to wait for, its checkpoint, and the block data that settle."""

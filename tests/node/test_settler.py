@@ -10,6 +10,7 @@ from chain.ledger.context import get_task_state
 from chain.ledger.learning import SegmentContext
 from chain.primitives import ZERO_HASH, Hash
 from chain.storage.blob_store import BlobStore
+from chain.transaction import Sidecar
 from ml.backends import get_backend
 from ml.checkpoint import compute_checkpoint_root, compute_initial_checkpoint
 from ml.dataset import load_digits
@@ -17,7 +18,9 @@ from ml.models import build_program
 from ml.segment import Runner
 from ml.spec import DIGITS
 from node import learning as learning_module
+from node.chain import Chain
 from node.learning import Learning, Task, execute_segment
+from node.settler import Settler
 from tests.node.test_audit_duties import PARAMETERS, live, prove
 from tests.support.live_node import LiveNode, make_genesis
 
@@ -43,6 +46,17 @@ async def test_a_round_is_settled_before_the_block_that_ends_it(
     closing = state.start_height + PARAMETERS.commit_blocks
     assert closing <= chain.head.height < state.start_height + PARAMETERS.round_blocks - 1
     await asyncio.wait_for(settled.wait(), 60)
+    readers = list[int]()
+
+    def read(name: Hash) -> Sidecar:
+        readers.append(threading.get_ident())
+        return Chain.get_sidecar(chain, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(chain, "get_sidecar", read)
+        await Settler(chain, parts.learning)._settle()
+    assert readers
+    assert threading.get_ident() not in readers, "block data of a round are read off the event loop"
     await live.mine(state.start_height + PARAMETERS.round_blocks - chain.head.height)
     after = get_task_state(chain.ledger_context, chain.view())
     assert (after.round, [after.checkpoint_root]) == (state.round + 1, calls)
