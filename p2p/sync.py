@@ -249,7 +249,8 @@ class Sync:
             return
         tip_work = self._chain.get_tip().total_work
         sources = [peer for peer, claim in self._claims.items() if claim.total_work > tip_work]
-        for index, block_hash in enumerate(missing):
+        # Others every second, or the oldest missing block were asked of the same peers for ever.
+        for index, block_hash in enumerate(missing, now_ms // LOOK_MS):
             for item in self._list_lacking(block_hash):
                 for turn in range(min(len(sources), CANDIDATES_MAX)):
                     self._fetcher.want(item, sources[(index + turn) % len(sources)])

@@ -19,6 +19,7 @@ from p2p.messages import (
     Inventory,
     Item,
     ItemKind,
+    NotFound,
     OpeningMessage,
     PushBlocks,
     StateChunkMessage,
@@ -27,6 +28,7 @@ from p2p.messages import (
 from p2p.relay import Relay
 from p2p.score import Fault
 from p2p.serve import Server
+from p2p.sync import CANDIDATES_MAX
 from tests.support.scripted_chain import GENESIS, ScriptedChain, make_block, make_commit, make_transfer
 
 ANN, BEN = PublicKey(b"a" * 32), PublicKey(b"b" * 32)
@@ -232,3 +234,22 @@ def test_pieces_of_states_and_blobs_that_were_not_asked_for_are_charged() -> Non
     for message in (StateChunkMessage(name, name, b"chunk"), BlobPart(name, 0, 5, b"bytes")):
         relay.on_message(ANN, message, 0)
         assert list_faults(relay.poll(0)) == [(ANN, Fault.UNSOLICITED)]
+
+
+def test_peers_that_came_first_and_have_no_block_keep_nobody_from_one_who_has_it() -> None:
+    """As many as are asked for one block; each claims more work than anybody, and none has what it says."""
+    ours, theirs = ScriptedChain(), ScriptedChain()
+    theirs.extend(3)
+    for header in theirs.headers.values():
+        ours._add_header(header)
+    relay, liars = Relay(ours, LIMITS, Hash(b"s" * 32)), [PublicKey(bytes([n]) * 32) for n in range(CANDIDATES_MAX)]
+    for peer in (*liars, BEN):
+        relay.on_established(peer)
+        relay.on_message(peer, Status(3, theirs.tip.total_work if peer == BEN else 1 << 200), 0)
+    first, asked = ours.get_missing_blocks(1)[0], list[tuple[PublicKey, Item]]()
+    for now_ms in range(0, 10_000, 100):
+        found = list_asked(relay.poll(now_ms))
+        for peer, item in found:
+            relay.on_message(peer, NotFound((item,)), now_ms)
+        asked += found
+    assert (BEN, Item(ItemKind.BLOCK, first)) in asked
