@@ -45,6 +45,8 @@ class _Claim:
     paused_until_ms: int = 0
     last_hash: Hash | None = None
     """Where its next headers go on from, when they do not go on from the heaviest that are known."""
+    asked_from: tuple[Hash, ...] = ()
+    """Behind one of which its next headers stand, where it goes on."""
     ends: tuple[Hash, Hash] | None = None
     """Before the first header of its last run, and the last of it."""
     light_from: Hash | None = None
@@ -57,6 +59,12 @@ class _Claim:
     late_headers: int = 0
     """Answers to questions that were given up; they may still come."""
     late_openings: int = 0
+
+    @property
+    def is_going_on(self) -> bool:
+        """Whether more headers stand behind the last run, and that stood where it was asked to go on."""
+        is_next = not self.asked_from or (self.ends is not None and self.ends[0] in self.asked_from)
+        return is_next and self.last_hash is not None
 
     def note(self, outcome: Outcome) -> None:
         """Keep where runs that were too light began, and go back there when they have shown enough."""
@@ -178,8 +186,8 @@ class Sync:
         claim = self._claims.get(peer)
         if claim is not None:
             claim.note(outcome)
-        is_more_coming = claim is not None and claim.last_hash is not None
-        is_progress = outcome is Outcome.ACCEPTED or (outcome in GOING_ON and is_more_coming)
+        is_going_on = claim is not None and claim.is_going_on
+        is_progress = outcome is Outcome.ACCEPTED or (outcome in GOING_ON and is_going_on)
         self._end_question(peer, 0 if is_progress else now_ms + PAUSE_MS)
         self._look_at_ms = now_ms
 
@@ -218,6 +226,7 @@ class Sync:
         newest, *rest = self._chain.get_locator()
         # What another peer has brought meanwhile is not fetched again from one whose chain it is on, too.
         locator = (newest, *(() if claim.last_hash is None else (claim.last_hash,)), *rest)
+        claim.asked_from = () if claim.last_hash is None else locator[:2]
         self._asked, self._deadline_ms = peer, now_ms + self._limits.headers_ms
         return [Send(peer, GetHeaders(locator[:LOCATOR_MAX]))]
 

@@ -1,5 +1,7 @@
 """Whose turn it is to be asked for headers, and from where, when what came was too light or has shown enough since."""
 
+import pytest
+
 from chain.primitives import Hash, PublicKey
 from p2p.actions import Action, DeliverHeaders, Send
 from p2p.limits import Limits
@@ -78,6 +80,20 @@ def test_headers_too_light_come_again_from_the_first_once_they_have_shown_enough
     _, locator = take_question(play(relay, ANN, HEADERS_MAX, Outcome.LIGHT))
     _, locator = take_question(play(relay, ANN, 2 * HEADERS_MAX, Outcome.PROVEN, 10))
     assert locator[1] == NAMES[last], "from the first of those that were not kept"
+
+
+@pytest.mark.parametrize("outcome", [Outcome.LIGHT, Outcome.ALREADY_KNOWN])
+def test_a_peer_that_shows_the_same_headers_again_is_paused(outcome: Outcome) -> None:
+    """Each page costs a third of a second to judge, and nothing to send again."""
+    _, relay = make_relay()
+    greet(relay, ANN, 1 << 40)
+    take_question(relay.poll(0))
+    _, locator = take_question(play(relay, ANN, 0, outcome))
+    assert locator[1] == NAMES[HEADERS_MAX - 1]
+    assert list_questions(play(relay, ANN, 0, outcome)) == []
+    peer, locator = take_question(relay.poll(5_000))
+    assert peer == ANN
+    assert NAMES[HEADERS_MAX - 1] not in locator
 
 
 def test_a_light_branch_that_has_ended_is_paused() -> None:
