@@ -55,6 +55,8 @@ class Upload:
         client, count, end_s = RpcClient(self.url), count_parts(len(self.blob)), time.monotonic() + self.wait_s
         seen = -1
         while True:
+            # Before the parts: what waits no longer has come by the time they are listed.
+            account = client.call(GET_ACCOUNT, AccountParams(format_address(self.signer.public_key)))
             found = client.call(GET_DATASET, DatasetParams(to_hex(self.dataset)))
             held = [] if found.content is None else found.content.parts
             on_progress("parts", min(len(held) * PART_BYTES, len(self.blob)), len(self.blob))
@@ -67,7 +69,6 @@ class Upload:
                     f"{len(held)} of {count} parts have come, none for {self.wait_s:g} s; the same command goes on"
                 )
                 raise CommandError(ExitCode.FAILURE, message)
-            account = client.call(GET_ACCOUNT, AccountParams(format_address(self.signer.public_key)))
             # What still waits may be a part that was sent before: another copy of it would only be refused.
             if account.next_nonce == account.nonce:
                 for index in [each for each in range(count) if each not in held][:BATCH]:

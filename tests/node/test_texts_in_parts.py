@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -34,8 +35,8 @@ from node.miner.link import NodeLink
 from node.miner.loop import MinerLoop
 from node.miner.tools import Tools
 from node.options import Endpoint
-from node.rpc.client import AsyncRpcClient
-from node.rpc.methods import GET_WORK
+from node.rpc.client import AsyncRpcClient, RpcClient
+from node.rpc.methods import GET_ACCOUNT, GET_WORK
 from node.rpc.registry import Params
 from node.rpc.views import from_hex, to_hex
 from node.task_terms import ModelTerms, Offer, make_post_task
@@ -156,6 +157,24 @@ async def test_a_text_is_registered_in_parts_and_what_was_interrupted_goes_on(
     code, printed = await shell.run(*options)
     assert code == ExitCode.OK, "what is complete says so again"
     assert json.loads(printed) | {"height": 0} == shown | {"height": 0}
+
+
+async def test_a_block_between_two_questions_has_no_part_sent_twice(
+    live: LiveNode, shell: Shell, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second copy would be refused, and end the command: what has come is asked after what still waits."""
+    loop, call = asyncio.get_running_loop(), RpcClient.call
+
+    def call_behind_a_block(client: RpcClient, method: Any, params: Any) -> Any:
+        waiting = [each.transaction.body.action for each in live.node.parts.mempool.iter_candidates()]
+        if method is GET_ACCOUNT and any(isinstance(action, AddDatasetPart) for action in waiting):
+            asyncio.run_coroutine_threadsafe(live.mine(1), loop).result()
+        return call(client, method, params)
+
+    monkeypatch.setattr(RpcClient, "call", call_behind_a_block)
+    code, printed = await shell.run("dataset", "register", str(text), "--licence", "CC0-1.0", blocks=1)
+    assert code == ExitCode.OK, printed
+    assert list_parts(live) == [0, 1, 2]
 
 
 async def test_whoever_has_a_content_sends_it_for_its_owner_and_that_of_the_network_too(
