@@ -4,6 +4,7 @@ It answers questions and makes one change at a time when the importer says so; i
 ledger's source of block data.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,7 +30,7 @@ from chain.transaction import (
 )
 from consensus.equivocation import Contents
 from consensus.fork_choice import InvalidMarks, Path, find_heaviest
-from consensus.header_chain import ChainEntry, HeaderChain, make_genesis_header
+from consensus.header_chain import ChainEntry, HeaderChain, find_fork, make_genesis_header
 from consensus.header_rules import HeaderContext
 from consensus.side_branches import choose_lightest, count_on, list_beside
 
@@ -232,13 +233,18 @@ class Chain:
 
     def get_missing_blocks(self, count_max: int) -> tuple[Hash, ...]:
         """Return blocks, oldest first, that the heaviest header needs before it can be the head."""
+        heaviest, fork = self._heaviest, find_fork(self.head, self._heaviest)
+        # Each stored block stands on stored ones. Below a state that was imported there are none but genesis.
+        start = fork.height if self.has_body(fork.hash) else 0
+        heights = range(start + 1, heaviest.height + 1)
+        held = start + bisect_left(heights, True, key=lambda at: not self.has_body(heaviest.get_ancestor(at).hash))
         missing: list[Hash] = []
-        entry = self._heaviest
-        while not self.has_body(entry.hash):
+        entry = heaviest.get_ancestor(min(heaviest.height, held + count_max))
+        while entry.height > held:
             missing.append(entry.hash)
             assert entry.parent is not None
             entry = entry.parent
-        return tuple(reversed(missing))[:count_max]
+        return tuple(reversed(missing))
 
     def _find_entry(self, block_hash: Hash) -> ChainEntry:
         entry = self.headers.get(block_hash)

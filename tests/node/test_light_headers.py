@@ -8,7 +8,7 @@ import pytest
 
 from chain.header import Header, compute_header_hash, compute_signing_hash
 from chain.ledger.learning import LearningEngine
-from chain.primitives import PublicKey
+from chain.primitives import Hash, PublicKey
 from consensus.header_chain import ChainEntry, HeaderChain
 from consensus.side_branches import choose_lightest
 from node import chain as node_chain
@@ -280,6 +280,24 @@ async def test_an_honest_chain_is_fetched_once(follower: Follower, heavy: tuple[
     await bench.run(lambda: follower.is_at(tip), 10)
     assert [outcome for _, outcome in bench.outcomes] == [Outcome.ACCEPTED] * 3
     assert bench.asked == {ANN: 1, BEN: 1, CAT: 1}
+
+
+def test_missing_blocks_are_found_by_few_looks_into_the_store(
+    follower: Follower, main: ChainEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are looked up behind every block: each look at all that is missing would make a first sync quadratic."""
+    follower.hold(main)
+    looks, has_block = list[Hash](), follower.chain.store.has_block
+
+    def look(name: Hash) -> bool:
+        looks.append(name)
+        return has_block(name)
+
+    monkeypatch.setattr(follower.chain.store, "has_block", look)
+    expected = tuple(main.get_ancestor(height).hash for height in range(1, HELD + 1))
+    assert follower.chain.get_missing_blocks(10) == expected[:10]
+    assert len(looks) <= HELD.bit_length()
+    assert follower.chain.get_missing_blocks(HELD + 10) == expected
 
 
 async def test_peers_without_number_leave_few_first_passes(follower: Follower, main: ChainEntry) -> None:
