@@ -4,6 +4,7 @@ A database that is damaged, or that lost the file that says where it starts, is 
 knows no row. Source: LevelDB documentation (write batches, paranoid checks).
 """
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,8 @@ class LevelDb:
     def __init__(self, path: Path) -> None:
         """Open or create it; raises StorageError when it is held, damaged or out of reach."""
         self._path = path
+        self._readers, self._is_closed = 0, False
+        self._readers_lock, self._is_idle = threading.Lock(), threading.Event()
         self._lock = PathLock(path)
         try:
             self._database = _open_database(path)
@@ -33,11 +36,21 @@ class LevelDb:
         return str(self._path)
 
     def get(self, key: bytes) -> bytes | None:
-        """Return the value under `key`, or None; raises CorruptDatabase when it cannot be read."""
+        """Return the value under `key`, or None; raises CorruptDatabase, StorageError when it is closed."""
+        # LevelDB would be freed under a thread that is in it, which ends the process.
+        with self._readers_lock:
+            if self._is_closed:
+                raise StorageError(f"{self._path}: is closed")
+            self._readers += 1
         try:
             value: bytes | None = self._database.get(key, verify_checksums=True)
         except (plyvel.Error, OSError) as error:
             raise CorruptDatabase(f"{self._path}: cannot be read: {_describe(error)}") from None
+        finally:
+            with self._readers_lock:
+                self._readers -= 1
+                if self._is_closed and not self._readers:
+                    self._is_idle.set()
         return value
 
     def iter_rows(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -62,7 +75,12 @@ class LevelDb:
             raise StorageError(f"{self._path}: cannot be written: {_describe(error)}") from None
 
     def close(self) -> None:
-        """Release the database."""
+        """Release the database once no thread reads it; a read later on is refused."""
+        with self._readers_lock:
+            self._is_closed = True
+            if not self._readers:
+                self._is_idle.set()
+        self._is_idle.wait()
         self._database.close()
         self._lock.release()
 
