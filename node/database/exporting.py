@@ -79,7 +79,8 @@ def get_needed_blobs(context: LedgerContext, view: StateView) -> tuple[Hash, ...
     """Return the checkpoints at which all tasks stand, and of live ones the data and the sidecars of the running round.
 
     A closed task's is what others may go on from. Of all data sets the parts that have come are needed, for the next
-    task. Those of contributions that are held from earlier rounds are needed too, for as long as they are disputed.
+    task. The sidecar of a contribution from an earlier round, and the data of its task, which may have closed, are
+    needed too for as long as it is disputed.
     """
     roots = [(task, get_state(view, task).checkpoint_root) for task in list_tasks(context, view)]
     contents = view.iter_records(DATASET_PARTS_PREFIX, DatasetParts)
@@ -93,6 +94,8 @@ def get_needed_blobs(context: LedgerContext, view: StateView) -> tuple[Hash, ...
         task = get_task(context, view, key.task)
         roots.append((task, get_round_start(context, view, task, key.round).checkpoint_root))
         sidecars.append(get_contribution(view, key).sidecar_hash)
+        if task.posted is not None:
+            sidecars.append(task.posted.dataset_root)
     checkpoints = [root for task, root in roots if not _is_computed(task, root)]
     return (*dict.fromkeys(checkpoints), *dict.fromkeys(sidecars))
 

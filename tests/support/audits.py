@@ -27,8 +27,8 @@ class AuditedChain(LedgerChain):
         return self.sign(key, RetireAuditor(auditor.bond))
 
     def audits(self, miner: SigningKey, index: int = 0, round_number: int | None = None) -> tuple[Audit, ...]:
-        number = self.task.round if round_number is None else round_number
-        found = self.view.get(audits_key(self.context.task_id, number, ContributionKey(miner.public_key, index)))
+        number = self.state.round if round_number is None else round_number
+        found = self.view.get(audits_key(self.trained, number, ContributionKey(miner.public_key, index)))
         return () if found is None else found.audits
 
     def prove_audit(self, auditor: SigningKey, miner: SigningKey, index: int = 0) -> ProveAudit:
@@ -37,4 +37,4 @@ class AuditedChain(LedgerChain):
         challenge = compute_audit_challenge(contribution.challenge, auditor.public_key)
         digests = self.training.make_digests(self.content.get_sidecar(contribution.sidecar_hash), challenge)
         drawn = contribution.challenge
-        return ProveAudit(self.context.task_id, self.task.round, miner.public_key, index, drawn, digests)
+        return ProveAudit(self.trained, self.state.round, miner.public_key, index, drawn, digests)
