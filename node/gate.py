@@ -62,8 +62,15 @@ EVIDENCE_RULES = frozenset({"evidence-order", "evidence-place", "evidence-trunk"
 GOVERNANCE_RULES = frozenset({"proposal-title", "change-parameter", "change-bounds", "share-bounds", "vote-choice"})
 """What is wrong with a proposal or vote on any state."""
 
-TASK_RULES = frozenset({"task-budget", "task-price", "task-dataset", "task-spec", "fund-amount"})
-"""What is wrong with a task or a fund on any state."""
+TASK_RULES = frozenset({"task-budget", "task-price", "task-dataset", "task-spec", "fund-amount"}) | {
+    "task-size",
+    "task-macs",
+    "task-records",
+    "task-heldout",
+    "task-program",
+    "task-checkpoint",
+}
+"""What is wrong with a task or a fund on any state. What a program costs to check is not paid again at every head."""
 
 PART_RULES = frozenset({"dataset-size", "part-index", "part-bytes", "part-root"})
 """What is wrong with a part of a data set on any state."""

@@ -299,7 +299,7 @@ class Learning:
         try:
             decode_checkpoint(program, data)
         except DecodeError as error:
-            raise InvalidTransaction("task-start", f"the parent's checkpoint is of another model: {error}") from None
+            raise InvalidTransaction("task-checkpoint", f"the parent's is of another model: {error}") from None
 
     def get_checkpoint(self, task: TaskSpec, root: Hash) -> Checkpoint:
         """Return a checkpoint of a task that was settled; raises StorageError when its file is gone."""

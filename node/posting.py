@@ -64,7 +64,7 @@ def validate_first_checkpoint(task: TaskSpec, program: Program) -> None:
     expected = compute_checkpoint_root(compute_initial_checkpoint(program))
     if task.checkpoint_root != expected:
         message = f"found {task.checkpoint_root.hex()}, expected the program's first checkpoint {expected.hex()}"
-        raise InvalidTransaction("task-start", message)
+        raise InvalidTransaction("task-checkpoint", message)
 
 
 def _build_bounded(spec: Spec, bounds: TaskBounds) -> Program:

@@ -113,7 +113,7 @@ def test_no_altered_task_or_fund_is_applied() -> None:
     found = refuse_all(chain, terms, values)
     assert found == {
         "task-spec", "content-known", "task-start", "task-dataset", "income-parts", "task-data", "task-budget",
-        "balance", "task-price", "task-height", "part-root",
+        "balance", "task-price", "task-height", "task-checkpoint", "part-root",
     }  # fmt: skip
     name = post_task(chain, terms)
     funds: Values = {

@@ -97,11 +97,11 @@ def test_data_that_take_long_to_split_or_to_score_are_refused(
 
 
 def test_a_task_starts_from_its_own_first_checkpoint_or_from_one_of_its_shapes(learning: Learning) -> None:
-    assert refuse(learning, make_spec(root=ZERO_HASH)) == "task-start"
+    assert refuse(learning, make_spec(root=ZERO_HASH)) == "task-checkpoint"
     own = learning.keep_checkpoint(compute_initial_checkpoint(build_program(replace(SMALL, init_seed=3))))
     learning.validate_task(make_spec(root=own), lambda: DATA, BOUNDS, is_new=False)
     genesis = compute_checkpoint_root(compute_initial_checkpoint(build_program(DIGITS)))
-    assert refuse(learning, make_spec(root=genesis), is_new=False) == "task-start"
+    assert refuse(learning, make_spec(root=genesis), is_new=False) == "task-checkpoint"
 
 
 def test_a_text_can_be_posted(learning: Learning) -> None:
@@ -116,6 +116,6 @@ def test_what_was_found_good_once_vouches_for_nothing_else(learning: Learning) -
         task = make_spec(root=root)
         learning.validate_task(task, lambda: DATA, BOUNDS, is_new=is_new)
         learning.validate_task(task, lambda: pytest.fail("they are read once"), BOUNDS, is_new=is_new)
-    assert refuse(learning, make_spec(root=own)) == "task-start"
+    assert refuse(learning, make_spec(root=own)) == "task-checkpoint"
     with pytest.raises(InvalidTransaction, match="task-macs"):
         learning.validate_task(make_spec(), lambda: DATA, replace(BOUNDS, macs_max=1), is_new=True)

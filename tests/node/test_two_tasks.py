@@ -12,6 +12,7 @@ import torch
 from chain.dispute import Demand, DemandDigests, DemandOpening, DemandStrip, DisputeContribution
 from chain.errors import InvalidTransaction, MissingData
 from chain.genesis import compute_segment_seed
+from chain.hashing import tagged_hash
 from chain.ledger.accounts import get_account
 from chain.ledger.context import get_task_state
 from chain.ledger.keys import contribution_key, dispute_key, shares_key, task_key
@@ -19,14 +20,14 @@ from chain.ledger.records import Contribution, ContributionKey, DisputeKey
 from chain.ledger.transition import ContributionStatus
 from chain.primitives import Hash
 from chain.signature import SigningKey
-from chain.transaction import CommitContribution, compute_sidecar_hash
+from chain.transaction import CommitContribution, compute_sidecar_hash, compute_transaction_hash
 from ml.backends import get_backend
 from ml.dataset import load_digits
 from ml.lottery import get_lottery
 from ml.models import build_program
 from ml.program import OpKind
 from ml.segment import Runner
-from ml.spec import DIGITS
+from ml.spec import DIGITS, Mlp, encode_spec
 from node.cli.main import main
 from node.database.blob_names import compute_blob_names, list_programs, list_tasks
 from node.database.exporting import get_needed_blobs
@@ -194,6 +195,25 @@ async def test_a_task_needs_its_data_and_keeps_none_that_are_not_those_of_a_good
     assert not parts.chain.has_sidecar(false.data_hash)
     await parts.gate.admit(sign_action(chain_id, HOLDER, nonce, 0, terms), sidecar)
     assert parts.chain.has_sidecar(terms.data_hash)
+
+
+async def test_a_task_that_nobody_could_train_is_not_checked_again_at_every_head(live: LiveNode) -> None:
+    terms, sidecar = make_digits_task(live)
+    parts = live.node.parts
+    chain_id, nonce = parts.chain.ledger_context.chain_id, parts.gate.compute_next_nonce(HOLDER.public_key)
+    faults = {
+        "task-size": replace(SPEC, model=Mlp((64, 16_000, 10))),
+        "task-program": replace(SPEC, heldout=1_797),
+        "task-checkpoint": replace(SPEC, init_seed=SPEC.init_seed + 1),
+    }
+    for rule, spec in faults.items():
+        program = encode_spec(spec)
+        bad = replace(terms, program=program, model=replace(terms.model, spec_hash=tagged_hash("spec", program)))
+        transaction = sign_action(chain_id, HOLDER, nonce, 0, bad)
+        with pytest.raises(InvalidTransaction) as refused:
+            await parts.gate.admit(transaction, sidecar)
+        assert refused.value.rule == rule
+        assert not parts.gate.is_waiting(compute_transaction_hash(transaction)), rule
 
 
 async def test_peers_fetch_the_data_with_the_block_and_a_directory_keeps_all_of_it(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ class HashTraining:
     ) -> None:
         assert compute_dataset_root(read_data()) == task.dataset_root, "what has come was held against its root"
         if is_new and task.checkpoint_root != tagged_hash("test.checkpoint", task.program):
-            raise InvalidTransaction("task-start", "found another checkpoint, expected the program's first")
+            raise InvalidTransaction("task-checkpoint", "found another checkpoint, expected the program's first")
 
     def compute_part_root(self, size_bytes: int, start: int, part: bytes, others: bytes) -> Hash:
         return compute_part_root(size_bytes, start, part, others)

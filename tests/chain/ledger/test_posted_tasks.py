@@ -294,7 +294,7 @@ def test_terms_out_of_bounds_are_refused(change: dict[str, int | bytes], rule: s
         ({"datasets": ()}, "task-dataset"),
         ({"datasets": (ZERO_HASH,)}, "dataset-unknown"),
         ({"author_bp": 9_901}, "income-parts"),
-        ({"checkpoint_root": tagged_hash("test.other")}, "task-start"),
+        ({"checkpoint_root": tagged_hash("test.other")}, "task-checkpoint"),
         ({"parents": (ZERO_HASH,)}, "task-parent"),
     ],
 )
