@@ -4,7 +4,7 @@ It holds the segments of the running round and the tasks that they are of; a pos
 it is first trained. It draws no ticket and decides no plan.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from chain.codec import decode, encode
 from chain.errors import InvalidProof
@@ -37,14 +37,6 @@ DISPUTE_BYTES_MAX = 256
 Demanded = tuple[HashText, int, int, str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Posted:
-    """A posted task and the first round in which it is trained."""
-
-    task: Task
-    first_round: int
-
-
 class Duties:
     """The segments that are answered for."""
 
@@ -53,7 +45,7 @@ class Duties:
         self._link = link
         self._tools = tools
         self._chain_id = compute_chain_id(tools.genesis)
-        self._posted: dict[HashText, _Posted] = {}
+        self._posted: dict[HashText, Task] = {}
         self.segments: dict[tuple[HashText, int], TrainedSegment] = {}
         """By task and index."""
         self.opened: set[tuple[HashText, int, int]] = set()
@@ -69,7 +61,7 @@ class Duties:
     def train(self, work: WorkView, task: HashText, plan: SegmentPlan, mine: MineProduct | None = None) -> None:
         """Train a planned segment of a task and hold it; raises ModelError if it does not fit in memory."""
         loaded = self._get_task(work, task)
-        runner = self._make_runner(loaded, task, plan.round, self.make_seed(work, task, plan))
+        runner = self._make_runner(work, task, plan.round, self.make_seed(work, task, plan))
         with refuse_what_does_not_fit(f"a segment of task {task[:16]}"):
             segment = train_segment(runner, plan, None if self._tools.is_sabotaging else mine)
         self.segments[task, plan.index] = forge_delta(loaded.program, segment) if self._tools.is_sabotaging else segment
@@ -110,8 +102,8 @@ class Duties:
         if self._tools.is_sabotaging:
             log.warning("a forged segment cannot be shown", **names)
             return
-        task, seed = self._get_task(work, view.task), from_hex(demand.seed)
-        runner = self._make_runner(task, view.task, view.round, seed)
+        seed = from_hex(demand.seed)
+        runner = self._make_runner(work, view.task, view.round, seed)
         runner = replace(runner, backend=get_host_backend(runner.backend))
         held = self.segments.get((view.task, view.index))
         states = held.snapshots.states if held is not None and held.seed == seed else None
@@ -135,21 +127,26 @@ class Duties:
         if self._link.submit_openings(OpeningsParams(task, info.round, info.index, list(openings))):
             log.info("segment opened", **names, places=len(openings))
 
-    def _make_runner(self, task: Task, name: HashText, round_number: int, seed: Hash) -> Runner:
+    def _make_runner(self, work: WorkView, name: HashText, round_number: int, seed: Hash) -> Runner:
+        task = self._get_task(work, name)
         checkpoint = decode_checkpoint(task.program, self._link.get_checkpoint(round_number, name))
-        task_round = round_number - (self._posted[name].first_round if name in self._posted else 0)
+        task_round = round_number - self._get_first_round(work, name)
         return Runner(task.program, self._tools.backend, task.dataset, seed, checkpoint, task_round=task_round)
 
     def _get_task(self, work: WorkView, name: HashText) -> Task:
         if name == work.task.task:
             return self._tools.task
         if name not in self._posted:
-            posted, data = self._link.get_posted(name)
+            posted, data = self._link.get_posted(name), self._link.get_task_data(name)
             roots = from_hex(posted.dataset_root), from_hex(posted.start_root)
-            task = load_task(TaskSpec(posted.name, posted.program, *roots), data)
-            first_round = compute_first_round(self._tools.genesis.parameters, posted.posted_height)
-            self._posted[name] = _Posted(task, first_round)
-        return self._posted[name].task
+            self._posted[name] = load_task(TaskSpec(posted.name, posted.program, *roots), data)
+        return self._posted[name]
+
+    def _get_first_round(self, work: WorkView, name: HashText) -> int:
+        if name == work.task.task:
+            return 0
+        # Never remembered: after a reorganisation the same task may have been posted in another round.
+        return compute_first_round(self._tools.genesis.parameters, self._link.get_posted(name).posted_height)
 
 
 def name_demand(demand: DemandView) -> Demanded:

@@ -62,10 +62,13 @@ class NodeLink:
         """Return the network's genesis record; raises NodeUnreachable."""
         return decode(Genesis, self._client.call(methods.GET_GENESIS, Params()).record, GENESIS_BYTES_MAX)
 
-    def get_posted(self, task: HashText) -> tuple[PostedTaskView, bytes]:
-        """Return how a task was posted and its data set; raises RemoteError, NodeUnreachable."""
-        params = PostedParams(task)
-        return self._client.call(GET_POSTED, params), self._client.call(GET_TASK_DATA, params)
+    def get_posted(self, task: HashText) -> PostedTaskView:
+        """Return how a task was posted; raises RemoteError, NodeUnreachable."""
+        return self._client.call(GET_POSTED, PostedParams(task))
+
+    def get_task_data(self, task: HashText) -> bytes:
+        """Return a posted task's data set; raises RemoteError, NodeUnreachable."""
+        return self._client.call(GET_TASK_DATA, PostedParams(task))
 
     def get_checkpoint(self, round_number: int, task: HashText) -> bytes:
         """Return the checkpoint that a round of a task starts from; raises RemoteError, NodeUnreachable."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 import torch
+from msgspec import structs
 
 from chain.dispute import Demand, DemandDigests, DemandOpening, DemandStrip, DisputeContribution
 from chain.errors import InvalidTransaction, MissingData
@@ -45,8 +46,16 @@ from node.rpc.client import AsyncRpcClient
 from node.rpc.dispute_methods import LIST_DISPUTES
 from node.rpc.methods import GET_CHECKPOINT, GET_WORK, LIST_CONTRIBUTIONS, CheckpointParams, RoundParams
 from node.rpc.registry import Params
-from node.rpc.task_methods import GET_POSTED, GET_TASK, GET_TASK_DATA, LIST_TASKS, PostedParams, TaskParams
-from node.rpc.views import from_hex, to_hex
+from node.rpc.task_methods import (
+    GET_POSTED,
+    GET_TASK,
+    GET_TASK_DATA,
+    LIST_TASKS,
+    PostedParams,
+    PostedTaskView,
+    TaskParams,
+)
+from node.rpc.views import HashText, from_hex, to_hex
 from node.wallet import sign_action
 from tests.node.test_auditor import send, settle_down
 from tests.support.live_node import HOLDER, MINER, SECOND_MINER, LiveNode, make_genesis, run_live_node
@@ -110,6 +119,31 @@ async def test_two_tasks_train_in_one_round_and_everybody_can_read_both(live: Li
     programs = list_programs(list_tasks(chain.ledger_context, view))
     for blob in get_needed_blobs(chain.ledger_context, view):
         assert blob in compute_blob_names(chain.blobs.get(blob) or b"", programs)
+
+
+class OtherBranch(NodeLink):
+    """A link to a node whose head has moved to a branch that posted a task at another height."""
+
+    posted_height: int | None = None
+
+    def get_posted(self, task: HashText) -> PostedTaskView:
+        posted = super().get_posted(task)
+        return posted if self.posted_height is None else structs.replace(posted, posted_height=self.posted_height)
+
+
+async def test_a_miner_trains_at_the_rate_of_the_branch_that_it_is_on(live: LiveNode) -> None:
+    name = to_hex(await post(live, HOLDER, *make_digits_task(live)))
+    await live.mine(live.genesis.parameters.round_blocks - live.node.parts.chain.head.height)
+    link = OtherBranch(live.url, lambda: live.token)
+    tools = Tools(live.genesis, load_task(live.genesis.task), get_backend("cpu"), get_lottery("cpu"))
+    own, plan = duties.Duties(link, tools), SegmentPlan(1, 0, live.node.parts.chain.head.height - 1)
+    async with AsyncRpcClient(live.url, live.token) as client:
+        work = await client.call(GET_WORK, Params())
+    rounds = []
+    for link.posted_height in (None, 0):
+        await asyncio.to_thread(own.train, work, name, plan)
+        rounds.append(own.segments[name, 0].task_round)
+    assert rounds == [0, 1]
 
 
 async def test_a_posted_task_that_does_not_fit_in_memory_is_left_alone(
