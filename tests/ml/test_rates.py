@@ -39,6 +39,12 @@ def test_weak_decay_waits_and_strong_decay_does_not() -> None:
     assert taken[1] == list(range(200))
 
 
+def test_decay_is_strong_or_weak_by_the_rate_of_its_round() -> None:
+    spec = replace(LONG, weight_decay=(1 << 32) - 1, decay_rounds=8)
+    taken = [[step for step in range(200) if compute_rates(spec, number, step)[1]] for number in (0, 8)]
+    assert taken == [list(range(200)), [*range(15, 200, 16), 199]]
+
+
 def test_decay_never_turns_a_weight_around() -> None:
     spec = replace(LONG, learning_rate=(1 << 29) - 1, weight_decay=(1 << 32) - 1)
     assert max(compute_rates(spec, 0, step)[1] for step in range(200)) < 1 << 32
