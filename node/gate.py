@@ -281,7 +281,8 @@ class TransactionGate:
         if transaction.body.nonce == account.nonce:
             apply_transaction(scope, view.fork(), transaction)
         elif isinstance(transaction.body.action, AddDatasetPart):
-            # Whether it is right depends on no nonce, and its bytes go to the disk.
+            # Whether it is right depends on no nonce, and its bytes go to the disk. One too far ahead goes nowhere yet.
+            self._mempool.validate_nonce(transaction.body.nonce, account.nonce)
             apply_add_part(scope, view.fork(), transaction.body.sender, transaction.body.action)
 
     def _enter(self, offer: Offer, verdict: _Verdict) -> Answer:

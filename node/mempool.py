@@ -167,6 +167,12 @@ class Mempool:
         if first is not None and first.rank >= _compute_rank(packed):
             raise _make_full_error(_compute_rank(packed))
 
+    def validate_nonce(self, nonce: int, account_nonce: int) -> None:
+        """Check that a nonce is one that an account may have waiting; raises InvalidTransaction."""
+        last_nonce = account_nonce + self._bounds.account_transactions_max - 1
+        if not account_nonce <= nonce <= last_nonce:
+            raise InvalidTransaction("nonce", f"found nonce {nonce}, expected {account_nonce} to {last_nonce}")
+
     def add(self, packed: PackedTransaction, account_nonce: int, time_ms: int, cost: int = 0) -> AddResult:
         """Take a validated transaction that takes `cost` atoms from its sender.
 
@@ -175,9 +181,7 @@ class Mempool:
         if packed.hash in self._by_hash:
             return AddResult.ALREADY_KNOWN
         entry = PooledTransaction(packed, _compute_rank(packed), cost, self._height, time_ms)
-        last_nonce = account_nonce + self._bounds.account_transactions_max - 1
-        if not account_nonce <= entry.nonce <= last_nonce:
-            raise InvalidTransaction("nonce", f"found nonce {entry.nonce}, expected {account_nonce} to {last_nonce}")
+        self.validate_nonce(entry.nonce, account_nonce)
         account = self._accounts.get(entry.sender)
         replaced = account.waiting.get(entry.nonce) if account else None
         if replaced is not None:

@@ -30,7 +30,7 @@ from node.database.exporting import get_needed_blobs
 from node.dataset_parts import make_part
 from node.exit_codes import ExitCode
 from node.learning import load_task
-from node.mempool import AddResult
+from node.mempool import DEFAULT_BOUNDS, AddResult
 from node.miner.link import NodeLink
 from node.miner.loop import MinerLoop
 from node.miner.tools import Tools
@@ -285,6 +285,8 @@ async def test_the_gate_keeps_nothing_on_disk_but_parts_that_are_right(live: Liv
             await bringer.offer(2, ahead, dataset=ZERO_HASH)
         with pytest.raises(InvalidTransaction, match="part-root"):
             await bringer.offer(1, ahead, index=0)
+    with pytest.raises(InvalidTransaction, match="nonce"):
+        await bringer.offer(2, DEFAULT_BOUNDS.account_transactions_max, index=1)
     assert not any(chain.has_sidecar(compute_sidecar_hash(make_part(BLOB, number))) for number in range(COUNT))
     assert await bringer.offer(2, 1) is AddResult.ADDED
     assert chain.has_sidecar(last)
