@@ -139,8 +139,10 @@ def _apply_raise(scope: BlockScope, view: StateView, key: PublicKey, auditor: Au
         raise InvalidTransaction("auditor-held", f"found a bond of {auditor.bond} atoms that is leaving, expected none")
     if not amount:
         raise InvalidTransaction("auditor-bond", "found 0 atoms, expected at least 1")
+    # A producer knows its block's beacon before it chooses transactions: what is drawn there must not follow from them,
+    # nor may it put in a raise that takes an auditor out of what is drawn.
+    _validate_nothing_drawn(scope)
     apply_debit(view, key, amount)
-    # A producer knows its block's beacon before it chooses transactions: what is drawn there must not follow from them.
     _put_bond(view, key, replace(auditor, since_height=scope.draft.height, bond=auditor.bond + amount))
 
 

@@ -79,6 +79,8 @@ def register(run: "History") -> None:
         return
     elif run.random.random() < 0.1:
         run.refuse(key, RegisterAuditor(0), "auditors-full" if _is_full(run) and not found else "auditor-bond")
+    elif found is not None and run.world.place < DRAWN:
+        run.refuse(key, RegisterAuditor(1), "auditors-drawn")
     elif found is not None:
         _enter(run, key, run.random.randrange(1, bond))
     elif not _is_full(run):

@@ -129,11 +129,15 @@ def test_whoever_has_a_seat_may_add_to_its_bond() -> None:
     chain = make_chain()
     chain.mine(enter(chain, DAVE, BOND))
     assert refuse(chain, enter(chain, DAVE, 0)) == "auditor-bond"
-    before = chain.account(DAVE).balance
+    last_drawn = PARAMETERS.commit_blocks + PARAMETERS.challenge_delay
+    while chain.height < last_drawn:
+        assert refuse(chain, enter(chain, DAVE, 5)) == "auditors-drawn", "it would take itself out of the draw"
+        chain.mine()
+    before, height = chain.account(DAVE).balance, chain.height + 1
     chain.mine(enter(chain, CAROL, BOND), enter(chain, DAVE, 5))
     auditor = get_auditor(chain, DAVE)
-    assert (auditor.bond, auditor.since_height, chain.account(DAVE).balance) == (BOND + 5, 2, before - 5)
-    assert list_seats(chain)[0] == ActiveAuditor(DAVE.public_key, 2, BOND + 5)
+    assert (auditor.bond, auditor.since_height, chain.account(DAVE).balance) == (BOND + 5, height, before - 5)
+    assert list_seats(chain)[0] == ActiveAuditor(DAVE.public_key, height, BOND + 5)
     chain.mine(chain.retire(DAVE))
     assert refuse(chain, enter(chain, DAVE, 5)) == "auditor-held"
 

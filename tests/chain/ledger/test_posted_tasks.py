@@ -4,9 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from chain.dispute import DemandOpening
 from chain.errors import InvalidBlock
-from chain.genesis import Parameters
 from chain.hashing import tagged_hash
 from chain.ledger import task_pots
 from chain.ledger.context import Event, RoundEnded, TaskClosed
@@ -21,10 +19,8 @@ from chain.primitives import ATOMS_PER_COIN, ZERO_HASH
 from chain.signature import SigningKey
 from chain.transaction import Action, FundTask, PostBounty, PostTask, Sidecar, Transfer
 from ml.dataset import compute_dataset_root
-from node.database.exporting import get_needed_blobs
-from tests.support.audits import AuditedChain
 from tests.support.economy import get_model, get_shares
-from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, SEGMENT_MACS, LedgerChain, make_genesis, settle_round
+from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, SEGMENT_MACS, LedgerChain, settle_round
 from tests.support.posted import BUDGET, make_task, mine_round, post_task, register_data
 
 
@@ -182,26 +178,6 @@ def test_an_empty_pot_closes_a_task() -> None:
     for _ in range(BUDGET_MIN // RENT - 1):
         assert find_closed(mine_round(chain).events) == []
     assert find_closed(mine_round(chain).events) == [TaskClosed(name, 0)]
-
-
-def test_whoever_starts_from_a_state_needs_the_data_of_a_closed_task_for_a_dispute_that_outlasts_it() -> None:
-    """What has expired holds no task up, but whoever vouched for it has still to answer."""
-    chain = AuditedChain(make_genesis(Parameters(dispute_window=8)))
-    dataset = register_data(chain)
-    chain.mine(chain.register(DAVE))
-    name = post_task(chain, make_task(chain, dataset, last_height=18))
-    chain.mine_to(9)
-    chain.mine(chain.sign(BOB, chain.commit(BOB)))
-    chain.mine_to(12)
-    demand = chain.demand(BOB, DemandOpening(0, 0, 0))
-    chain.mine(chain.sign(DAVE, chain.prove_audit(DAVE, BOB)), chain.sign(CAROL, demand))
-    chain.mine_to(18)
-    assert (get_live_names(chain.view), chain.contribution(BOB, 0, 1).status) == ((), ContributionStatus.EXPIRED)
-    root = chain.view.get_existing(posted_task_key(name)).dataset_root
-    assert root in get_needed_blobs(chain.context, chain.view)
-    chain.mine(chain.sign(DAVE, chain.answer(BOB, CAROL, 1)))
-    assert chain.dispute(BOB, CAROL, 0, 1) is None
-    assert root not in get_needed_blobs(chain.context, chain.view)
 
 
 def test_a_task_with_a_segment_under_dispute_closes_once_that_is_decided_and_paid() -> None:
