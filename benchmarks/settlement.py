@@ -181,7 +181,7 @@ thread, medians. Done anyway is what every validator does for these contribution
 
 {times}
 A checkpoint is weights and outer momentum. Deltas are block data: whoever validates gets and keeps them, and a
-round's are as large as the checkpoint they lead to.
+round's are a third to three times as large as the checkpoint they lead to.
 
 {sizes}
 Whoever follows the head settles ahead: once commits are closed and nothing waits for its openings the settlement is
