@@ -136,6 +136,7 @@ def audit(chain: AuditedChain) -> None:
         able = [key for key in keys if chain.auditor(key) is None]
         chain.mine(*(chain.sign(key, RegisterAuditor(bond * (2 * keys.index(key) + 1))) for key in able))
         standing = [key for key in keys if (auditor := chain.auditor(key)) and not auditor.release_height]
+        chain.mine_to(chain.task.start_height + 6)
         chain.mine(*(chain.sign(key, RegisterAuditor(bond // 3)) for key in standing[:1]))
         chain.mine_to(chain.task.start_height + 9)
         start, sidecar = chain.task.start_height, chain.training.make_sidecar(chain.segment(BOB), flaw)

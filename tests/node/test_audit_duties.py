@@ -281,6 +281,8 @@ async def test_the_commands_register_show_and_retire(
     assert (shown["is_auditor"], shown["coins"], shown["release_height"]) == (True, "20", None)
     assert await asyncio.to_thread(main, ["auditor", "register", *place]) == 1
     assert "auditor-held: found a bond of 20 coins" in capsys.readouterr().err
+    # A bond grows once the round has nothing left to draw.
+    await live.mine(PARAMETERS.commit_blocks + PARAMETERS.challenge_delay - live.node.parts.chain.head.height)
     assert (await run("register", "--bond", "2.5"))["atoms"] == "2500000000"
     await live.mine(1)
     assert (await run("status"))["coins"] == "22.5"
