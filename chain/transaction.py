@@ -252,7 +252,8 @@ class AddDatasetPart:
     sidecar_hash: HashField
 
 
-EconomyAction = RegisterDataset | RegisterModel | TransferShares | BuyLicence | PayModel | ClaimIncome | AddDatasetPart
+MarketAction = RegisterDataset | RegisterModel | TransferShares | BuyLicence | PayModel | ClaimIncome
+EconomyAction = MarketAction | AddDatasetPart
 DisputeAction = DisputeContribution | AnswerDispute
 TaskAction = PostBounty | PostTask | FundTask
 GovernanceAction = LockStake | UnlockStake | ProposeChange | CastVote

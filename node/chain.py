@@ -156,10 +156,7 @@ class Chain:
     def store_side_block(self, entry: ChainEntry, block: Block) -> None:
         """Keep a block that is not (yet) on the head's branch."""
         self.store.put_block(entry.hash, block)
-        data = tuple(name for name in get_sidecar_hashes(block) if name in self._loose_data)
-        self._note_left((entry,))
-        size_bytes = self._side_blocks[entry.hash].size_bytes + sum(self._loose_data[name] for name in data)
-        self._side_blocks[entry.hash] = _SideBlock(size_bytes, data)
+        self._note_side_block(entry, tuple(name for name in get_sidecar_hashes(block) if name in self._loose_data))
 
     def is_recent(self, total_work: int) -> bool:
         """Say whether a branch of so much work is heavier than the heaviest one was `REORG_BLOCKS` blocks ago."""
@@ -182,7 +179,11 @@ class Chain:
     def _note_left(self, entries: Sequence[ChainEntry]) -> None:
         """Count stored blocks as beside the head's branch; what they name was kept before and stays."""
         for entry in entries:
-            self._side_blocks[entry.hash] = _SideBlock(len(self.store.get_block_bytes(entry.hash) or b""), ())
+            self._note_side_block(entry, ())
+
+    def _note_side_block(self, entry: ChainEntry, data: tuple[Hash, ...]) -> None:
+        block_bytes = len(self.store.get_block_bytes(entry.hash) or b"")
+        self._side_blocks[entry.hash] = _SideBlock(block_bytes + sum(self._loose_data[name] for name in data), data)
 
     def _forget(self, entries: Sequence[ChainEntry]) -> None:
         stored = [entry.hash for entry in entries if entry.hash in self._side_blocks]

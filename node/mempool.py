@@ -16,19 +16,7 @@ from chain.errors import InvalidTransaction
 from chain.ledger.weight import compute_weight
 from chain.packed import PackedTransaction
 from chain.primitives import Hash, PublicKey
-from chain.transaction import (
-    BuyLicence,
-    ClaimIncome,
-    PayModel,
-    PostBond,
-    RegisterDataset,
-    RegisterModel,
-    ReportEquivocation,
-    Transaction,
-    Transfer,
-    TransferShares,
-    WithdrawBond,
-)
+from chain.transaction import MarketAction, PostBond, ReportEquivocation, Transaction, Transfer, WithdrawBond
 from node.observability.tally import Tally
 from node.pool_order import AccountOrder, Rank, Standing
 
@@ -320,17 +308,7 @@ class Mempool:
             self._heads.put(_stand(head, head.rank))
 
 
-_LASTING = (
-    Transfer
-    | PostBond
-    | WithdrawBond
-    | RegisterDataset
-    | RegisterModel
-    | TransferShares
-    | BuyLicence
-    | PayModel
-    | ClaimIncome
-)
+_LASTING = Transfer | PostBond | WithdrawBond | MarketAction
 """Actions that neither a height nor a report makes impossible, nor what another sends."""
 
 

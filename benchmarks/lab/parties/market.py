@@ -12,10 +12,9 @@ from chain.codec import encode
 from chain.hashing import tagged_hash
 from chain.primitives import ZERO_HASH, Hash, PublicKey
 from chain.transaction import (
-    AddDatasetPart,
     BuyLicence,
     ClaimIncome,
-    EconomyAction,
+    MarketAction,
     PayModel,
     RegisterDataset,
     RegisterModel,
@@ -81,7 +80,7 @@ class Market:
     def __post_init__(self) -> None:
         self.models[self.task] = Held(PublicKey(ZERO_HASH), royalty=NETWORK_ROYALTY)
 
-    def trade(self, sender: PublicKey, action: EconomyAction) -> int:
+    def trade(self, sender: PublicKey, action: MarketAction) -> int:
         """Carry out an action; return the atoms of it that are the treasury's."""
         match action:
             case RegisterDataset():
@@ -102,8 +101,6 @@ class Market:
                 return tax
             case ClaimIncome(model=model):
                 self.credit(sender, self.models[model].take(sender))
-            case AddDatasetPart():
-                raise AssertionError("found a part of a data set, expected no party to send one")
             case _:
                 assert_never(action)
         return 0
