@@ -6,6 +6,7 @@ takes them unseen. So what is measured is transactions, state and disk, and no m
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -59,10 +60,10 @@ FUNDERS = 1_000
 """Accounts of genesis, which pay every other its first atoms."""
 
 
-def make_load_genesis() -> Genesis:
-    """Return a genesis of one miner and many funded accounts, around the task of the development network."""
+def make_load_genesis(funders: int = FUNDERS) -> Genesis:
+    """Return a genesis of one miner and `funders` funded accounts, around the task of the development network."""
     roots = load_digits(DIGITS.heldout).root, compute_checkpoint_root(compute_initial_checkpoint(build_program(DIGITS)))
-    keys = [make_account(number) for number in range(FUNDERS)]
+    keys = [make_account(number) for number in range(funders)]
     return Genesis(
         network="load",
         timestamp_ms=START_MS,
@@ -90,9 +91,9 @@ class NoContent:
 class BlockMaker:
     """Grows a chain in memory, block by block, of whatever transactions it is given."""
 
-    def __init__(self, accounts: int, learning: Learning, salt: int = 0) -> None:
-        """Know `accounts` keys; chains of two salts have no block in common."""
-        self.genesis = make_load_genesis()
+    def __init__(self, genesis: Genesis, accounts: int, learning: Learning) -> None:
+        """Stand on the genesis block and know `accounts` keys."""
+        self.genesis = genesis
         self.context: HeaderContext = make_header_context(self.genesis, lambda _: TICKET_MACS)
         self.ledger = make_context(self.genesis)
         root, nodes = make_genesis_state(self.genesis)
@@ -100,13 +101,13 @@ class BlockMaker:
         self.tip: ChainEntry = make_first_entry(make_genesis_header(self.genesis, root), History())
         self.keys = [make_account(number) for number in range(accounts)]
         self._nonces = [0] * accounts
-        self._salt = salt
+        self._salt = 0
         self.learning = learning
 
     def branch(self, salt: int) -> "BlockMaker":
-        """Return a maker that goes on from the same tip with other tickets."""
-        other = BlockMaker(0, self.learning, salt)
-        other.nodes, other.tip, other.keys, other._nonces = self.nodes, self.tip, self.keys, list(self._nonces)
+        """Return a maker that goes on from the same tip; chains of two salts have no further block in common."""
+        other = copy(self)
+        other._nonces, other._salt = list(self._nonces), salt
         return other
 
     def transfer(self, sender: int, recipient: int, amount: int = 1, fee: int = 1_000) -> Transaction:

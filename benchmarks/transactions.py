@@ -142,7 +142,7 @@ async def run(accounts: int, runs: int, blocks: int, depth: int) -> str:
         root = Path(folder)
 
         def make(count: int) -> BlockMaker:
-            return BlockMaker(count, make_learning(genesis, root / "maker"))
+            return BlockMaker(genesis, count, make_learning(genesis, root / "maker"))
 
         parts = [
             "# Transactions\n",

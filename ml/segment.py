@@ -5,7 +5,7 @@ backend and knows neither traces nor tickets; both watch through `on_step`, and 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -117,13 +117,13 @@ def compute_rates(spec: Spec, task_round: int, step: int) -> tuple[int, int]:
     The round's rate rises over the warm-up steps and falls over the decay steps; it is never zero in between. Weight
     decay is taken every 16th step, for all sixteen at once, or at every step where it is strong.
     """
-    spec = replace(spec, learning_rate=compute_round_rate(spec, task_round))
-    rate = _compute_rate(spec, step)
-    interval = 1 if spec.learning_rate * spec.weight_decay >> RATE_BITS >= STRONG_DECAY else DECAY_INTERVAL
+    round_rate = compute_round_rate(spec, task_round)
+    rate = _compute_rate(spec, round_rate, step)
+    interval = 1 if round_rate * spec.weight_decay >> RATE_BITS >= STRONG_DECAY else DECAY_INTERVAL
     if (step + 1) % interval and step + 1 < spec.segment_steps:
         return rate, 0
     start = step - step % interval
-    total = sum(_compute_rate(spec, earlier) for earlier in range(start, step + 1))
+    total = sum(_compute_rate(spec, round_rate, earlier) for earlier in range(start, step + 1))
     return rate, min(total * spec.weight_decay >> RATE_BITS, (1 << RATE_BITS) - 1)
 
 
@@ -141,8 +141,8 @@ def compute_round_rate(spec: Spec, task_round: int) -> int:
     return rate
 
 
-def _compute_rate(spec: Spec, step: int) -> int:
-    rise = min(step + 1, spec.warmup_steps + 1) * spec.learning_rate // (spec.warmup_steps + 1)
+def _compute_rate(spec: Spec, round_rate: int, step: int) -> int:
+    rise = min(step + 1, spec.warmup_steps + 1) * round_rate // (spec.warmup_steps + 1)
     left = min(spec.segment_steps - step, spec.decay_steps + 1)
     return rise * left // (spec.decay_steps + 1)
 

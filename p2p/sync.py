@@ -1,8 +1,9 @@
 """Headers first: finding the peer that claims the most work, taking its headers, then wanting the missing blocks.
 
-One question for headers is open at a time, and whoever claims more work than is known has its turn: a peer whose branch
-never ends holds up nobody's. A claim that its headers do not bear out costs the claimant a pause, never us a loop. It
-knows no validity rule: the chain says how much work its headers hold and which blocks are missing.
+One question for headers is open at a time, and all who claim more work than is known share the time: a peer whose
+branch never ends, or that takes as long as it may over every answer, holds up nobody for more than a turn. A claim that
+its headers do not bear out costs the claimant a pause, never us a loop. It knows no validity rule: the chain says how
+much work its headers hold and which blocks are missing.
 """
 
 from collections.abc import Callable
@@ -52,8 +53,10 @@ class _Claim:
     light_from: Hash | None = None
     """Where the runs began that were too light one after another, should they have to come again."""
     light_to: Hash | None = None
+    turn_ms: int = 0
+    """When its next turn is, in time that passes with questions alone: behind all its questions have taken."""
     asked: int = 0
-    """Which question was the last before its next turn: its own, or the last of all when it came."""
+    """Which question was its last: of those whose turn it is, who waits the longest."""
     is_heard: bool = False
     """Whether a question that was put to it has ended."""
     late_headers: int = 0
@@ -105,7 +108,8 @@ class Sync:
         self._claims: dict[Peer, _Claim] = {}
         self._asked: Peer | None = None
         self._questions = 0
-        self._deadline_ms = 0
+        self._turn_ms = 0
+        self._asked_at_ms = self._deadline_ms = 0
         self._run: SampledRun | None = None
         self._is_judging = False
         self._look_at_ms = 0
@@ -114,7 +118,8 @@ class Sync:
 
     def add_peer(self, peer: Peer) -> None:
         """Take `peer` as one that claims nothing yet; whoever comes anew has its turn behind those who are here."""
-        self._claims[peer] = _Claim(asked=self._questions)
+        last_ms = max((claim.turn_ms for claim in self._claims.values()), default=self._turn_ms)
+        self._claims[peer] = _Claim(turn_ms=last_ms, asked=self._questions)
 
     def drop_peer(self, peer: Peer) -> None:
         """Forget `peer` and a question it has not answered."""
@@ -147,7 +152,7 @@ class Sync:
             is_late, claim.late_headers = claim.late_headers > 0, max(0, claim.late_headers - 1)
             return [] if is_late else [Charge(peer, Fault.UNSOLICITED, "headers that were not asked for")]
         if not headers:
-            self._end_question(peer, now_ms + PAUSE_MS)
+            self._end_question(peer, now_ms, PAUSE_MS)
             return []
         claim, last_hash = self._claims[peer], compute_header_hash(read_header(headers[-1]))
         claim.ends = read_header(headers[0]).foliage.parent_hash, last_hash
@@ -188,7 +193,7 @@ class Sync:
             claim.note(outcome)
         is_going_on = claim is not None and claim.is_going_on
         is_progress = outcome is Outcome.ACCEPTED or (outcome in GOING_ON and is_going_on)
-        self._end_question(peer, 0 if is_progress else now_ms + PAUSE_MS)
+        self._end_question(peer, now_ms, 0 if is_progress else PAUSE_MS)
         self._look_at_ms = now_ms
 
     def on_block_judged(self, now_ms: int) -> None:
@@ -213,13 +218,14 @@ class Sync:
     def _ask(self, now_ms: int) -> list[Action]:
         known_work = self._chain.get_header_work()
         heavier = [
-            (-claim.asked, claim.total_work, peer)
+            (max(claim.turn_ms, self._turn_ms), claim.asked, -claim.total_work, peer)
             for peer, claim in self._claims.items()
             if claim.total_work > known_work and claim.paused_until_ms <= now_ms
         ]
         if not heavier:
             return []
-        peer = max(heavier)[-1]
+        # Start-time fair queueing: who asked for nothing meanwhile has saved no time up.
+        self._turn_ms, *_, peer = min(heavier)
         claim = self._claims[peer]
         self._questions += 1
         claim.asked = self._questions
@@ -227,7 +233,7 @@ class Sync:
         # What another peer has brought meanwhile is not fetched again from one whose chain it is on, too.
         locator = (newest, *(() if claim.last_hash is None else (claim.last_hash,)), *rest)
         claim.asked_from = () if claim.last_hash is None else locator[:2]
-        self._asked, self._deadline_ms = peer, now_ms + self._limits.headers_ms
+        self._asked, self._asked_at_ms, self._deadline_ms = peer, now_ms, now_ms + self._limits.headers_ms
         return [Send(peer, GetHeaders(locator[:LOCATOR_MAX]))]
 
     def _give_up(self, peer: Peer, now_ms: int) -> None:
@@ -237,15 +243,17 @@ class Sync:
             claim.late_headers += 1
         elif claim is not None and run is not None:
             claim.late_openings += len(run.wanted) - len(run.openings)
-        self._end_question(peer, now_ms + PAUSE_MS)
+        self._end_question(peer, now_ms, PAUSE_MS)
 
-    def _end_question(self, peer: Peer, paused_until_ms: int) -> None:
+    def _end_question(self, peer: Peer, now_ms: int, pause_ms: int) -> None:
         self._asked, self._run, self._is_judging = None, None, False
         claim = self._claims.get(peer)
         if claim is not None:
-            claim.is_heard, claim.paused_until_ms = True, paused_until_ms
-            if paused_until_ms:
-                claim.last_hash = None
+            # A clock that is set meanwhile costs no more than headers and their work may take.
+            claim.turn_ms = self._turn_ms + min(now_ms - self._asked_at_ms, 2 * self._limits.headers_ms)
+            claim.is_heard = True
+            if pause_ms:
+                claim.last_hash, claim.paused_until_ms = None, now_ms + pause_ms
 
     def _want_blocks(self, now_ms: int) -> None:
         missing, was_far_behind = self._chain.get_missing_blocks(self._limits.block_window), self.is_far_behind()

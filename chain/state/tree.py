@@ -130,10 +130,11 @@ def get_value(nodes: NodeSource, root: Hash, key: bytes) -> bytes | None:
     """Return the value of `key` under `root`, or None; raises StorageError."""
     path, node_hash, depth = compute_path(key), root, 0
     while node_hash != EMPTY_ROOT:
-        node = load_node(nodes, node_hash)
-        if isinstance(node, Leaf):
-            return node.value if node.key == key else None
-        node_hash = node.right if get_bit(path, depth) else node.left
+        data = load_node_bytes(nodes, node_hash)
+        if data[0] == LEAF:
+            end = get_key_end(data)
+            return data[end:] if data[3:end] == key else None
+        node_hash = Hash(data[33:] if get_bit(path, depth) else data[1:33])
         depth += 1
     return None
 

@@ -36,7 +36,8 @@ FUNDS = 100_000 * ATOMS_PER_COIN
 
 @pytest.fixture
 def maker(tmp_path: Path) -> BlockMaker:
-    return BlockMaker(ACCOUNTS, make_learning(make_load_genesis(), tmp_path / "maker"))
+    genesis = make_load_genesis()
+    return BlockMaker(genesis, ACCOUNTS, make_learning(genesis, tmp_path / "maker"))
 
 
 @pytest_asyncio.fixture

@@ -1,5 +1,7 @@
 """Whose turn it is to be asked for headers, and from where, when what came was too light or has shown enough since."""
 
+from collections import Counter
+
 import pytest
 
 from chain.primitives import Hash, PublicKey
@@ -37,16 +39,18 @@ def list_questions(actions: list[Action]) -> list[tuple[PublicKey, tuple[Hash, .
     return [(each.peer, each.message.locator) for each in sent if isinstance(each.message, GetHeaders)]
 
 
-def play(relay: Relay, peer: PublicKey, start: int, outcome: Outcome, count: int = HEADERS_MAX) -> list[Action]:
+def play(
+    relay: Relay, peer: PublicKey, start: int, outcome: Outcome, count: int = HEADERS_MAX, now_ms: int = 0
+) -> list[Action]:
     """Let `peer` answer with the headers above height `start`, which have that outcome; return what is done next."""
     locator = (NAMES[start - 1] if start else GENESIS,)
-    relay.on_message(peer, Headers(THEIRS.get_headers_after(locator, count)), 0)
-    (question,) = (a.message for a in relay.poll(0) if isinstance(a, Send) and isinstance(a.message, GetData))
+    relay.on_message(peer, Headers(THEIRS.get_headers_after(locator, count)), now_ms)
+    (question,) = (a.message for a in relay.poll(now_ms) if isinstance(a, Send) and isinstance(a.message, GetData))
     for item in question.items:
-        relay.on_message(peer, OpeningMessage(item.hash, THEIRS.get_opening_bytes(item.hash) or b""), 0)
-    (delivery,) = (a for a in relay.poll(0) if isinstance(a, DeliverHeaders))
-    relay.on_headers_outcome(delivery, SubmitResult(outcome), 0)
-    return relay.poll(0)
+        relay.on_message(peer, OpeningMessage(item.hash, THEIRS.get_opening_bytes(item.hash) or b""), now_ms)
+    (delivery,) = (a for a in relay.poll(now_ms) if isinstance(a, DeliverHeaders))
+    relay.on_headers_outcome(delivery, SubmitResult(outcome), now_ms)
+    return relay.poll(now_ms)
 
 
 def test_all_who_claim_more_have_their_turn_and_newcomers_wait_for_it() -> None:
@@ -62,6 +66,50 @@ def test_all_who_claim_more_have_their_turn_and_newcomers_wait_for_it() -> None:
         asked.append(peer)
     assert asked[0] == ANN, "before those who came after it"
     assert asked.count(LIAR) == 1
+
+
+def test_who_answers_slowly_gets_no_more_of_the_time_than_who_answers_at_once() -> None:
+    _, relay = make_relay()
+    greet(relay, ANN, 1 << 20)
+    greet(relay, LIAR, 1 << 200)
+    peer, _ = take_question(relay.poll(0))
+    now_ms, answers = 0, Counter[PublicKey]()
+    while now_ms < 60_000:
+        answers[peer] += 1
+        now_ms += 9_000 if peer == LIAR else 1_000
+        peer, _ = take_question(play(relay, peer, 0, Outcome.ACCEPTED, now_ms=now_ms))
+    assert answers[LIAR] <= 4, "half of the time, and the turn that it began with"
+    assert answers[ANN] >= 24
+
+
+def test_who_had_nothing_to_say_has_saved_no_time_up() -> None:
+    _, relay = make_relay()
+    greet(relay, LIAR, 0)
+    greet(relay, ANN, 1 << 20)
+    peer, _ = take_question(relay.poll(0))
+    for now_ms in range(1_000, 20_000, 1_000):
+        peer, _ = take_question(play(relay, peer, 0, Outcome.ACCEPTED, now_ms=now_ms))
+        assert peer == ANN
+    relay.on_message(LIAR, Status(1, 1 << 200), 19_000)
+    asked = []
+    for now_ms in range(20_000, 26_000, 1_000):
+        peer, _ = take_question(play(relay, peer, 0, Outcome.ACCEPTED, now_ms=now_ms))
+        asked.append(peer)
+    assert asked.count(LIAR) == 3
+
+
+def test_a_clock_that_is_set_forward_beside_a_question_costs_no_hour_of_turns() -> None:
+    _, relay = make_relay()
+    greet(relay, ANN, 1 << 200)
+    peer, _ = take_question(relay.poll(0))
+    assert peer == ANN
+    greet(relay, LIAR, 1 << 201)
+    now_ms, asked = 3_600_000, []
+    for _ in range(8):
+        peer, _ = take_question(play(relay, peer, 0, Outcome.ACCEPTED, now_ms=now_ms))
+        now_ms += 5_000
+        asked.append(peer)
+    assert asked.count(ANN) >= 2
 
 
 def test_headers_too_light_come_again_from_the_first_once_they_have_shown_enough() -> None:

@@ -195,10 +195,10 @@ def run_sequences(setup: Setup) -> Result:
 
 
 async def _play(root: Path, seed: int, actions: int, counts: Counter[str]) -> None:
-    genesis = make_load_genesis()
+    genesis = make_load_genesis(ACCOUNTS)
     with open_load_node(root, genesis, 1, replace(DEFAULT_BOUNDS, bytes_max=POOL_BYTES_MAX)) as node:
         node.importer.start()
-        maker = BlockMaker(ACCOUNTS, make_learning(genesis, root))
+        maker = BlockMaker(genesis, ACCOUNTS, make_learning(genesis, root))
         run = Sequence(node, maker, Random(seed), counts=counts)
         for number in range(actions):
             await run.act()
