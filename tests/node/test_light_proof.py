@@ -19,7 +19,7 @@ from consensus.header_proof import PROOF_BYTES_MAX, HeaderProof
 from node.cli import main
 from node.exit_codes import ExitCode
 from node.light import REFUSALS, LightReport, Wanted, verify_node
-from node.light_chain import Clock, Policy
+from node.light_chain import ChainReader, Clock, Policy
 from node.rpc.client import AsyncRpcClient, RemoteError, RpcClient
 from node.rpc.methods import PROVE_CHAIN, PROVE_HEADERS, ChainProofParams, HeaderProofParams
 from node.rpc.views import to_hex
@@ -32,7 +32,7 @@ POLICY = Policy(whole_blocks_max=0, security_bits=10, stretch_blocks=8, tickets_
 DEEP = replace(POLICY, security_bits=60, tickets_drawn=40)
 """Draws enough that some hit the early blocks whose anchors have to be asked for: the first has half the deep work."""
 
-CHAIN, SINGLE = "light_proveChain", "light_proveHeaders"
+CHAIN = "light_proveChain"
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -151,9 +151,6 @@ LIES: list[tuple[str, str, Tamper]] = [
     ("not msgpack|canonical", CHAIN, lambda answer: alter_record(answer, "record", lambda data: data[:-9])),
     ("canonical", CHAIN, lambda answer: alter_record(answer, "record", lambda data: data + b"\x00")),
     ("proof-tip", CHAIN, set_fields(tip="0x" + "11" * 32)),
-    ("proof-heights", SINGLE, alter_proof(lambda proof: HeaderProof((), ()))),
-    ("proof-nodes", SINGLE, alter_proof(lambda proof: replace(proof, nodes=proof.nodes[1:]))),
-    ("signature", SINGLE, alter_header(0, unsign)),
     ("header-fields", HEAD, set_fields(total_work="1")),
     ("signature", HEAD, change_foliage(state_root=Hash(bytes(32)))),
     ("tensor|strip|merkle", TICKET, alter_opening(lambda strip: replace(strip, rows=flip(strip.rows)))),
@@ -168,6 +165,31 @@ async def test_any_altered_proof_is_refused(live: LiveNode, rule: str, method: s
         expected = (*REFUSALS, RemoteError)
         with pytest.raises(expected, match=f"{rule}|unknown-header"):
             await verify(server.url, live.genesis_hash, DEEP)
+        assert server.altered
+
+
+@pytest.mark.parametrize(
+    ("rule", "tamper"),
+    [
+        ("proof-heights", alter_proof(lambda proof: HeaderProof((), ()))),
+        ("proof-nodes", alter_proof(lambda proof: replace(proof, nodes=proof.nodes[1:]))),
+        ("signature", alter_header(0, unsign)),
+    ],
+)
+async def test_any_altered_proof_of_single_headers_is_refused(live: LiveNode, rule: str, tamper: Tamper) -> None:
+    """Which headers a client asks for by themselves follows from its draws; here it is told."""
+    chain = live.node.parts.chain
+    clock = Clock(lambda: time.time_ns() // 1_000_000)
+
+    def read(url: str) -> int:
+        reader = ChainReader(RpcClient(url), chain.header_context, clock, chain.head.get_ancestor(0))
+        reader.fetch(POLICY)
+        return len(reader.fetch_headers([3, 9]))
+
+    async with serve_tampered(live.url, {"light_proveHeaders": tamper}) as server:
+        assert await asyncio.to_thread(read, live.url) == 2
+        with pytest.raises(REFUSALS, match=rule):
+            await asyncio.to_thread(read, server.url)
         assert server.altered
 
 
