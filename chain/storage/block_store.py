@@ -104,7 +104,7 @@ class BlockStore:
         return Tip(Hash(data[:32]), *(int.from_bytes(data[place : place + 8], "big") for place in range(32, 64, 8)))
 
     def get_base_height(self) -> int:
-        """Return the height that the database starts from: 0, or that of an imported state; no block lies below."""
+        """Return the height behind which blocks are kept: 0, that of an imported state, or of the last forgotten."""
         data = self._read(_BASE, _NUMBER_BYTES)
         return 0 if data is None else int.from_bytes(data, "big")
 
@@ -171,6 +171,24 @@ class BlockStore:
     def remove_side_blocks(self, block_hashes: Sequence[Hash]) -> None:
         """Forget blocks beside the head's branch on which no block that stays is built; raises StorageError."""
         self._rows.write({kind + block_hash: None for block_hash in block_hashes for kind in (_BLOCK, _HEADER)})
+
+    def forget_blocks(self, height: int) -> tuple[Block, ...]:
+        """Forget the blocks of the head's branch up to `height`, oldest first, and return them; headers stay.
+
+        Raises StorageError.
+        """
+        blocks, changes = list[Block](), Changes()
+        for forgotten in range(self.get_base_height() + 1, height + 1):
+            block_hash = self.get_hash_at_height(forgotten)
+            block = None if block_hash is None else self.get_block(block_hash)
+            if block_hash is None or block is None:
+                raise CorruptDatabase(f"{self._place}: the block at height {forgotten} is missing")
+            changes[_BLOCK + block_hash] = None
+            changes |= {_TRANSACTION + compute_transaction_hash(each): None for each in block.transactions}
+            blocks.append(block)
+        if blocks:
+            self._rows.write(changes | {_BASE: height.to_bytes(_NUMBER_BYTES, "big")})
+        return tuple(blocks)
 
     def commit(self, disconnected: Sequence[Block], connected: Sequence[Connected]) -> Tip:
         """Move the head: off the `disconnected` blocks (tip first), onto the `connected` ones, in one synced write.

@@ -74,6 +74,14 @@ class LevelDb:
         except (plyvel.Error, OSError) as error:
             raise StorageError(f"{self._path}: cannot be written: {_describe(error)}") from None
 
+    def compact(self) -> None:
+        """Give back to the disk the room of what was removed before it was opened; raises StorageError."""
+        try:
+            # Without bounds plyvel compacts nothing.
+            self._database.compact_range(start=b"\0", stop=b"\xff" * 64)
+        except (plyvel.Error, OSError) as error:
+            raise StorageError(f"{self._path}: cannot be compacted: {_describe(error)}") from None
+
     def close(self) -> None:
         """Release the database once no thread reads it; a read later on is refused."""
         with self._readers_lock:

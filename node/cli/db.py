@@ -1,4 +1,4 @@
-"""`mathesis db`: verify, export and import what a node keeps, while no node runs on it.
+"""`mathesis db`: verify, prune, export and import what a node keeps, while no node runs on it.
 
 The work is `node.database`'s; here its findings are printed and its errors turned into exit codes.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def db() -> None:
-    """Verify, export and import what a node keeps.
+    """Verify, prune, export and import what a node keeps.
 
     No node may run on the directory meanwhile.
     """
@@ -50,6 +50,30 @@ def verify(directory: Path, *, quick: bool, is_json: bool) -> None:
                 record = dict(asdict(verify_database(opened, on_progress)))
         record["head"] = f"0x{opened.chain.head.hash.hex()}"
     print_record(record, is_json)
+
+
+@db.command()
+@directory_option
+@click.option("--keep", type=click.IntRange(288), default=10_000, show_default=True, help="How many blocks to keep.")
+@json_option
+def prune(directory: Path, keep: int, *, is_json: bool) -> None:
+    """Forget old blocks and their data, of which a node's disk fills.
+
+    Headers and the state stay: a node goes on as before, and shows others no block that is forgotten.
+    """
+    from dataclasses import asdict
+
+    from node.data_directory import DataDirectory
+    from node.database.opening import hold_directory, open_chain
+    from node.database.pruning import prune_blocks, release_room
+    from node.datasets.progress import show_progress
+
+    data = DataDirectory(directory.expanduser())
+    with _end_in_exit_codes(), hold_directory(data):
+        with open_chain(data) as opened, show_progress(is_silent=is_json) as on_progress:
+            pruned = prune_blocks(opened.chain, keep, on_progress)
+        release_room(data)
+    print_record(asdict(pruned), is_json)
 
 
 @db.command("export")

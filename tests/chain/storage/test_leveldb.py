@@ -1,4 +1,4 @@
-"""LevelDB under threads: a database that is closed while others read it ends no process."""
+"""LevelDB under threads and over time: who closes it ends no reader's process; removed rows give their room back."""
 
 import subprocess
 import sys
@@ -62,3 +62,17 @@ def test_a_closed_database_is_not_read(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(StorageError, match="closed"):
         database.get(b"any")
+
+
+def test_the_room_of_removed_rows_comes_back(tmp_path: Path) -> None:
+    database = LevelDb(tmp_path)
+    keys = [number.to_bytes(8, "big") for number in range(4_000)]
+    database.write({key: key * 250 for key in keys})
+    database.write(dict.fromkeys(keys[1:]))
+    database.close()
+    database = LevelDb(tmp_path)
+    database.compact()
+    size_bytes = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert size_bytes < 500_000, "of eight million"
+    assert dict(database.iter_rows(b"")) == {keys[0]: keys[0] * 250}
+    database.close()
