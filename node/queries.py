@@ -298,6 +298,7 @@ class NodeQueries:
             version=version("mathesis"),
             network=chain.header_context.genesis.network,
             node=self._parts.key.public_key,
+            first_block=chain.base.height + 1,
             is_syncing=self.is_syncing(),
             peers=len(self._read_peers()),
             pool_transactions=len(mempool),

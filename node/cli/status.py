@@ -55,6 +55,7 @@ def _get_record(client: "RpcClient") -> Fields:
         "genesis": found.genesis_hash,
         "height": found.head.height,
         "head": found.head.hash,
+        "blocks_from_height": found.first_block,
         "is_syncing": found.is_syncing,
         "expected_macs": found.head.total_work,
         "peers": found.peers,

@@ -176,11 +176,12 @@ class MinerRates:
 
 @dataclass(frozen=True, slots=True)
 class StatusInfo:
-    """The node at a glance."""
+    """The node at a glance; `first_block` is the least height whose block it keeps."""
 
     version: str
     network: str
     node: PublicKey
+    first_block: int
     is_syncing: bool
     peers: int
     pool_transactions: int

@@ -195,13 +195,17 @@ class RatesView(msgspec.Struct, frozen=True):
 
 
 class StatusView(msgspec.Struct, frozen=True):
-    """The node at a glance; `task` is genesis', `posted_tasks` counts the live ones beside it."""
+    """The node at a glance; blocks are kept from height `first_block` on.
+
+    `task` is genesis', `posted_tasks` counts the live ones beside it.
+    """
 
     version: str
     network: str
     node: Address
     head: HeaderView
     genesis_hash: HashText
+    first_block: Natural
     is_syncing: bool
     peers: Natural
     pool_transactions: Natural
@@ -350,6 +354,7 @@ def view_status(info: StatusInfo, head: Header, genesis_hash: Hash, tasks: Seque
         node=format_address(info.node),
         head=view_header(head),
         genesis_hash=to_hex(genesis_hash),
+        first_block=info.first_block,
         is_syncing=info.is_syncing,
         peers=info.peers,
         pool_transactions=info.pool_transactions,

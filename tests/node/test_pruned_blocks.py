@@ -25,7 +25,8 @@ from node.database.opening import open_chain
 from node.database.pruning import Pruned, prune_blocks, release_room
 from node.exit_codes import ExitCode
 from node.rpc.client import AsyncRpcClient, RemoteError
-from node.rpc.methods import GET_BLOCK, GET_HEADERS, BlockParams, HeadersParams
+from node.rpc.methods import GET_BLOCK, GET_HEADERS, GET_STATUS, BlockParams, HeadersParams
+from node.rpc.registry import Params
 from tests.node.test_database_command import commit_segment
 from tests.support.live_node import run_live_node
 
@@ -84,6 +85,7 @@ async def test_old_blocks_go_with_their_data_and_the_node_goes_on(directory: Dat
             export_chain(opened.chain, directory.root / "out", be_silent)
     async with run_live_node(directory.root) as live, AsyncRpcClient(live.url) as rpc:
         await live.mine(4)
+        assert (await rpc.call(GET_STATUS, Params())).first_block == BLOCKS - KEPT + 1
         headers = await rpc.call(GET_HEADERS, HeadersParams(1, BLOCKS))
         assert len(headers) == BLOCKS, "headers stay"
         assert (await rpc.call(GET_BLOCK, BlockParams(BLOCKS - KEPT + 1))).header.height == BLOCKS - KEPT + 1
