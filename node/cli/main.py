@@ -34,7 +34,7 @@ COMMANDS = {
     "inference": ("node.cli.inference:inference", "Paid answers of models: ask, answer, challenge, open, close."),
     "shares": ("node.cli.shares:shares", "Shares of a model: who holds them; transfer them, claim income."),
     "dataset": ("node.cli.dataset:dataset", "List, show, get, register and send the data that models train on."),
-    "db": ("node.cli.db:db", "Verify, export and import what a node keeps."),
+    "db": ("node.cli.db:db", "Verify, prune, export and import what a node keeps."),
     "lab": ("node.cli.lab:lab", "Compare integer training with float32, find out what breaks, and attack the proof."),
     "doctor": ("node.cli.doctor:doctor", "Check this machine: arithmetic, clock, ports, disk."),
     "rpc": ("node.cli.rpc:rpc", "Call any method of a node."),
