@@ -231,7 +231,7 @@ def test_the_command_knows_its_parts(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_quantiles() -> None:
     values = [float(number) for number in Random(1).sample(range(100), 100)]
-    assert compute_quantile(values, 0.99) == 99.0
-    assert compute_quantile(values, 0.5) == 50.0
+    assert [compute_quantile(values, share) for share in (0.001, 0.5, 0.99, 1.0)] == [0.0, 49.0, 98.0, 99.0]
+    assert compute_quantile(values[:40], 0.99) == max(values[:40])
     with pytest.raises(AssertionError):
         compute_quantile([], 0.5)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from math import ceil
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
@@ -101,7 +102,6 @@ def tell(setup: Setup, result: Result, name: str) -> None:
 
 
 def compute_quantile(values: Sequence[float], share: float) -> float:
-    """Return the value that `share` of all values do not exceed; raises AssertionError without values."""
+    """Return the least value that `share` of all values, above 0, do not exceed; raises AssertionError without any."""
     assert values
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return sorted(values)[ceil(share * len(values)) - 1]
