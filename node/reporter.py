@@ -44,8 +44,10 @@ class Reporter:
             self._remember(first, second)
 
     def on_equivocation(self, first: Header, second: Header) -> None:
-        """Take two headers of one ticket."""
+        """Take two headers of one ticket; a pair that is remembered is told again by whoever likes."""
         foliage = first.foliage
+        if foliage.trunk_hash in self._evidence:
+            return
         log.warning("two headers for one ticket", miner=foliage.miner, height=foliage.height)
         self._remember(first, second)
         self._report_soon()

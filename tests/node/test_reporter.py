@@ -177,6 +177,16 @@ async def test_pairs_of_strangers_push_out_none_that_cost_their_miner_something(
     assert block.header.foliage.trunk_hash in reporter._evidence
 
 
+async def test_a_pair_that_is_shown_again_is_no_news(live: LiveNode, caplog: pytest.LogCaptureFixture) -> None:
+    await live.mine(1)
+    parts, block = live.node.parts, get_block(live, 1)
+    reporter = Reporter(parts.chain, parts.gate, HOLDER, os.urandom)
+    for delay_ms in (1, 1, 2):
+        reporter.on_equivocation(block.header, sign_again(live, block, delay_ms).header)
+    await reporter.stop()
+    assert caplog.text.count("two headers for one ticket") == 1
+
+
 async def test_a_report_that_came_too_late_leaves_the_pool(tmp_path: Path) -> None:
     genesis = make_genesis()
     async with (
