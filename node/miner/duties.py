@@ -34,7 +34,10 @@ log = get_log("miner")
 
 DISPUTE_BYTES_MAX = 256
 
-Demanded = tuple[HashText, int, int, str, str]
+Drawn = tuple[HashText, int, int, HashText]
+"""Task, round, index and challenge of a contribution whose places are drawn: another branch draws others."""
+
+Demanded = tuple[HashText, int, int, HashText, str, int, int, str]
 
 
 class Duties:
@@ -48,13 +51,27 @@ class Duties:
         self._posted: dict[HashText, Task] = {}
         self.segments: dict[tuple[HashText, int], TrainedSegment] = {}
         """By task and index."""
-        self.opened: set[tuple[HashText, int, int]] = set()
-        """(task, round, index) of what was opened."""
+        self.opened: set[Drawn] = set()
+        """What was opened, or cannot be under this parent."""
         self.answered: set[Demanded] = set()
+        self._refused: set[Drawn | Demanded] = set()
+        """What of both the node has not taken under this parent."""
+        self._parent: HashText = ""
 
     def forget(self, work: WorkView) -> None:
-        """Let go the segments of rounds that are over, and the tasks that are not live any more."""
-        self.segments = {key: held for key, held in self.segments.items() if held.plan.round == work.task.round}
+        """Let go the segments of rounds that are over or of a branch that was left, and the tasks that are not live.
+
+        What the node has not taken is owed again under another parent: a deposit burns for what is never shown.
+        """
+        if work.parent.hash != self._parent:
+            self.opened = {name for name in self.opened if name not in self._refused}
+            self.answered = {name for name in self.answered if name not in self._refused}
+            self._refused, self._parent = set(), work.parent.hash
+        self.segments = {
+            key: held
+            for key, held in self.segments.items()
+            if held.plan.round == work.task.round and held.seed == self._find_seed(work, key[0], held.plan)
+        }
         live = {posted.task.task for posted in work.posted} | {demand.dispute.task for demand in work.demands}
         self._posted = {name: task for name, task in self._posted.items() if name in live}
 
@@ -67,10 +84,10 @@ class Duties:
         self.segments[task, plan.index] = forge_delta(loaded.program, segment) if self._tools.is_sabotaging else segment
 
     def make_seed(self, work: WorkView, task: HashText, plan: SegmentPlan) -> Hash:
-        """Return the seed of a planned segment."""
-        beacon = from_hex(next(anchor.beacon for anchor in work.anchors if anchor.height == plan.anchor_height))
-        miner = parse_address(work.miner)
-        return compute_segment_seed(self._chain_id, from_hex(task), plan.round, beacon, miner, plan.index)
+        """Return the seed of a planned segment, whose anchor is one of the work's."""
+        seed = self._find_seed(work, task, plan)
+        assert seed is not None
+        return seed
 
     def commit(self, task: HashText, segment: TrainedSegment) -> None:
         """Hand in a segment."""
@@ -89,7 +106,7 @@ class Duties:
     def open(self, work: WorkView, task: HashText, contributions: list[ContributionView]) -> None:
         """Open those contributions to a task whose places are drawn."""
         for info in contributions:
-            if info.status == "challenged" and (task, info.round, info.index) not in self.opened:
+            if info.status == "challenged" and name_drawn(task, info) not in self.opened:
                 self._open(work, task, info)
 
     def answer(self, work: WorkView, demand: DemandView) -> None:
@@ -102,6 +119,7 @@ class Duties:
         if self._tools.is_sabotaging:
             log.warning("a forged segment cannot be shown", **names)
             return
+        self._refused.add(asked)
         seed = from_hex(demand.seed)
         runner = self._make_runner(work, view.task, view.round, seed)
         runner = replace(runner, backend=get_host_backend(runner.backend))
@@ -110,22 +128,34 @@ class Duties:
         dispute = decode(Dispute, view.record, DISPUTE_BYTES_MAX)
         answer = make_answer(runner, (Leaf(dispute.step, dispute.op), dispute.demand), states)
         if self._link.submit_answer(AnswerParams(view.task, view.round, view.index, view.challenger, answer)):
+            self._refused.discard(asked)
             log.info("demand answered", **names)
 
     def _open(self, work: WorkView, task: HashText, info: ContributionView) -> None:
-        segment = self.segments.get((task, info.index))
+        segment, name = self.segments.get((task, info.index)), name_drawn(task, info)
+        self.opened.add(name)
         if segment is None or info.challenge is None:
             return
         names = {"task": task[:18], "round": info.round, "index": info.index}
         drawn = (from_hex(info.challenge), self._tools.genesis.parameters.places_drawn)
-        self.opened.add((task, info.round, info.index))
+        self._refused.add(name)
         try:
             openings = open_segment(self._get_task(work, task), self._tools.backend, segment, drawn)
         except InvalidProof as error:
+            self._refused.discard(name)
             log.warning("segment cannot be opened", **names, error=str(error))
             return
         if self._link.submit_openings(OpeningsParams(task, info.round, info.index, list(openings))):
+            self._refused.discard(name)
             log.info("segment opened", **names, places=len(openings))
+
+    def _find_seed(self, work: WorkView, task: HashText, plan: SegmentPlan) -> Hash | None:
+        """Return the seed of a segment on the work's branch, None where that has no such anchor."""
+        beacon = next((anchor.beacon for anchor in work.anchors if anchor.height == plan.anchor_height), None)
+        if beacon is None:
+            return None
+        miner = parse_address(work.miner)
+        return compute_segment_seed(self._chain_id, from_hex(task), plan.round, from_hex(beacon), miner, plan.index)
 
     def _make_runner(self, work: WorkView, name: HashText, round_number: int, seed: Hash) -> Runner:
         task = self._get_task(work, name)
@@ -149,7 +179,12 @@ class Duties:
         return compute_first_round(self._tools.genesis.parameters, self._link.get_posted(name).posted_height)
 
 
+def name_drawn(task: HashText, info: ContributionView) -> Drawn:
+    """Return what tells the places that are to be opened from all others."""
+    return task, info.round, info.index, info.challenge or ""
+
+
 def name_demand(demand: DemandView) -> Demanded:
-    """Return what tells a demand from all others: a dispute demands each kind of thing once."""
+    """Return what tells a demand from all others: a dispute demands each kind of thing once on a branch."""
     view = demand.dispute
-    return view.task, view.round, view.index, view.challenger, view.demand
+    return view.task, view.round, view.index, demand.seed, view.challenger, view.step, view.op, view.demand

@@ -16,7 +16,7 @@ from consensus.ticket import Draw, compute_thresholds, compute_ticket_seed, open
 from ml.noise import I32, FoundTicket
 from ml.segment import as_i8
 from node.backends import fetch_arrays
-from node.miner.duties import Duties, name_demand
+from node.miner.duties import Duties, name_demand, name_drawn
 from node.miner.link import NodeLink, get_parent_hash
 from node.miner.plan import RoundPosition, SegmentPlan, is_commit_open, is_live, plan_segments, rank_posted
 from node.miner.segment import MatmulOperands, TrainedSegment
@@ -196,7 +196,7 @@ class MinerLoop:
         if newest is None or newest.parent.hash != work.parent.hash:
             return True
         tasks = [(newest.task.task, newest.contributions), *((p.task.task, p.contributions) for p in newest.posted)]
-        asked = {(task, c.round, c.index) for task, held in tasks for c in held if c.status == "challenged"}
+        asked = {name_drawn(task, c) for task, held in tasks for c in held if c.status == "challenged"}
         demanded = {name_demand(demand) for demand in newest.demands}
         return bool(asked - self._duties.opened or demanded - self._duties.answered)
 
