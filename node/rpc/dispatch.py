@@ -4,6 +4,7 @@ Batches, notifications and error objects follow the specification; a batch is bo
 weigh. It knows no HTTP. Source: JSON-RPC 2.0 specification (2013-01-04).
 """
 
+import asyncio
 from dataclasses import dataclass
 
 import msgspec
@@ -58,7 +59,8 @@ class Dispatcher:
         except DecodeError as error:
             return encode_failure(RpcError(ErrorCode.PARSE, ErrorData("json", detail=str(error))), None)
         if not isinstance(message, list):
-            return await self._respond_one(message, is_admin)
+            response, is_wanted = await self._respond_one(message, is_admin)
+            return response if is_wanted else None
         if not 0 < len(message) <= BATCH_MAX:
             data = ErrorData("batch-length", found=str(len(message)), expected=f"1 to {BATCH_MAX}")
             return encode_failure(RpcError(ErrorCode.INVALID_REQUEST, data), None)
@@ -70,25 +72,29 @@ class Dispatcher:
         for message in batch:
             if size_bytes > RESPONSE_BYTES_MAX:
                 data = ErrorData("response-size", expected=f"at most {RESPONSE_BYTES_MAX} bytes a batch")
-                response: bytes | None = _refuse(message, RpcError(ErrorCode.LIMIT, data))
+                response, is_wanted = _refuse(message, RpcError(ErrorCode.LIMIT, data))
             else:
-                response = await self._respond_one(message, is_admin)
-            if response is not None:
-                responses.append(response)
+                response, is_wanted = await self._respond_one(message, is_admin)
+                # What nobody wants to hear was as much work.
                 size_bytes += len(response)
+                # Most calls wait for nothing: all of a batch at once would hold up the whole node.
+                await asyncio.sleep(0)
+            if is_wanted:
+                responses.append(response)
         return b"[" + b",".join(responses) + b"]" if responses else None
 
-    async def _respond_one(self, message: Json, is_admin: bool) -> bytes | None:
+    async def _respond_one(self, message: Json, is_admin: bool) -> tuple[bytes, bool]:
+        """Return the response to a request, and whether it asks for one."""
         try:
             request = _parse_request(message)
         except RpcError as error:
-            return encode_failure(error, _get_id(message))
+            return encode_failure(error, _get_id(message)), True
         try:
             result = await self._call(request, is_admin)
             response = msgspec.json.encode(_Success("2.0", result, request.id))
         except RpcError as error:
             response = encode_failure(error, request.id)
-        return None if request.is_notification else response
+        return response, not request.is_notification
 
     async def _call(self, request: _Request, is_admin: bool) -> object:
         try:
@@ -113,9 +119,9 @@ def encode_failure(error: RpcError, request_id: RequestId) -> bytes:
     return msgspec.json.encode(_Failure("2.0", error.to_object(), request_id))
 
 
-def _refuse(message: Json, error: RpcError) -> bytes | None:
+def _refuse(message: Json, error: RpcError) -> tuple[bytes, bool]:
     is_notification = isinstance(message, dict) and "id" not in message
-    return None if is_notification else encode_failure(error, _get_id(message))
+    return encode_failure(error, _get_id(message)), not is_notification
 
 
 def _parse_request(message: Json) -> _Request:

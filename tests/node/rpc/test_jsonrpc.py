@@ -1,5 +1,6 @@
 """JSON-RPC 2.0 to the letter: every example of the specification, and bodies made to hurt."""
 
+import asyncio
 import json
 import time
 
@@ -209,6 +210,36 @@ async def test_a_batch_is_bounded(dispatcher: Dispatcher) -> None:
     assert isinstance(answer, list)
     assert len(answer) == BATCH_MAX
     assert await ask(dispatcher, f"[{','.join([call] * (BATCH_MAX + 1))}]") == INVALID
+
+
+async def test_calls_that_want_no_answer_count_against_a_batch_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred lists of thousands of headers would be read and written out for a caller who hears none of them."""
+    calls = []
+
+    async def read(_: NodeApi, __: Params) -> str:
+        calls.append(1)
+        return "x" * 1_000
+
+    monkeypatch.setattr("node.rpc.dispatch.RESPONSE_BYTES_MAX", 5_000)
+    dispatcher = Dispatcher(Registry((Method("read", "Read.", Params, str, read),)), Nothing())  # type: ignore[arg-type]  # asks nothing
+    call = '{"jsonrpc": "2.0", "method": "read"}'
+    assert await ask(dispatcher, f"[{','.join([call] * 100)}]") is None
+    assert len(calls) == 5
+
+
+async def test_others_have_their_turn_between_the_calls_of_a_batch(dispatcher: Dispatcher) -> None:
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other, call = asyncio.create_task(take_turns()), '{"jsonrpc": "2.0", "method": "get_data", "id": 1}'
+    await ask(dispatcher, f"[{','.join([call] * 50)}]")
+    other.cancel()
+    assert turns >= 50
 
 
 HOSTILE = [
