@@ -13,12 +13,13 @@ from chain.dispute import Demand, DemandDigests, DisputeContribution
 from chain.errors import InvalidTransaction, MathesisError
 from chain.ledger.bounds import get_context_in_force
 from chain.ledger.contributions import iter_contributions
-from chain.ledger.keys import dispute_key
+from chain.ledger.keys import contribution_key, dispute_key
 from chain.ledger.learning import SegmentContext
 from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey
 from chain.ledger.tasks import Task, get_segment_context, get_state, get_task, iter_live_tasks
 from chain.ledger.transition import ContributionStatus
 from chain.primitives import Hash, PublicKey
+from chain.state.view import StateView
 from ml.disputing import Difference
 from node.audit_duties import AuditDuties
 from node.chain import Chain
@@ -107,9 +108,18 @@ class Auditor:
 
     async def _begin(self, segment: _Segment, fault: Difference) -> None:
         key = DisputeKey(segment.task.name, segment.round, segment.key.miner, segment.key.index, self._key)
-        if self._chain.view().get(dispute_key(key)) is None and not self._is_waiting(key):
-            context = get_context_in_force(self._chain.ledger_context, self._chain.view())
+        view = self._chain.view()
+        if self._is_at_head(segment, view) and view.get(dispute_key(key)) is None and not self._is_waiting(key):
+            context = get_context_in_force(self._chain.ledger_context, view)
             await self._demand(key, fault, DemandDigests(fault.output), context.parameters.deposit)
+
+    def _is_at_head(self, segment: _Segment, view: StateView) -> bool:
+        """Say whether the head still has what was audited: while it was, another branch may have brought another.
+
+        A dispute names its miner and index alone, so the deposit would stand against an honest segment.
+        """
+        entry = view.get(contribution_key(segment.task.name, segment.round, segment.key))
+        return entry is not None and (entry.seed, entry.sidecar_hash) == _name(segment)
 
     async def _press_on(self) -> None:
         """Make the next demand in every dispute of this node's in which it has the turn."""

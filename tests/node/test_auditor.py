@@ -18,6 +18,7 @@ from chain.ledger.context import get_task_state
 from chain.ledger.keys import beacon_key, contribution_key, dispute_key
 from chain.ledger.records import Contribution, ContributionKey, Dispute, DisputeKey
 from chain.ledger.transition import ContributionStatus
+from chain.primitives import Hash
 from chain.signature import SigningKey
 from chain.transaction import (
     Action,
@@ -31,7 +32,7 @@ from chain.transaction import (
 )
 from ml.backends import get_backend
 from ml.checkpoint import compute_initial_checkpoint
-from ml.disputing import open_digests, open_whole_strip
+from ml.disputing import Difference, open_digests, open_whole_strip
 from ml.lottery import get_lottery
 from ml.program import Op, OpKind
 from ml.proving import rerun_step
@@ -155,6 +156,33 @@ async def test_a_forged_element_is_disputed_down_to_its_opening_and_slashed(live
     # Three demands with the node's fee each; what its blocks have earned is still locked.
     assert gained == parameters.deposit // 2 - 3 * 1_000
     assert live.node.validator.auditor.audits.counts["mismatch"] == 1
+
+
+async def test_what_another_branch_has_in_place_of_a_forgery_is_not_disputed(
+    live: LiveNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The head may move while a segment is executed, and a deposit against an honest one is lost."""
+    audits, mempool = live.node.validator.auditor, live.node.parts.mempool
+    found: list[tuple[auditor._Segment, Difference]] = []
+    begin = audits._begin
+
+    async def note(segment: auditor._Segment, fault: Difference) -> None:
+        found.append((segment, fault))
+
+    monkeypatch.setattr(audits, "_begin", note)
+    await commit_forged(live)
+    async with asyncio.timeout(30):
+        while not found:
+            await asyncio.sleep(0.02)
+    segment, fault = found[0]
+    other_seed = replace(segment, context=replace(segment.context, seed=Hash(bytes(32))))
+    other_data = replace(segment, contribution=replace(segment.contribution, sidecar_hash=Hash(bytes(32))))
+    gone = replace(segment, key=replace(segment.key, index=1))
+    for each in (other_seed, other_data, gone):
+        await begin(each, fault)
+        assert len(mempool) == 0
+    await begin(segment, fault)
+    assert len(mempool) == 1
 
 
 async def test_a_challenge_locks_the_deposit_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
