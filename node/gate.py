@@ -190,7 +190,14 @@ class TransactionGate:
         self._context = get_context_in_force(self._chain.ledger_context, view)
         # What was meant for a round that is over can never be included, and would hold up its sender's next nonces.
         round_number = get_task_state(self._context, view).round
-        self._mempool.drop_passing(lambda transaction: _is_outdated(transaction, round_number))
+        first_left = change.disconnected[-1].header.height if change.disconnected else None
+
+        def is_void(transaction: Transaction) -> bool:
+            return _is_outdated(transaction, round_number) or (
+                first_left is not None and self._is_uprooted(transaction, view, first_left)
+            )
+
+        self._mempool.drop_passing(is_void)
         returned = [transaction for block in reversed(change.disconnected) for transaction in block.transactions]
 
         def is_spent(transaction: Transaction) -> bool:
@@ -203,7 +210,7 @@ class TransactionGate:
         self._mempool.drop_passing(is_spent)
         waiting = [*map(Offer, pack_transactions(returned)), *self._later.values()]
         self._later.clear()
-        offers = [offer for offer in waiting if not _is_outdated(offer.packed.transaction, round_number)]
+        offers = [offer for offer in waiting if not is_void(offer.packed.transaction)]
         if offers:
             task = asyncio.get_running_loop().create_task(self._admit_again(offers))
             self._tasks.add(task)
@@ -341,6 +348,21 @@ class TransactionGate:
         if not isinstance(action, ReportEquivocation):
             return False
         return get_forfeit(self._chain.parameters, view, action.first, height) == NOTHING
+
+    def _is_uprooted(self, transaction: Transaction, view: StateView, first_left: int) -> bool:
+        """Say whether a commit or opening hangs on a beacon of a block that was left, the lowest at `first_left`.
+
+        Neither names the block: the commit would be of another seed here, a forgery, and its sender's deposit would
+        burn; the opening would hold up what its sender opens here.
+        """
+        action = transaction.body.action
+        if isinstance(action, CommitContribution):
+            return action.anchor_height >= first_left
+        if not isinstance(action, ProveContribution):
+            return False
+        named = ContributionKey(transaction.body.sender, action.index)
+        opened = view.get(contribution_key(action.task, action.round, named))
+        return opened is None or opened.commit_height + self._chain.parameters.challenge_delay >= first_left
 
     def _take_sidecar(self, transaction: Transaction, sidecar: Sidecar | None) -> ContentSource:
         """Return where a transaction's block data are found, those beside it held beside the chain until it enters.

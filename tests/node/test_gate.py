@@ -16,7 +16,9 @@ from chain.packed import pack_transaction
 from chain.primitives import ATOMS_PER_COIN, ZERO_HASH, Hash, PublicKey, Signature
 from chain.signature import SigningKey
 from chain.transaction import (
+    Action,
     CommitContribution,
+    ProveContribution,
     Sidecar,
     Transaction,
     TransactionBody,
@@ -115,9 +117,13 @@ async def test_a_commit_without_its_block_data_is_missing_something(maker: Block
     assert len(node.mempool) == 0
 
 
-def commit(maker: BlockMaker, key: SigningKey, nonce: int, sidecar: Sidecar) -> Offer:
+def commit(maker: BlockMaker, key: SigningKey, nonce: int, sidecar: Sidecar, anchor_height: int = 0) -> Offer:
     named = compute_sidecar_hash(sidecar)
-    action = CommitContribution(maker.ledger.task_id, 0, 0, 0, ZERO_HASH, ZERO_HASH, named)
+    action = CommitContribution(maker.ledger.task_id, 0, 0, anchor_height, ZERO_HASH, ZERO_HASH, named)
+    return sign(maker, key, nonce, action, sidecar)
+
+
+def sign(maker: BlockMaker, key: SigningKey, nonce: int, action: Action, sidecar: Sidecar | None = None) -> Offer:
     body = TransactionBody(key.public_key, nonce, 0, action)
     message = compute_signing_hash(maker.ledger.chain_id, body)
     return Offer(pack_transaction(Transaction(body, key.sign(message))), sidecar)
@@ -214,6 +220,27 @@ async def test_a_reorganisation_gives_back_in_nonce_order(maker: BlockMaker, nod
     assert (await node.importer.import_block(other.make_block(offered))).result is ImportResult.EXTENDED
     assert get_account(node.chain.view(), maker.keys[1].public_key).nonce == 4
     assert len(node.mempool) == 0
+
+
+async def test_what_hangs_on_a_block_that_was_left_is_let_go(maker: BlockMaker, node: LoadNode) -> None:
+    """A commit names the height of its anchor alone: on the next branch it is a forgery, and its deposit burns."""
+    other = maker.branch(salt=9)
+    for _ in range(2):
+        await node.importer.import_block(maker.make_block(()))
+    data = Sidecar(bytes(32), b"1")
+    rooted, uprooted = commit(maker, MINER, 1, data), commit(maker, MINER, 2, data, anchor_height=1)
+    opening = sign(maker, MINER, 3, ProveContribution(maker.ledger.task_id, 0, 0, ()))
+    later = commit(maker, maker.keys[1], 0, data, anchor_height=1)
+    answers = await node.gate.admit_many([rooted, uprooted, opening, later])
+    assert [name(answer) for answer in answers] == ["added", "added", "added", "segment-miner"]
+    await node.importer.import_block(maker.make_block(()))
+    await settle(node)
+    assert all(node.gate.is_waiting(each.packed.hash) for each in (rooted, uprooted, opening, later))
+    outcomes = [await node.importer.import_block(other.make_block(())) for _ in range(4)]
+    assert outcomes[-1].result is ImportResult.REORGED
+    await settle(node)
+    waiting = [node.gate.is_waiting(each.packed.hash) for each in (rooted, uprooted, opening, later)]
+    assert waiting == [True, False, False, False]
 
 
 async def test_what_was_judged_on_an_old_head_enters_by_the_new_one(
