@@ -122,10 +122,11 @@ class Pursuit:
     def _wait_for_opening(self, asked: Asked) -> OpenAnswer | None:
         """Return what opened a challenge, None once it is too late for that."""
         while True:
-            found = self._get()
+            # The height before the state: a block that comes in between may hold the opening in the last moment.
+            height, found = self._sender.get_height(), self._get()
             if _get_asked(found) != asked:
                 return self._find_opening(asked)
-            if self._sender.get_height() >= asked.height + OPEN_BLOCKS:
+            if height >= asked.height + OPEN_BLOCKS:
                 return None
             time.sleep(POLL_S)
 

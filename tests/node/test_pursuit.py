@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from chain.errors import InvalidProof
-from chain.inference import AnswerInference, RequestInference
+from chain.inference import AnswerInference, ChallengeAnswer, RequestInference
 from chain.ledger.inference import CHALLENGE_PARTS, OPEN_BLOCKS
 from chain.primitives import Hash
 from chain.signature import SigningKey
@@ -25,7 +25,9 @@ from node.cli import main
 from node.exit_codes import ExitCode
 from node.inference.claims import make_shown
 from node.inference.payments import Sender, read_place
+from node.inference.pursuit import Pursuit, _get_asked
 from node.inference.receipt import NO_BEACON, Receipt, encode_receipt
+from node.inference.serving import ReceiptMaker
 from node.keystore import write_key
 from node.models import write_state
 from node.rpc.client import AsyncRpcClient
@@ -158,6 +160,31 @@ async def test_an_honest_answer_is_challenged_nowhere(live: LiveNode, tmp_path: 
     case = await make_case(live, tmp_path / "own", make_answer(NAME))
     assert await case.pursue(_refuse, "--receipt", str(case.directory / "receipt.json")) == ExitCode.OK
     assert (await case.get()).status == "answered"
+
+
+async def test_an_opening_in_the_last_block_that_may_hold_it_is_seen(live: LiveNode, tmp_path: Path) -> None:
+    """It may come between two questions; whoever closes then pays out what he meant to pursue."""
+    case = await make_case(live, tmp_path / "own", make_answer(NAME))
+    await case.send(HOLDER, ChallengeAnswer(case.inference, 0, 0, 0, 0, 0))
+    await live.mine(OPEN_BLOCKS - 1)
+    opening = open_answer(make_server(NAME), case.traced, (Place(0, 0, 0, 0, 0),))[0]
+    roots, spec = get_checkpoint_roots(NAME), encode_spec(TINY_SPECS[NAME])
+    shown = make_shown(case.inference, spec, case.traced.answer, roots, opening)
+    loop, opened = asyncio.get_running_loop(), list[bool]()
+
+    class Late(Sender):
+        """Asks for the height just after the last block has come."""
+
+        def get_height(self) -> int:
+            if not opened:
+                opened.append(True)
+                asyncio.run_coroutine_threadsafe(case.send(MINER, shown), loop).result(30)
+            return super().get_height()
+
+    pursuit = Pursuit(Late(live.url, HOLDER, FEE), case.inference, ReceiptMaker(make_server(NAME), roots), print)
+    asked = _get_asked(await case.get())
+    assert asked is not None
+    assert await asyncio.to_thread(pursuit._wait_for_opening, asked) == shown
 
 
 async def test_what_the_provider_is_not_bound_to_is_not_pursued(
