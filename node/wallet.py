@@ -9,10 +9,17 @@ from chain.codec import decode, encode
 from chain.genesis import GENESIS_BYTES_MAX, Genesis, compute_chain_id
 from chain.primitives import Hash
 from chain.signature import SigningKey
-from chain.transaction import Action, Sidecar, Transaction, TransactionBody, compute_signing_hash
+from chain.transaction import (
+    Action,
+    Sidecar,
+    Transaction,
+    TransactionBody,
+    compute_signing_hash,
+    compute_transaction_hash,
+)
 from node.addresses import format_address
 from node.exit_codes import CommandError, ExitCode
-from node.rpc.client import RemoteError, RpcClient
+from node.rpc.client import NodeUnreachable, RemoteError, RpcClient
 from node.rpc.errors import ErrorCode
 from node.rpc.methods import (
     GET_ACCOUNT,
@@ -24,6 +31,7 @@ from node.rpc.methods import (
     SendParams,
 )
 from node.rpc.registry import Params
+from node.rpc.views import to_hex
 
 POLL_S = 0.2
 """Blocks are seconds apart."""
@@ -57,9 +65,20 @@ def send_action(url: str, key: SigningKey, action: Action, fee: int, sidecar: Si
     Block data that it names go with it.
     """
     client = RpcClient(url)
-    transaction = sign_next(client, get_chain_id(client), key, action, fee)
+    return send_signed(client, sign_next(client, get_chain_id(client), key, action, fee), sidecar)
+
+
+def send_signed(client: RpcClient, transaction: Transaction, sidecar: Sidecar | None = None) -> str:
+    """Send a signed transaction and return its hash; raises what `RpcClient.call` does.
+
+    A node that breaks off may have it all the same: who pays again then pays twice, so the error names it.
+    """
     beside = None if sidecar is None else encode(sidecar)
-    return client.call(SEND_TRANSACTION, SendParams(encode(transaction), beside))
+    try:
+        return client.call(SEND_TRANSACTION, SendParams(encode(transaction), beside))
+    except NodeUnreachable as error:
+        name = to_hex(compute_transaction_hash(transaction))
+        raise NodeUnreachable(f"{error}; it may have {name} all the same: {_make_help(name)}") from None
 
 
 def wait_for_block(url: str, transaction_hash: str, timeout_s: float) -> int:
@@ -71,6 +90,9 @@ def wait_for_block(url: str, transaction_hash: str, timeout_s: float) -> int:
     while True:
         try:
             height = client.call(GET_TRANSACTION, HashParams(transaction_hash)).height
+        except NodeUnreachable as error:
+            message = f"{error}; {transaction_hash} was sent: {_make_help(transaction_hash)}"
+            raise NodeUnreachable(message) from None
         except RemoteError as error:
             if error.code != ErrorCode.NOT_FOUND:
                 raise
@@ -79,6 +101,10 @@ def wait_for_block(url: str, transaction_hash: str, timeout_s: float) -> int:
         if height is not None:
             return height
         if time.monotonic() >= end_s:
-            message = f"{transaction_hash} still waits after {timeout_s:g} s; `mathesis rpc tx_get hash=...` tells more"
+            message = f"{transaction_hash} still waits after {timeout_s:g} s: {_make_help('...')}"
             raise CommandError(ExitCode.FAILURE, message)
         time.sleep(POLL_S)
+
+
+def _make_help(transaction_hash: str) -> str:
+    return f"`mathesis rpc tx_get hash={transaction_hash}` tells more"

@@ -102,20 +102,18 @@ def propose(
     subsidy: tuple[str, int] | None,
 ) -> None:
     """Propose one change under TITLE, for a deposit that burns when too few vote. VALUE is coins where it is atoms."""
-    from chain.codec import encode
     from chain.ledger.proposals import compute_proposal_id
     from chain.transaction import ProposeChange
     from node.rpc.client import RpcClient
-    from node.rpc.methods import SEND_TRANSACTION, SendParams
     from node.rpc.views import to_hex
-    from node.wallet import get_chain_id, sign_next
+    from node.wallet import get_chain_id, send_signed, sign_next
 
     terms = ProposeChange(title, parse_change(setting, payment, subsidy, sender.directory))
     client, signer = RpcClient(sender.url), sender.open_key()
     chain_id = get_chain_id(client)
     # The name follows from the nonce, so that it is known only once it is signed.
     transaction = sign_next(client, chain_id, signer, terms, sender.fee)
-    sent = client.call(SEND_TRANSACTION, SendParams(encode(transaction)))
+    sent = send_signed(client, transaction)
     name = to_hex(compute_proposal_id(chain_id, signer.public_key, transaction.body.nonce, terms))
     report_sent(sent, sender.url, sender.wait_s, ({"proposal": name}, f"proposal {name}"), sender.is_json)
 

@@ -5,9 +5,7 @@ It trusts the node that it asks for nonce and height, as a wallet does. It print
 
 from dataclasses import dataclass
 
-from chain.codec import decode
 from chain.errors import DecodeError
-from chain.genesis import GENESIS_BYTES_MAX, Genesis, compute_chain_id
 from chain.inference import InferenceAction, OpenAnswer, RequestInference
 from chain.ledger.inference import compute_inference_id
 from chain.primitives import Hash
@@ -16,15 +14,14 @@ from ml.answer_checks import validate_answer_place
 from ml.answering import open_answer, verify_answer
 from ml.openings import Place
 from ml.spec import encode_spec
-from node.addresses import format_address
 from node.inference.claims import make_shown
 from node.inference.receipt import Receipt
 from node.inference.serving import ReceiptMaker
 from node.rpc.client import RpcClient
 from node.rpc.inference_methods import PlaceView
-from node.rpc.methods import GET_ACCOUNT, GET_GENESIS, GET_STATUS, AccountParams
+from node.rpc.methods import GET_STATUS
 from node.rpc.registry import Params
-from node.wallet import send_action
+from node.wallet import get_chain_id, send_action, send_signed, sign_next
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +43,11 @@ class Sender:
     def request(self, terms: RequestInference) -> tuple[Hash, str]:
         """Send a request; return the inference's name, which the key's nonce decides, and the transaction's hash."""
         client = RpcClient(self.url)
-        genesis = decode(Genesis, client.call(GET_GENESIS, Params()).record, GENESIS_BYTES_MAX)
-        account = client.call(GET_ACCOUNT, AccountParams(format_address(self.key.public_key)))
-        name = compute_inference_id(compute_chain_id(genesis), self.key.public_key, account.next_nonce)
-        return name, self.send(terms)
+        chain_id = get_chain_id(client)
+        transaction = sign_next(client, chain_id, self.key, terms, self.fee)
+        # By the nonce that is signed: were it asked for again, another transaction of the key might have come between.
+        name = compute_inference_id(chain_id, self.key.public_key, transaction.body.nonce)
+        return name, send_signed(client, transaction)
 
 
 def read_place(view: PlaceView) -> Place:
