@@ -145,7 +145,9 @@ class RpcServer:
     def _is_admin(self, request: web.Request) -> bool:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         expected = self._options.token
-        return scheme == "Bearer" and expected != "" and secrets.compare_digest(token.encode(), expected.encode())
+        # Bytes of a header that are no UTF-8 come as surrogates.
+        found = token.encode("utf-8", "surrogateescape")
+        return scheme == "Bearer" and expected != "" and secrets.compare_digest(found, expected.encode())
 
 
 def _refuse_form(request: web.Request) -> web.Response | None:
