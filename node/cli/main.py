@@ -87,6 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has left; the interpreter must not complain about it at exit.
         sys.stdout = None
         return ExitCode.FAILURE
+    except UnicodeEncodeError as error:
+        if error.encoding != "utf-8":
+            raise
+        # Python reads bytes of the command line and the environment that are no UTF-8 as halves of surrogate pairs.
+        return _fail(ExitCode.USAGE, "found bytes that are no UTF-8 in an argument or the environment, expected text")
     except (MathesisError, OSError, MemoryError) as error:
         return _fail(get_exit_code(error), _describe(error))
     return result if isinstance(result, int) else ExitCode.OK

@@ -87,6 +87,17 @@ def test_wrong_arguments_are_usage_errors(arguments: list[str], capsys: pytest.C
     assert capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments", [["wallet", "new", "me", "--passphrase", "\udcff"], ["rpc", "tx_get", "hash=\udcff"]], ids=" ".join
+)
+def test_bytes_that_are_no_text_are_a_usage_error(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python hands them over as halves of surrogate pairs."""
+    assert main([*arguments, "--dir", str(tmp_path)]) == ExitCode.USAGE
+    assert "expected text" in capsys.readouterr().err
+
+
 def test_keys_are_made_and_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["wallet", "new", "me", "--dir", str(tmp_path), "--development", "--json"]) == ExitCode.OK
     made = json.loads(capsys.readouterr().out)
