@@ -12,6 +12,7 @@ from typing import IO
 from chain.codec import decode, encode
 from chain.errors import StorageError
 from chain.genesis import GENESIS_BYTES_MAX, Genesis
+from chain.storage.files import sync_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,11 @@ class DataDirectory:
         return decode(Genesis, data, GENESIS_BYTES_MAX)
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only its owner can read, whole or not at all; raises StorageError."""
+def write_private(path: Path, data: bytes, *, is_new: bool = False) -> None:
+    """Write a file that only its owner can read, whole or not at all, on disk with its name before this returns.
+
+    Raises StorageError, with `is_new` also where there is a file already, which then stays as it is.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -90,10 +94,26 @@ def write_private(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if is_new:
+            _move_to_free_name(temporary, path)
+        else:
+            temporary.replace(path)
+        sync_directory(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise StorageError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _move_to_free_name(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without a second name for a file.
+        temporary.replace(path)
+    else:
+        temporary.unlink()
 
 
 class DirectoryLock:

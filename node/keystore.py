@@ -84,7 +84,8 @@ def write_key(path: Path, key: SigningKey, passphrase: str, is_development: bool
         nonce=os.urandom(12),
     )
     text = msgspec.json.encode(_Keystore(seal, _encrypt(seal, passphrase, key.get_secret())))
-    write_private(path, msgspec.json.format(text, indent=2) + b"\n")
+    # Another command may have made a key here while this one was sealed, and told somebody its address.
+    write_private(path, msgspec.json.format(text, indent=2) + b"\n", is_new=True)
 
 
 def load_key(path: Path, passphrase: str) -> SigningKey:

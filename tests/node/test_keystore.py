@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from chain.errors import StorageError
+from chain.storage.files import sync_directory
+from node import data_directory, keystore
 from node.keystore import KeystoreError, is_development_key, load_key, make_key, read_address, write_key
 
 
@@ -48,6 +51,35 @@ def test_a_key_is_never_overwritten(path: Path) -> None:
     with pytest.raises(KeystoreError, match="never overwritten"):
         write_key(path, make_key(), "", is_development=True)
     assert path.read_bytes() == before
+
+
+def test_a_key_that_was_made_meanwhile_is_not_overwritten_either(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sealing takes a while, and its address may have been told to somebody who pays."""
+    encrypt, first, second = keystore._encrypt, make_key(), make_key()
+
+    def encrypt_late(seal: keystore._Seal, passphrase: str, secret: bytes) -> bytes:
+        monkeypatch.setattr(keystore, "_encrypt", encrypt)
+        write_key(path, first, "", is_development=True)
+        return encrypt(seal, passphrase, secret)
+
+    monkeypatch.setattr(keystore, "_encrypt", encrypt_late)
+    with pytest.raises(StorageError, match="exists"):
+        write_key(path, second, "", is_development=True)
+    assert load_key(path, "").public_key == first.public_key
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_key_is_on_disk_with_its_name_before_its_address_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+
+    def sync(folder: Path) -> None:
+        assert path.exists()
+        synced.append(folder)
+        sync_directory(folder)
+
+    monkeypatch.setattr(data_directory, "sync_directory", sync)
+    write_key(path, make_key(), "", is_development=True)
+    assert synced == [path.parent]
 
 
 def test_any_truncation_is_refused(path: Path) -> None:
