@@ -17,6 +17,7 @@ from node.cli.output import Fields, directory_option, json_option, parse_coins, 
 if TYPE_CHECKING:
     from chain.inference import InferenceAction
     from chain.primitives import Hash
+    from ml.answer import Answer
     from node.inference.payments import Sender
     from node.rpc.inference_methods import InferenceView
 
@@ -91,6 +92,7 @@ def answer(inference: str, receipt: Path, is_json: bool, **flags: object) -> Non
     with end_in_exit_codes():
         found = read_receipt(receipt).answer
     name, tokens = parse_hash(inference), len(found.output)
+    _refuse_other_question(_get(str(flags["url"]), inference), found)
     _send(flags, AnswerInference(name, compute_answer_hash(found), found.trace_root, tokens), is_json)
 
 
@@ -213,6 +215,21 @@ def _get(url: str, inference: str) -> "InferenceView":
     from node.rpc.views import to_hex
 
     return RpcClient(url).call(GET_INFERENCE, InferenceParams(to_hex(parse_hash(inference))))
+
+
+def _refuse_other_question(asked: "InferenceView", answer: "Answer") -> None:
+    """Raise CommandError when an answer is of another request or model: who is bound to it can open nothing."""
+    from ml.answer import compute_request_hash
+    from node.exit_codes import CommandError, ExitCode
+    from node.rpc.views import to_hex
+
+    pairs = (
+        ("request", asked.request_hash, to_hex(compute_request_hash(answer.request))),
+        ("checkpoint", asked.checkpoint_root, to_hex(answer.checkpoint_root)),
+    )
+    for what, expected, own in pairs:
+        if expected not in (None, own):
+            raise CommandError(ExitCode.USAGE, f"found an answer of the {what} {own}, expected one of {expected}")
 
 
 def _send(flags: dict[str, object], action: "InferenceAction", is_json: bool) -> None:

@@ -94,6 +94,10 @@ async def test_an_answer_is_asked_for_given_challenged_and_opened(
     sample = ["model", "sample", checkpoint, "--prompt", "to be", "--bytes", "5", "--verify", "--receipt", receipt]
     assert await asyncio.to_thread(main, sample) == ExitCode.OK
     capsys.readouterr()
+    other = (await run("holder", *asked, "--seed", "1"))["inference"]
+    refused = ["inference", "answer", other, receipt, "--rpc", live.url, "--dir", str(directory), "--key", "provider"]
+    assert await asyncio.to_thread(main, refused) == ExitCode.USAGE
+    assert "found an answer of the request" in capsys.readouterr().err, "its deposit would be anybody's"
     await run("provider", "answer", name, receipt)
     found = await show(name)
     assert (found.status, found.tokens, found.escrow) == ("answered", 5, str(5 * 10**7))
