@@ -87,12 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has left; the interpreter must not complain about it at exit.
         sys.stdout = None
         return ExitCode.FAILURE
-    except UnicodeEncodeError as error:
-        if error.encoding != "utf-8":
-            raise
-        # Python reads bytes of the command line and the environment that are no UTF-8 as halves of surrogate pairs.
-        return _fail(ExitCode.USAGE, "found bytes that are no UTF-8 in an argument or the environment, expected text")
-    except (MathesisError, OSError, MemoryError) as error:
+    except (MathesisError, OSError, MemoryError, UnicodeEncodeError) as error:
         return _fail(get_exit_code(error), _describe(error))
     return result if isinstance(result, int) else ExitCode.OK
 
@@ -100,6 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _describe(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return f"out of memory: {str(error) or 'more than there is'}; take a smaller model, or a smaller batch"
+    if isinstance(error, UnicodeEncodeError):
+        # Python reads bytes of the command line and the environment that are no UTF-8 as halves of surrogate pairs. They
+        # are not shown: they may be of a passphrase.
+        return f"found what {error.encoding} cannot write in an argument or the environment, expected text"
     return str(error)
 
 
@@ -107,6 +106,8 @@ def get_exit_code(error: Exception) -> ExitCode:
     """Return the exit code that an error ends a command with."""
     if isinstance(error, CommandError):
         return error.code
+    if isinstance(error, UnicodeEncodeError):
+        return ExitCode.USAGE
     if isinstance(error, OSError):
         codes = {
             errno.ENOSPC: ExitCode.DISK_FULL,

@@ -131,6 +131,7 @@ async def test_a_task_is_posted_funded_and_listed(
     [
         (("post", "nothing", "40", "--name", "x", "--licence", "MIT"), ExitCode.USAGE),
         (("post", "digits", "40", "--name", "x", "--licence", "MIT", "--price", "0"), ExitCode.USAGE),
+        (("post", "digits", "40", "--name", "x", "--licence", "MIT", "--price", "9" * 5_000), ExitCode.USAGE),
         (("post", "digits", "40", "--name", "x", "--licence", "MIT", "--dataset", f"0x{'0' * 64}"), ExitCode.FAILURE),
         (("post", "digits", "40", "--name", "x", "--licence", "MIT"), ExitCode.FAILURE),
         (("post", "digits", "9", "--name", "x", "--licence", "MIT"), ExitCode.FAILURE),

@@ -1,4 +1,4 @@
-"""Callers that hang up in the middle of a question, or send what is no text: no error is logged, the next is answered."""
+"""Callers that hang up in the middle of a question or send what is no text: no error is logged, others are answered."""
 
 import asyncio
 import logging
