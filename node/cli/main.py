@@ -96,8 +96,8 @@ def _describe(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return f"out of memory: {str(error) or 'more than there is'}; take a smaller model, or a smaller batch"
     if isinstance(error, UnicodeEncodeError):
-        # Python reads bytes of the command line and the environment that are no UTF-8 as halves of surrogate pairs. They
-        # are not shown: they may be of a passphrase.
+        # Python reads bytes of arguments and the environment that are no UTF-8 as halves of surrogate pairs. They are
+        # not shown: they may be of a passphrase.
         return f"found what {error.encoding} cannot write in an argument or the environment, expected text"
     return str(error)
 

@@ -42,7 +42,10 @@ class ChallengeView(msgspec.Struct, frozen=True):
 
 
 class InferenceView(msgspec.Struct, frozen=True):
-    """A paid answer by its name. `status` is absent, asked, answered or challenged; what is not so far is null."""
+    """A paid answer by its name. `status` is absent, asked, answered or challenged; what is not so far is null.
+
+    The deadline is whatever height the requester chose, in decimal: a JSON number may be too small for it.
+    """
 
     inference: HashText
     status: str
@@ -56,7 +59,7 @@ class InferenceView(msgspec.Struct, frozen=True):
     tokens: Natural | None
     answer_hash: HashText | None
     trace_root: HashText | None
-    deadline: Natural | None
+    deadline: Amount | None
     last_height: Natural | None
     challenge: ChallengeView | None
     entry: EntryView
@@ -80,7 +83,7 @@ def view_inference(name: Hash, entry: StateEntry[Inference]) -> InferenceView:
         tokens=answer.tokens if answer else None,
         answer_hash=to_hex(answer.answer_hash) if answer else None,
         trace_root=to_hex(answer.trace_root) if answer else None,
-        deadline=found.terms.deadline if found else None,
+        deadline=str(found.terms.deadline) if found else None,
         last_height=found.last_height if answer and found else None,
         challenge=_view_challenge(challenge) if challenge else None,
         entry=view_entry(entry),

@@ -11,8 +11,10 @@ import pytest
 import pytest_asyncio
 
 from chain.codec import decode, encode
+from chain.inference import RequestInference
 from chain.ledger.context import make_context
 from chain.ledger.inference_records import Inference
+from chain.primitives import Hash
 from chain.state.proof import STATE_PROOF_BYTES_MAX, StateProof, verify_exclusion, verify_inclusion
 from chain.transaction import Transaction, TransactionBody, compute_signing_hash
 from ml.checkpoint import compute_checkpoint_root
@@ -20,6 +22,7 @@ from ml.spec import compute_spec_hash
 from node.addresses import format_address
 from node.cli import main
 from node.exit_codes import ExitCode
+from node.inference.payments import Sender
 from node.models import write_state
 from node.rpc.client import AsyncRpcClient
 from node.rpc.economy_views import EntryView
@@ -111,6 +114,18 @@ async def test_an_answer_is_asked_for_given_challenged_and_opened(
     assert await asyncio.to_thread(main, arguments) == ExitCode.FAILURE
     assert "inference-early" in capsys.readouterr().err
     assert (await run("", "show", ABSENT))["status"] == "absent"
+
+
+async def test_a_request_without_an_end_can_be_read_and_so_be_opened(
+    live: LiveNode, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A requester chooses the deadline; a provider whose commands cannot read it loses its deposit to a challenge."""
+    terms = RequestInference(ROOT, Hash(bytes(32)), MINER.public_key, 5_000, 5, 10**7, 2**64 - 1)
+    name, _ = await asyncio.to_thread(Sender(live.url, HOLDER, 1_000).request, terms)
+    await live.mine(1)
+    assert await asyncio.to_thread(main, ["inference", "show", name.hex(), "--rpc", live.url, "--json"]) == ExitCode.OK
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["status"], shown["deadline"]) == ("asked", str(2**64 - 1))
 
 
 @pytest.mark.parametrize(
