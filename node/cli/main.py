@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import click
 
 from chain.errors import MathesisError, StorageError
+from node.cli.output import clean_text
 from node.exit_codes import CommandError, ExitCode
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -121,5 +122,6 @@ def get_exit_code(error: Exception) -> ExitCode:
 
 
 def _fail(code: int, message: str) -> int:
-    click.echo(f"mathesis: {message}", err=True)
+    # Some of it may be what a node said.
+    click.echo(f"mathesis: {clean_text(message)}", err=True)
     return code

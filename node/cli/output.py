@@ -7,6 +7,7 @@ people that are no result go to standard error.
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +23,9 @@ DEFAULT_URL = Endpoint("127.0.0.1", 4611).url
 
 COIN_DIGITS_MAX = 32
 """Digits before the point, leading zeros among them."""
+
+_STEERING = ("Cc", "Cf", "Zl", "Zp")
+"""Categories of controls, of what turns the direction of text, and of what ends a line."""
 
 Fields = dict[str, object]
 
@@ -81,11 +85,21 @@ def print_record(record: Fields, is_json: bool, text: str | None = None) -> None
     if is_json:
         click.echo(json.dumps(record))
     elif text is not None:
-        click.echo(text)
+        click.echo(clean_text(text))
     else:
         width = max((len(name) for name in record), default=0)
         for name, value in record.items():
-            click.echo(f"{name.replace('_', ' '):<{width}}  {'-' if value is None else value}")
+            click.echo(f"{name.replace('_', ' '):<{width}}  {'-' if value is None else clean_line(str(value))}")
+
+
+def clean_text(text: str) -> str:
+    """Return lines of which no one steers a terminal."""
+    return "\n".join(map(clean_line, text.split("\n")))
+
+
+def clean_line(text: str) -> str:
+    """Return a text that a stranger chose, a model's name for instance, as one line that steers no terminal."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(each) in _STEERING else each for each in text)
 
 
 def format_coins(atoms: int) -> str:

@@ -6,7 +6,7 @@ What is signed is made in `node/task_terms.py`.
 import click
 
 from node.cli.failures import end_in_exit_codes
-from node.cli.output import Fields, format_coins, json_option, parse_coins, print_record, rpc_option
+from node.cli.output import Fields, clean_line, format_coins, json_option, parse_coins, print_record, rpc_option
 from node.cli.registered import NETWORK, find_dataset, find_model, parse_model, parse_name
 from node.cli.sending import Sender, sending_options
 
@@ -114,7 +114,7 @@ def list_tasks(url: str, is_json: bool) -> None:
         record |= {"price": found.price, "correct": score.correct, "heldout": score.total}
         record |= {"last_height": found.last_height}
         until = "for ever" if found.last_height is None else f"until height {found.last_height}"
-        text = f"{found.task}  {found.name}  {score.correct}/{score.total} right  {coins} coins  {until}"
+        text = f"{found.task}  {clean_line(found.name)}  {score.correct}/{score.total} right  {coins} coins  {until}"
         print_record(record, is_json, text)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import click
 import msgspec
 
-from node.cli.output import Fields, format_coins, print_record
+from node.cli.output import Fields, clean_line, format_coins, print_record
 
 if TYPE_CHECKING:
     from chain.primitives import Hash
@@ -126,7 +126,7 @@ def list_models(url: str, is_json: bool) -> None:
         terms = entry.terms
         price = f"{format_coins(int(terms.licence_price))} coins" if terms.licence_price != "0" else "no licences"
         held = f"{int(entry.units):>18,} units  {format_coins(int(entry.held))} held"
-        text = f"{entry.model}  {terms.name:<16.16}  {price:<14}  {terms.licence:<20}  {held}"
+        text = f"{entry.model}  {clean_line(terms.name):<16.16}  {price:<14}  {terms.licence:<20}  {held}"
         account: Fields = {"units": entry.units, "held_atoms": entry.held, "waiting_atoms": entry.waiting}
         print_record(_make_model_record(entry.model, terms, is_json) | account, is_json, text)
 

@@ -12,8 +12,8 @@ import pytest
 
 from chain.errors import StorageError
 from node.cli import main
-from node.cli.main import COMMANDS, cli, get_exit_code
-from node.cli.output import format_coins, parse_coins
+from node.cli.main import COMMANDS, _fail, cli, get_exit_code
+from node.cli.output import clean_line, format_coins, parse_coins, print_record
 from node.exit_codes import CommandError, ExitCode
 from node.rpc.errors import ErrorCode
 from node.rpc.methods import make_registry
@@ -134,6 +134,21 @@ def test_the_method_table_comes_from_the_registry(capsys: pytest.CaptureFixture[
 )
 def test_errors_end_in_their_documented_codes(error: Exception, code: ExitCode) -> None:
     assert get_exit_code(error) is code
+
+
+def test_what_strangers_named_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a\x1b]0;b\x07\nwallet  \u202e1000\x9b2J"
+    print_record({"name": name}, is_json=False)
+    print_record({}, False, f"{clean_line(name)}  5 coins\nnext")
+    print_record({}, False, name)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 2 + 2
+    assert not set("\x1b\x07\x9b\u202e") & set("".join(lines))
+    assert lines[1].endswith("  5 coins")
+    assert _fail(1, f"refused: {name}") == 1
+    assert "\x1b" not in capsys.readouterr().err
+    print_record({"name": name}, is_json=True)
+    assert json.loads(capsys.readouterr().out) == {"name": name}
 
 
 @pytest.mark.parametrize(("text", "atoms"), [("1", 10**9), ("0.000000001", 1), ("12.50", 12_500_000_000)])

@@ -102,7 +102,8 @@ async def test_a_task_is_posted_funded_and_listed(
 ) -> None:
     spec = tmp_path / "narrow.json"
     spec.write_text(format_spec(SPEC), encoding="utf-8")
-    terms = ("--name", "narrow", "--licence", "MIT", "--blocks", "60", "--dir", str(directory))
+    name = "nar\nrow\x1b[2J"
+    terms = ("--name", name, "--licence", "MIT", "--blocks", "60", "--dir", str(directory))
     assert await run(live, "post", str(spec), "40", *terms, "--source", "0x" + "07" * 32) == ExitCode.FAILURE
     assert "dataset-unknown" in capsys.readouterr().err
     assert await run(live, "post", str(spec), "40", *terms) == ExitCode.OK
@@ -113,7 +114,12 @@ async def test_a_task_is_posted_funded_and_listed(
     capsys.readouterr()
     assert await run(live, "list") == ExitCode.OK
     own, other = (json.loads(line) for line in capsys.readouterr().out.splitlines())
-    assert (own["last_height"], other["task"], other["name"]) == (None, posted["task"], "narrow")
+    assert (own["last_height"], other["task"], other["name"]) == (None, posted["task"], name)
+    for listing in (["task", "list"], ["model", "list"]):
+        assert await asyncio.to_thread(main, [*listing, "--rpc", live.url]) == ExitCode.OK
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 2, "a name that strangers chose begins no line of its own"
+        assert "\x1b" not in "".join(lines)
     assert other["pot_coins"] == "42"
     assert other["price"] == own["price"]
     assert await run(live, "show", posted["task"]) == ExitCode.OK
