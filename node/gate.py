@@ -149,6 +149,7 @@ class TransactionGate:
         self._get_time_ms = get_time_ms
         self._context = get_context_in_force(chain.ledger_context, chain.view())
         self._later: OrderedDict[Hash, Offer] = OrderedDict()
+        self._trying: dict[Hash, Offer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_stopping = False
         self.on_admitted: list[Callable[[Hash], None]] = []
@@ -162,9 +163,18 @@ class TransactionGate:
         """Return the first nonce that neither the head nor the pool has used."""
         return self._mempool.compute_next_nonce(account, self.get_account_nonce(account))
 
+    def get_waiting(self, transaction_hash: Hash) -> PackedTransaction | None:
+        """Return a transaction that waits for a block, for the head that it is valid on, or to be tried on this one.
+
+        Whoever thinks that one is gone sends another in its place, and both may be carried out.
+        """
+        pooled = self._mempool.get(transaction_hash)
+        offer = self._later.get(transaction_hash) or self._trying.get(transaction_hash)
+        return pooled or (None if offer is None else offer.packed)
+
     def is_waiting(self, transaction_hash: Hash) -> bool:
-        """Say whether a transaction waits for a block, or for the head that it is valid on."""
-        return self._mempool.get(transaction_hash) is not None or transaction_hash in self._later
+        """Say whether `get_waiting` returns a transaction."""
+        return self.get_waiting(transaction_hash) is not None
 
     async def admit(self, transaction: Transaction, sidecar: Sidecar | None = None) -> AddResult:
         """Take a transaction into the pool; raises InvalidTransaction, MissingData.
@@ -212,6 +222,7 @@ class TransactionGate:
         self._later.clear()
         offers = [offer for offer in waiting if not is_void(offer.packed.transaction)]
         if offers:
+            self._trying |= {offer.packed.hash: offer for offer in offers}
             task = asyncio.get_running_loop().create_task(self._admit_again(offers))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -225,7 +236,12 @@ class TransactionGate:
         for start in range(0, len(offers), BATCH_MAX):
             if self._is_stopping:
                 return
-            await self._admit_batch(offers[start : start + BATCH_MAX])
+            batch = offers[start : start + BATCH_MAX]
+            try:
+                await self._admit_batch(batch)
+            finally:
+                for offer in batch:
+                    self._trying.pop(offer.packed.hash, None)
 
     async def _admit_batch(self, offers: Sequence[Offer]) -> list[Answer]:
         head, screened = self._chain.head, [self._screen(offer) for offer in offers]

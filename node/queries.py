@@ -159,8 +159,8 @@ class NodeQueries:
         return read_page(self._chain.view(), self._chain.head, kind, first, count)
 
     def get_transaction(self, transaction_hash: Hash) -> TransactionInfo | None:
-        """Return a transaction of the head's branch or the pool."""
-        waiting = self._parts.mempool.get(transaction_hash)
+        """Return a transaction of the head's branch, or one that waits for a block or a later head."""
+        waiting = self._parts.gate.get_waiting(transaction_hash)
         if waiting is not None:
             return TransactionInfo(waiting.transaction, None, None)
         found = self._chain.get_transaction(transaction_hash)

@@ -211,7 +211,10 @@ async def test_a_reorganisation_gives_back_in_nonce_order(maker: BlockMaker, nod
     joined = [other.transfer(3, 5), other.transfer(4, 5)]
     outcomes = [await node.importer.import_block(other.make_block(each)) for each in ([joined[0]], [joined[1]], ())]
     assert outcomes[-1].result is ImportResult.REORGED
+    names = [pack_transaction(transaction).hash for transaction in left[:5]]
+    assert all(map(node.gate.is_waiting, names)), "whoever thinks that they are gone pays again"
     await settle(node)
+    assert not node.gate._trying
     assert heard == [pack_transaction(transaction).hash for transaction in left[:5]]
     offered = [packed.transaction for packed in node.mempool.iter_candidates()]
     by_sender = {n: [t for t in offered if t.body.sender == maker.keys[n].public_key] for n in (1, 2, 3)}

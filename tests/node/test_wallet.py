@@ -10,8 +10,9 @@ import pytest_asyncio
 
 from chain.inference import RequestInference
 from chain.packed import PackedTransaction
-from chain.primitives import Hash
+from chain.primitives import ATOMS_PER_COIN, Hash
 from chain.transaction import Transfer
+from node.exit_codes import CommandError
 from node.inference.payments import Sender
 from node.rpc.client import NodeUnreachable, RemoteError, RpcClient
 from node.rpc.methods import GET_ACCOUNT, SEND_TRANSACTION
@@ -76,3 +77,12 @@ async def test_a_request_is_named_by_the_nonce_that_was_signed(live: LiveNode, m
     with pytest.raises(RemoteError):
         await asyncio.to_thread(Sender(live.url, HOLDER, 1_000).request, terms)
     assert [type(each.transaction.body.action) for each in list_waiting(live)] == [Transfer]
+
+
+async def test_a_payment_that_is_refused_and_kept_is_not_called_gone(live: LiveNode) -> None:
+    much = Transfer(MINER.public_key, 2_000 * ATOMS_PER_COIN)
+    with pytest.raises(RemoteError, match="this node keeps it"):
+        await asyncio.to_thread(send_action, live.url, HOLDER, much, 1_000)
+    (kept,) = live.node.parts.gate._later
+    with pytest.raises(CommandError, match="still waits"):
+        await asyncio.to_thread(wait_for_block, live.url, to_hex(kept), 0.1)
