@@ -35,7 +35,7 @@ log = get_log("miner")
 DISPUTE_BYTES_MAX = 256
 
 Drawn = tuple[HashText, int, int, HashText]
-"""Task, round, index and challenge of a contribution whose places are drawn: another branch draws others."""
+"""Task, round and index of a segment, and the seed or challenge that was drawn for it: another branch draws others."""
 
 Demanded = tuple[HashText, int, int, HashText, str, int, int, str]
 
@@ -54,8 +54,10 @@ class Duties:
         self.opened: set[Drawn] = set()
         """What was opened, or cannot be under this parent."""
         self.answered: set[Demanded] = set()
+        self._committed: set[Drawn] = set()
+        """Task, round, index and seed of what was handed in."""
         self._refused: set[Drawn | Demanded] = set()
-        """What of both the node has not taken under this parent."""
+        """What of the three the node has not taken under this parent."""
         self._parent: HashText = ""
 
     def forget(self, work: WorkView) -> None:
@@ -66,6 +68,7 @@ class Duties:
         if work.parent.hash != self._parent:
             self.opened = {name for name in self.opened if name not in self._refused}
             self.answered = {name for name in self.answered if name not in self._refused}
+            self._committed = {name for name in self._committed if name not in self._refused}
             self._refused, self._parent = set(), work.parent.hash
         self.segments = {
             key: held
@@ -90,7 +93,12 @@ class Duties:
         return seed
 
     def commit(self, task: HashText, segment: TrainedSegment) -> None:
-        """Hand in a segment."""
+        """Hand in a segment, once under each parent until the node has taken it."""
+        name = task, segment.plan.round, segment.plan.index, to_hex(segment.seed)
+        if name in self._committed:
+            return
+        self._committed.add(name)
+        self._refused.add(name)
         params = SegmentParams(
             task=task,
             round=segment.plan.round,
@@ -101,6 +109,7 @@ class Duties:
             sidecar=encode(segment.sidecar),
         )
         if self._link.submit_segment(params):
+            self._refused.discard(name)
             log.info("segment committed", task=task[:18], round=segment.plan.round, index=segment.plan.index)
 
     def open(self, work: WorkView, task: HashText, contributions: list[ContributionView]) -> None:

@@ -92,8 +92,8 @@ class MinerLoop:
             if held is None or held.plan != plan:
                 seed = duties.make_seed(work, own, plan)
                 duties.train(work, own, plan, partial(self._mine_product, plan, seed))
-                if plan.index not in committed and is_commit_open(position, parameters):
-                    duties.commit(own, duties.segments[own, plan.index])
+            if plan.index not in committed and is_commit_open(position, parameters):
+                duties.commit(own, duties.segments[own, plan.index])
         duties.open(work, own, work.contributions)
         for posted in work.posted:
             self._train_again(work, posted)
@@ -112,6 +112,10 @@ class MinerLoop:
     def _train_posted(self, work: WorkView, position: RoundPosition) -> None:
         """Train and commit a segment of the posted task that pays best of those which have none of ours yet."""
         plan = SegmentPlan(position.round, 0, max(position.head_height - 1, 0))
+        for posted in work.posted:
+            held = self._duties.segments.get((posted.task.task, plan.index))
+            if held is not None and not posted.contributions:
+                self._duties.commit(posted.task.task, held)
         for name in rank_posted(work.posted, self._tools.posted):
             if (name, plan.index) not in self._duties.segments and self._train_if_it_fits(work, name, plan):
                 self._duties.commit(name, self._duties.segments[name, plan.index])

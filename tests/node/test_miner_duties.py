@@ -14,7 +14,7 @@ from node.miner.link import NodeLink
 from node.miner.loop import MinerLoop
 from node.miner.tools import Tools
 from node.rpc.client import AsyncRpcClient
-from node.rpc.methods import GET_WORK, OpeningsParams
+from node.rpc.methods import GET_WORK, OpeningsParams, SegmentParams
 from node.rpc.registry import Params
 from node.rpc.views import to_hex
 from node.rpc.work_views import WorkView
@@ -22,10 +22,14 @@ from tests.support.live_node import LiveNode, run_live_node
 
 
 class DeafLink(NodeLink):
-    """A link to a node that takes no openings until it listens."""
+    """A link to a node that takes no openings, or no commits, until it listens."""
 
-    is_deaf = True
-    asked = 0
+    is_deaf, is_deaf_to_commits = True, False
+    asked = commits = 0
+
+    def submit_segment(self, params: SegmentParams) -> str:
+        self.commits += 1
+        return "" if self.is_deaf_to_commits else super().submit_segment(params)
 
     def submit_openings(self, params: OpeningsParams) -> str:
         self.asked += 1
@@ -52,6 +56,22 @@ async def commit_and_wait(live: LiveNode, loop: MinerLoop) -> None:
     await asyncio.to_thread(loop._prepare, await get_work(live))
     await live.mine(1 + live.genesis.parameters.challenge_delay)
     assert [info.status for info in (await get_work(live)).contributions] == ["challenged"]
+
+
+async def test_a_segment_that_the_node_did_not_take_is_handed_in_under_the_next_parent(live: LiveNode) -> None:
+    link = DeafLink(live.url, lambda: live.token)
+    link.is_deaf_to_commits = True
+    loop = MinerLoop(link, make_tools(live))
+    for _ in range(2):
+        await asyncio.to_thread(loop._prepare, await get_work(live))
+    assert link.commits == 1
+    link.is_deaf_to_commits = False
+    await live.mine(1)
+    for _ in range(2):
+        await asyncio.to_thread(loop._prepare, await get_work(live))
+    assert link.commits == 3, "the second segment of the round is planned by now, and each is handed in once"
+    await live.mine(1)
+    assert [info.index for info in (await get_work(live)).contributions] == [0, 1]
 
 
 async def test_openings_that_the_node_did_not_take_are_sent_again_under_the_next_parent(live: LiveNode) -> None:
