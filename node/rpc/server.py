@@ -22,6 +22,9 @@ from node.rpc.jsontext import BODY_BYTES_MAX
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 REQUEST_TIMEOUT_S = 30
+WRITE_TIMEOUT_S = 30
+"""A caller that takes no piece of its answer for so long has gone."""
+PIECE_BYTES = 256 * 1024
 CALLS_AT_ONCE_MAX = 64
 """Requests being answered together; later ones wait their turn or time out."""
 
@@ -107,14 +110,19 @@ class RpcServer:
 
         return show
 
-    async def _on_request(self, request: web.Request) -> web.Response:
+    async def _on_request(self, request: web.Request) -> web.StreamResponse:
         refusal = self._refuse_stranger(request) or _refuse_form(request)
         if refusal is not None:
             return refusal
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S), self._slots:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S) as limit, self._slots:
                 body = await request.read()
                 response = await self._dispatcher.respond(body, self._is_admin(request))
+                if response is None:
+                    return web.Response(status=204)
+                limit.reschedule(None)
+                # Within its slot: answers that nobody takes would fill the memory.
+                return await _send(request, response)
         except web.HTTPRequestEntityTooLarge:
             return _refuse(413, ErrorCode.LIMIT, "body-size", "a longer body", f"at most {BODY_BYTES_MAX} bytes")
         except ConnectionResetError:
@@ -122,16 +130,6 @@ class RpcServer:
             return _refuse(400, ErrorCode.INVALID_REQUEST, "hung-up", "no whole body", "one")
         except TimeoutError:
             return _refuse(503, ErrorCode.LIMIT, "time", f"no answer in {REQUEST_TIMEOUT_S} s", "")
-        if response is None:
-            return web.Response(status=204)
-        return self._answer(request, response)
-
-    def _answer(self, request: web.Request, response: bytes) -> web.Response:
-        headers = _HEADERS
-        origin = request.headers.get("Origin")
-        if origin is not None:
-            headers = headers | {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
-        return web.Response(body=response, content_type="application/json", headers=headers)
 
     def _refuse_stranger(self, request: web.Request) -> web.Response | None:
         host = get_host_name(request.headers.get("Host", ""))
@@ -148,6 +146,25 @@ class RpcServer:
         # Bytes of a header that are no UTF-8 come as surrogates.
         found = token.encode("utf-8", "surrogateescape")
         return scheme == "Bearer" and expected != "" and secrets.compare_digest(found, expected.encode())
+
+
+async def _send(request: web.Request, response: bytes) -> web.StreamResponse:
+    """Write an answer piece by piece; a caller that takes none for long is cut off."""
+    headers = _HEADERS | {"Content-Type": "application/json", "Content-Length": str(len(response))}
+    origin = request.headers.get("Origin")
+    if origin is not None:
+        headers = headers | {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+    answer = web.StreamResponse(headers=headers)
+    try:
+        await answer.prepare(request)
+        for start in range(0, len(response), PIECE_BYTES):
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                await answer.write(response[start : start + PIECE_BYTES])
+        await answer.write_eof()
+    except (ConnectionError, TimeoutError):
+        if request.transport is not None:
+            request.transport.abort()
+    return answer
 
 
 def _refuse_form(request: web.Request) -> web.Response | None:

@@ -7,9 +7,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from node.options import Endpoint
+from node.rpc.api import NodeApi
 from node.rpc.client import AsyncRpcClient
+from node.rpc.dispatch import Dispatcher
 from node.rpc.methods import GET_HEAD
-from node.rpc.registry import Params
+from node.rpc.registry import Method, Params, Registry
+from node.rpc.server import CALLS_AT_ONCE_MAX, RpcServer, ServerOptions
 from tests.support.live_node import run_live_node
 
 
@@ -46,3 +50,39 @@ async def test_a_token_that_is_no_text_is_a_wrong_one(tmp_path: Path, caplog: py
         assert answer.startswith(b"HTTP/1.1 200")
         assert b'"rule":"cookie"' in answer
         assert not [record for record in caplog.records if record.name.startswith("aiohttp")]
+
+
+class Nothing:
+    """A node that no method here asks anything of."""
+
+
+async def test_a_caller_that_takes_no_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that wait to be taken would fill the memory: each caller's is as large as a batch's may be."""
+    size_bytes = 48 << 20
+
+    async def tell(_: NodeApi, __: Params) -> str:
+        return "x" * size_bytes
+
+    monkeypatch.setattr("node.rpc.server.WRITE_TIMEOUT_S", 0.2)
+    method = Method("tell", "Tell.", Params, str, tell)
+    dispatcher = Dispatcher(Registry((method,)), Nothing())  # type: ignore[arg-type]  # the method asks the node nothing
+    server = RpcServer(dispatcher, ServerOptions(Endpoint("127.0.0.1", 0)))
+    await server.start()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.endpoint.port, limit=1024)
+        body = b'{"jsonrpc": "2.0", "method": "tell", "id": 1}'
+        head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        writer.write(head.encode() + b"\r\n\r\n" + body)
+        async with asyncio.timeout(20):
+            while server._slots._value == CALLS_AT_ONCE_MAX:
+                await asyncio.sleep(0.01)
+            while server._slots._value < CALLS_AT_ONCE_MAX:
+                await asyncio.sleep(0.01)
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                await reader.readexactly(size_bytes)
+        writer.close()
+        async with AsyncRpcClient(f"http://127.0.0.1:{server.endpoint.port}") as rpc:
+            told = await rpc.call(method, Params())
+            assert len(told) == size_bytes
+    finally:
+        await server.stop()
