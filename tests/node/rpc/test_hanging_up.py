@@ -81,6 +81,7 @@ async def test_a_caller_that_takes_no_answer_is_cut_off(monkeypatch: pytest.Monk
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
                 await reader.readexactly(size_bytes)
         writer.close()
+        monkeypatch.undo()
         async with AsyncRpcClient(f"http://127.0.0.1:{server.endpoint.port}") as rpc:
             told = await rpc.call(method, Params())
             assert len(told) == size_bytes
