@@ -202,13 +202,13 @@ class TransactionGate:
         round_number = get_task_state(self._context, view).round
         first_left = change.disconnected[-1].header.height if change.disconnected else None
 
-        def is_void(transaction: Transaction) -> bool:
-            return _is_outdated(transaction, round_number) or (
-                first_left is not None and self._is_uprooted(transaction, view, first_left)
-            )
+        def is_uprooted(transaction: Transaction) -> bool:
+            return first_left is not None and self._is_uprooted(transaction, view, first_left)
 
-        self._mempool.drop_passing(is_void)
-        returned = [transaction for block in reversed(change.disconnected) for transaction in block.transactions]
+        self._mempool.drop_passing(lambda each: _is_outdated(each, round_number) or is_uprooted(each))
+        left = [transaction for block in reversed(change.disconnected) for transaction in block.transactions]
+        # What was early stays: it may have been meant for this branch.
+        returned = [transaction for transaction in left if not is_uprooted(transaction)]
 
         def is_spent(transaction: Transaction) -> bool:
             found = self._is_spent(transaction, view)
@@ -220,7 +220,7 @@ class TransactionGate:
         self._mempool.drop_passing(is_spent)
         waiting = [*map(Offer, pack_transactions(returned)), *self._later.values()]
         self._later.clear()
-        offers = [offer for offer in waiting if not is_void(offer.packed.transaction)]
+        offers = [offer for offer in waiting if not _is_outdated(offer.packed.transaction, round_number)]
         if offers:
             self._trying |= {offer.packed.hash: offer for offer in offers}
             task = asyncio.get_running_loop().create_task(self._admit_again(offers))

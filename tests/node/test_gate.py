@@ -243,7 +243,18 @@ async def test_what_hangs_on_a_block_that_was_left_is_let_go(maker: BlockMaker, 
     assert outcomes[-1].result is ImportResult.REORGED
     await settle(node)
     waiting = [node.gate.is_waiting(each.packed.hash) for each in (rooted, uprooted, opening, later)]
-    assert waiting == [True, False, False, False]
+    assert waiting == [True, False, False, True], "what was early may have been meant for this branch"
+
+
+async def test_what_hangs_on_a_block_that_was_left_does_not_come_back_from_one(
+    maker: BlockMaker, node: LoadNode
+) -> None:
+    data = Sidecar(bytes(32), b"1")
+    rooted, uprooted = commit(maker, MINER, 1, data), commit(maker, MINER, 2, data, anchor_height=1)
+    transactions = tuple(each.packed.transaction for each in (rooted, uprooted))
+    node.gate.on_head(HeadChange((replace(maker.make_block(()), transactions=transactions),), ()))
+    assert list(node.gate._trying) == [rooted.packed.hash]
+    await settle(node)
 
 
 async def test_what_was_judged_on_an_old_head_enters_by_the_new_one(
