@@ -119,6 +119,6 @@ def list_tasks(url: str, is_json: bool) -> None:
 
 
 def _parse_price(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**64):
+    if not (text.isascii() and text.isdigit() and len(text) <= 20 and 0 < int(text) < 2**64):
         raise click.BadParameter(f"found {text!r:.40}, expected a whole number of atoms")
     return int(text)
