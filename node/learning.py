@@ -297,9 +297,13 @@ class Learning:
         if data is None:
             raise StorageError(f"the checkpoint {task.checkpoint_root.hex()} is gone, expected every task's last")
         try:
-            decode_checkpoint(program, data)
+            found = _compute_checkpoint_root(decode_checkpoint(program, data))
         except DecodeError as error:
             raise InvalidTransaction("task-checkpoint", f"the parent's is of another model: {error}") from None
+        # As many weights in other shapes are other tensors, and checkpoints are kept by their roots alone.
+        if found != task.checkpoint_root:
+            message = f"found root {found.hex()} in the program's shapes, expected {task.checkpoint_root.hex()}"
+            raise InvalidTransaction("task-checkpoint", message)
 
     def get_checkpoint(self, task: TaskSpec, root: Hash) -> Checkpoint:
         """Return a checkpoint of a task that was settled; raises StorageError when its file is gone."""

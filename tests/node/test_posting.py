@@ -15,7 +15,7 @@ from ml.backends import get_backend
 from ml.checkpoint import compute_checkpoint_root, compute_initial_checkpoint
 from ml.dataset import compute_dataset_root, encode_examples, encode_text, load_digits
 from ml.models import build_program
-from ml.spec import DIGITS, Decoder, Mlp, Spec, encode_spec
+from ml.spec import DIGITS, Decoder, Mlp, Spec, count_weights, encode_spec
 from node import posting
 from node.datasets import find_blob
 from node.learning import Learning, Task
@@ -102,6 +102,15 @@ def test_a_task_starts_from_its_own_first_checkpoint_or_from_one_of_its_shapes(l
     learning.validate_task(make_spec(root=own), lambda: DATA, BOUNDS, is_new=False)
     genesis = compute_checkpoint_root(compute_initial_checkpoint(build_program(DIGITS)))
     assert refuse(learning, make_spec(root=genesis), is_new=False) == "task-checkpoint"
+
+
+def test_a_task_cannot_start_from_as_many_weights_of_other_shapes(learning: Learning) -> None:
+    """Its weights would depend on which of the two tasks a node had read them for last."""
+    parent = replace(SMALL, init_seed=3)
+    twin = replace(parent, model=Mlp((64, 2, 88, 10)))
+    assert count_weights(twin.model) == count_weights(parent.model)
+    root = learning.keep_checkpoint(compute_initial_checkpoint(build_program(parent)))
+    assert refuse(learning, make_spec(twin, root=root), is_new=False) == "task-checkpoint"
 
 
 def test_a_text_can_be_posted(learning: Learning) -> None:
