@@ -16,7 +16,7 @@ from ml.checkpoint import compute_checkpoint_root, compute_initial_checkpoint
 from ml.checks import CheckContext
 from ml.dataset import Dataset, build_dataset, compute_root_by_part, count_records
 from ml.deltas import compute_delta_size
-from ml.evaluation import count_heldout_rows
+from ml.evaluation import compute_scoring_macs
 from ml.fit import validate_fit
 from ml.models import build_program
 from ml.program import Program
@@ -43,8 +43,7 @@ def load_posted(task: TaskSpec, read_data: Callable[[], bytes], bounds: TaskBoun
         _validate_at_most("task-records", "records", count_records(data), RECORDS_MAX)
         dataset = build_dataset(data, spec.heldout)
         validate_fit(spec, dataset)
-        macs = count_heldout_rows(dataset) * count_weights(spec.model)
-        _validate_at_most("task-heldout", "MACs to score it", macs, bounds.macs_max)
+        _validate_at_most("task-heldout", "MACs to score it", compute_scoring_macs(spec, dataset), bounds.macs_max)
         validate_provable(CheckContext(program, dataset, bytes(32)))
     except DecodeError as error:
         raise InvalidTransaction("task-program", str(error)) from None

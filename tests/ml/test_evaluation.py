@@ -1,17 +1,19 @@
 """Scores of held-out data: the same by any backend and batch, from the data's own bytes, and what training moves."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ml.backends import get_backend
 from ml.dataset import Examples, Text
-from ml.evaluation import compute_evaluation, compute_logits, get_forward_ops
+from ml.evaluation import ELEMENT_MACS, compute_evaluation, compute_logits, compute_scoring_macs, get_forward_ops
 from ml.models import build_program
-from ml.program import OpKind
+from ml.program import OpKind, Program
 from ml.segment import run_steps
 from ml.settlement import compute_next_checkpoint
+from ml.spec import count_rows
 from tests.support.models import TINY_SPECS, make_case
 
 REFERENCE = get_backend("reference")
@@ -33,6 +35,30 @@ def test_a_score_is_that_of_the_losses_and_hits_of_its_rows(name: str) -> None:
     assert score.count == len(inputs[1])
     assert score.loss_f16 == loss.astype(np.int64).sum()
     assert score.correct == (logits.argmax(axis=1) == inputs[1][:, 0]).sum()
+
+
+@pytest.mark.parametrize("name", TINY_SPECS)
+def test_what_scoring_takes_is_counted_by_the_shapes_that_go_through(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = make_case(name)
+    monkeypatch.setattr("ml.evaluation.EVALUATION_ROWS", 16)
+    found = list[int]()
+
+    def count(program: Program, *others: Any) -> Any:
+        whole = build_program(
+            replace(program.spec, batch=len(others[3][0]) // count_rows(replace(program.spec, batch=1)))
+        )
+        ops = get_forward_ops(whole)
+        found.append(sum(matmul.macs for matmul in whole.matmuls if matmul.op in {op.index for op in ops}))
+        tensors = [whole.tensors[output] for op in ops for output in op.outputs]
+        found.append(ELEMENT_MACS * sum(tensor.rows * tensor.columns for tensor in tensors))
+        return compute_logits(program, *others)
+
+    monkeypatch.setattr("ml.evaluation.compute_logits", count)
+    compute_evaluation(case.program, REFERENCE, case.runner.checkpoint, case.dataset)
+    assert len(found) > 2
+    assert compute_scoring_macs(case.program.spec, case.dataset) == sum(found)
 
 
 @pytest.mark.parametrize("name", TINY_SPECS)

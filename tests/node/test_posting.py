@@ -69,6 +69,7 @@ TEXT = replace(SMALL, model=Decoder(128, 16, 16, 1, 1, 32, 0, 0), heldout=1)
 
 
 DEEP = replace(TEXT, model=Decoder(128, 2, 2, 33, 1, 2, 0, 0))
+SHORT = replace(TEXT, batch=1, segment_steps=1, warmup_steps=0, decay_steps=0)
 
 
 @pytest.mark.parametrize(
@@ -85,15 +86,17 @@ def test_bytes_that_are_no_spec_and_no_data_set_are_refused(learning: Learning) 
     assert refuse(learning, make_spec(data=b"\x07"), b"\x07") == "task-program"
 
 
-def test_data_that_take_long_to_split_or_to_score_are_refused(
-    learning: Learning, monkeypatch: pytest.MonkeyPatch
-) -> None:
+ATTENTIVE = replace(SHORT, model=Decoder(128, 1_024, 32, 8, 32, 1, 0, 1), heldout=3)
+"""Few weights, and 32 heads that look at 1,024 places: scoring three records takes gigabytes."""
+
+
+def test_data_that_take_long_to_split_or_to_score_are_refused(learning: Learning) -> None:
     many = encode_examples(
         np.zeros((posting.RECORDS_MAX + 1, 2), np.uint8), np.ones(posting.RECORDS_MAX + 1, np.uint8), 0, 9
     )
     assert refuse(learning, make_spec(replace(SMALL, model=Mlp((2, 16, 2)), heldout=9), many), many) == "task-records"
-    monkeypatch.setattr(posting, "count_heldout_rows", lambda _: 1 << 24)
-    assert refuse(learning, make_spec()) == "task-heldout"
+    text = encode_text(b"to be or not to be, that is the question. " * 500)
+    assert refuse(learning, make_spec(ATTENTIVE, text, ZERO_HASH), text) == "task-heldout"
 
 
 def test_a_task_starts_from_its_own_first_checkpoint_or_from_one_of_its_shapes(learning: Learning) -> None:
