@@ -64,7 +64,7 @@ def build_forward(spec: Spec, length: int) -> Forward:
 
 @lru_cache(FORWARDS_KEPT)
 def _build_forward(spec: Spec, length: int) -> Forward:
-    # Specs of answers come from strangers: their programs must not stay for ever, as `build_program` keeps them.
+    # Specs of answers come from strangers: their programs must not put out those that `build_program` keeps.
     whole = build_program.__wrapped__(spec)
     training = build_program.__wrapped__(shorten(spec, length))
     loss = training.get_producer(training.loss)

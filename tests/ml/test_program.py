@@ -1,5 +1,7 @@
 """The program of a step: every tensor made before it is read, every bound of the spec refused, a fixed split."""
 
+import gc
+import weakref
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,7 +11,7 @@ import pytest
 from chain.codec import encode
 from chain.errors import DecodeError
 from ml.dataset import load_digits
-from ml.models import build_program
+from ml.models import PROGRAMS_KEPT, build_program
 from ml.program import Dtype, OpKind, Program, TensorKind
 from ml.spec import DIGITS, Decoder, Mlp, Spec, compute_spec_hash, count_weights, decode_spec, encode_spec
 from tests.support.models import TINY_SPECS
@@ -187,3 +189,12 @@ def test_the_digits_are_split_once_and_for_all() -> None:
     assert (int(digits.x.min()), int(digits.x.max())) == (-65536, 65536)
     assert np.bincount(digits.heldout_labels[:, 0]).min() > 20
     assert load_digits(359).root == digits.root
+
+
+def test_programs_of_specs_that_strangers_sent_do_not_stay_for_ever() -> None:
+    """A posted task's program is made before the task is refused, and that costs nobody a fee."""
+    first = weakref.ref(build_program(replace(DIGITS, init_seed=1 << 32)))
+    for seed in range(PROGRAMS_KEPT):
+        build_program(replace(DIGITS, init_seed=seed))
+    gc.collect()
+    assert first() is None
