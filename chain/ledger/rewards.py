@@ -19,7 +19,14 @@ from chain.ledger.context import (
     RewardDecided,
     get_task_state,
 )
-from chain.ledger.keys import SUPPLY_KEY, contribution_key, locked_reward_key, miner_key, task_key
+from chain.ledger.keys import (
+    SUPPLY_KEY,
+    contribution_key,
+    locked_reward_key,
+    miner_key,
+    round_contributions_key,
+    task_key,
+)
 from chain.ledger.pricing import compute_next_price, compute_payment
 from chain.ledger.records import Contribution, ContributionKey, DisputeKey, LockedReward
 from chain.ledger.shares import apply_mint, apply_waiting
@@ -140,12 +147,12 @@ def apply_payout(
 def apply_late_payout(
     parameters: Parameters, view: StateView, task: Task, round_number: int, key: ContributionKey
 ) -> tuple[Event, ...]:
-    """Pay a segment that was held and settles now, and its audits, as if alone in the running round."""
+    """Pay a segment that was held and settles now, and its audits, in the running round and at its price."""
     state = get_state(view, task)
     contribution = view.get_existing(contribution_key(task.name, round_number, key))
     audits = take_due_audits(parameters, view, task.name, round_number, (key, contribution))
     macs_total = contribution.macs + sum(audit.macs for audit in audits)
-    allowance = compute_allowance(parameters, task, state)
+    allowance = _compute_late_allowance(parameters, view, task, round_number)
     reward = compute_payment(state.price, allowance, contribution.macs, macs_total)
     event = _apply_settled(view, task, round_number, (key, contribution), reward)
     pays = [compute_payment(state.price, allowance, audit.macs, macs_total) for audit in audits]
@@ -154,6 +161,18 @@ def apply_late_payout(
     settled, pot = state.settled_contributions + 1, state.pot - reward - sum(pays)
     view.put(task_key(task.name), replace(state, pot=pot, settled_contributions=settled, held=state.held - 1))
     return (event, *paid_audits)
+
+
+def _compute_late_allowance(parameters: Parameters, view: StateView, task: Task, round_number: int) -> int:
+    """Return the atoms that a segment which was held may be paid from, with its audits.
+
+    All that is held of one round of a posted task takes no more than a round may: else miners who dispute each other's
+    segments would empty a pot whose price is too high. That of genesis spends what it has, and no more.
+    """
+    allowance = compute_allowance(parameters, task, get_state(view, task))
+    if task.posted is None:
+        return allowance
+    return allowance // len(view.get_existing(round_contributions_key(task.name, round_number)).keys)
 
 
 def _apply_settled(

@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chain.dispute import DemandOpening
 from chain.genesis import Parameters
 from chain.ledger.context import RewardDecided, RoundEnded
 from chain.ledger.keys import SUPPLY_KEY, checkpoint_key, locked_reward_key
 from chain.ledger.pricing import PRICE_UNIT_MACS
 from chain.ledger.subsidy import compute_issuance_bound, compute_subsidy, compute_subsidy_split
+from chain.ledger.task_pots import RENT
 from chain.primitives import Hash
 from chain.transaction import Transfer
 from tests.support.ledger import (
@@ -28,6 +30,7 @@ from tests.support.ledger import (
     make_genesis,
     settle_round,
 )
+from tests.support.posted import BUDGET, make_task, post_task, register_data
 
 FIRST_PAYMENT = PARAMETERS.first_price * SEGMENT_MACS // PRICE_UNIT_MACS
 
@@ -187,3 +190,24 @@ def test_issuance_stays_below_its_bound(half_life: int, subsidy: int) -> None:
     parameters = Parameters(subsidy=subsidy, subsidy_half_life=half_life)
     issued = sum(compute_subsidy(height, parameters) for height in range(1, 24 * half_life))
     assert issued <= compute_issuance_bound(parameters)
+
+
+def test_segments_that_are_held_together_take_no_more_than_a_round_may_spend() -> None:
+    """Else miners who dispute each other's segments would empty a pot whose price is above what a round may spend."""
+    chain = LedgerChain()
+    post_task(chain, make_task(chain, register_data(chain), price=1 << 60))
+    chain.mine_to(9)
+    miners = (ALICE, BOB, CAROL)
+    chain.mine(*(chain.sign(key, chain.commit(key)) for key in miners))
+    chain.mine_to(12)
+    chain.mine(*(chain.sign(key, chain.prove(key)) for key in miners))
+    chain.mine_to(17)
+    nonce = chain.account(DAVE).nonce
+    opening = DemandOpening(0, 0, 0)
+    chain.mine(*(chain.sign(DAVE, chain.demand(key, opening), nonce=nonce + i) for i, key in enumerate(miners)))
+    assert (chain.state.held, chain.state.start_height, chain.state.pot) == (3, 18, BUDGET - RENT)
+    chain.mine(*(chain.sign(key, chain.answer(key, DAVE, 1)) for key in miners))
+    rewards = [chain.contribution(key, 0, 1).reward for key in miners]
+    assert min(rewards) > 0
+    # Three rounds are left until height 45.
+    assert sum(rewards) <= (BUDGET - RENT) // 3
