@@ -117,6 +117,13 @@ def validate_length(answer: Answer) -> None:
         raise InvalidProof("answer-length", f"found {len(answer.output)} bytes of output, expected {expected}")
 
 
+def validate_output(spec: Spec, answer: Answer) -> None:
+    """Check that every byte of the output is one that a draw can give; raises InvalidProof."""
+    classes = spec.model.vocabulary if isinstance(spec.model, Decoder) else spec.model.widths[-1]
+    if max(answer.output) >= classes:
+        raise InvalidProof("answer-byte", f"found byte {max(answer.output)}, expected bytes below {classes}")
+
+
 def compute_given(spec: Spec, answer: Answer, number: int) -> I32:
     """Return what pass `number` of an answer reads: a window (length, 1), or an example (1, inputs) F16."""
     return compute_input(spec, answer.request, answer.output[:number])

@@ -25,6 +25,7 @@ from ml.answer import (
     make_context,
     validate_length,
     validate_model,
+    validate_output,
     validate_request,
 )
 from ml.checks import check_place
@@ -147,10 +148,12 @@ def make_opening_reader(
 
 
 def validate_answer(spec: Spec, answer: Answer) -> None:
-    """Check what an answer says of itself: its model, its request and its length; raises InvalidProof."""
+    """Check what an answer says of itself: its model, its request, its length and its bytes; raises InvalidProof."""
     validate_model(spec, answer.spec_hash)
     try:
         validate_request(spec, answer.request)
     except DecodeError as error:
         raise InvalidProof("answer-request", str(error)) from None
     validate_length(answer)
+    # Of such a byte there is no logit: the place that shows the lie would not exist, and need not be opened.
+    validate_output(spec, answer)

@@ -11,6 +11,7 @@ from enum import StrEnum, auto
 
 from chain.block import BLOCK_BYTES_MAX, Block
 from chain.codec import decode
+from chain.errors import InvalidProof
 from chain.inference import ANSWER_BYTES_MAX, ANSWER_OPENING_BYTES_MAX, ChallengeAnswer, CloseInference, OpenAnswer
 from chain.ledger.inference import OPEN_BLOCKS
 from chain.primitives import Hash
@@ -66,8 +67,8 @@ class Pursuit:
     def run(self, answer: Answer | None) -> Verdict:
         """Pursue an answer to its end; where its text is not at hand the provider is made to show it first.
 
-        Raises CommandError when there is nothing to pursue, InvalidProof when the answer contradicts itself,
-        DecodeError, and what `RpcClient.call` does.
+        Raises CommandError when there is nothing to pursue, InvalidProof when the answer is of another spec or an
+        opening does not hold, DecodeError, and what `RpcClient.call` does.
         """
         found = self._get()
         self._validate(found, answer)
@@ -97,7 +98,13 @@ class Pursuit:
     def _begin(self, answer: Answer) -> bool:
         """Run the answer again; False when there is no lie in it."""
         self._tell(f"running {len(answer.output)} passes again")
-        self._search = start_search(self._maker.served, answer, self._maker.checkpoint_roots)
+        try:
+            self._search = start_search(self._maker.served, answer, self._maker.checkpoint_roots)
+        except InvalidProof as error:
+            if error.rule == "spec-hash":
+                raise
+            self._tell(f"the answer contradicts itself, so no place of it can be opened: {error}")
+            return True
         if self._search is not None:
             self._tell(f"byte {self._search.number} is not what the model gives")
         return self._search is not None

@@ -195,6 +195,7 @@ def test_a_place_outside_an_answer_is_refused(change: dict[str, int], expected: 
     [
         (lambda a: replace(a, output=a.output[:-1]), "answer-length"),
         (lambda a: replace(a, output=a.output + b"a"), "answer-length"),
+        (lambda a: replace(a, output=a.output[:-1] + b"\x80"), "answer-byte"),
         (lambda a: replace(a, request=replace(a.request, count=4)), "answer-length"),
         (lambda a: replace(a, spec_hash=Hash(bytes(32))), "spec-hash"),
         (lambda a: replace(a, request=replace(a.request, prompt=b"\xff")), "answer-request"),

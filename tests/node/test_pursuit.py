@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -153,6 +153,19 @@ async def test_without_the_text_the_provider_is_made_to_show_it(
     assert await case.pursue(open_) == ExitCode.OK
     told = capsys.readouterr()
     assert json.loads(told.out) == {"verdict": "honest"}
+    assert told.err.count("challenging") == 1
+
+
+async def test_an_answer_that_contradicts_itself_is_challenged_anywhere(
+    live: LiveNode, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    honest = make_answer(NAME)
+    lie = Traced(replace(honest.answer, output=honest.answer.output[:-1] + b"\xff"), honest.passes)
+    case = await make_case(live, tmp_path / "own", lie)
+    receipt = str(case.directory / "receipt.json")
+    assert await case.pursue(_refuse, "--receipt", receipt) == ExitCode.VERIFICATION_REFUSED
+    told = capsys.readouterr()
+    assert json.loads(told.out) == {"verdict": "won"}
     assert told.err.count("challenging") == 1
 
 

@@ -22,10 +22,11 @@ from chain.ledger.weight import compute_weight
 from chain.primitives import Hash, PublicKey
 from chain.signature import SigningKey
 from chain.transaction import TRANSACTION_BYTES_MAX
-from ml.answer import OUTPUT_BYTES_MAX, PASS_ROOTS_BYTES_MAX, PROMPT_BYTES_MAX
+from ml.answer import OUTPUT_BYTES_MAX, PASS_ROOTS_BYTES_MAX, PROMPT_BYTES_MAX, get_forward
+from ml.answering import Traced
 from ml.openings import OPENING_BYTES_MAX, Place
 from ml.spec import SPEC_BYTES_MAX as SPEC_OF_ML_BYTES_MAX
-from tests.support.answers import make_answer, make_server
+from tests.support.answers import TEXT, make_answer, make_server
 from tests.support.economy import get_model
 from tests.support.ledger import ALICE, BOB, DAVE, PARAMETERS
 from tests.support.paid_answers import (
@@ -34,6 +35,7 @@ from tests.support.paid_answers import (
     PRICE,
     PROVIDER,
     REQUESTER,
+    SPEC,
     Market,
     make_padded,
     make_request,
@@ -249,6 +251,18 @@ def test_threat_44_a_padded_count_is_refused_or_cannot_be_opened() -> None:
     market.mine(CHALLENGER, market.challenge(PLACE))
     refuse(market, PROVIDER, market.open_challenged(make_server(NAME), make_padded()), "answer-length")
     forfeit(market, get_balances(market))
+
+
+def test_threat_44_a_byte_that_no_draw_gives_cannot_be_opened() -> None:
+    """Whoever looks for the lie asks for the logit of that byte, and there is none: no place, but no way out either."""
+    market, server, honest = open_market(), make_server(NAME), make_answer(NAME)
+    output = honest.answer.output[:-1] + b"\xff"
+    lie = Traced(replace(honest.answer, output=output), honest.passes)
+    market.mine(PROVIDER, market.answer(lie))
+    logits = get_forward(SPEC, TEXT, len(output) - 1).program.ops[-1]
+    market.mine(CHALLENGER, market.challenge(Place(len(output) - 1, logits.index, 0, output[-1], 0)))
+    shown = replace(market.open(server, honest, PLACE), answer=encode(lie.answer))
+    refuse(market, PROVIDER, shown, "answer-byte")
 
 
 def test_threat_44_an_answer_to_another_request_cannot_be_opened() -> None:
