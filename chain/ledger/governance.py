@@ -14,6 +14,7 @@ from chain.ledger.governance_records import Choice
 from chain.ledger.proposals import apply_propose, apply_vote
 from chain.ledger.stakes import apply_lock, apply_unlock
 from chain.ledger.task_pots import validate_share
+from chain.ledger.titles import validate_title
 from chain.primitives import PublicKey
 from chain.signature import is_valid_point
 from chain.state.view import StateView
@@ -36,10 +37,7 @@ def validate_governance_action(action: GovernanceAction) -> None:
         case LockStake(amount=amount) | UnlockStake(amount=amount):
             _validate_amount(amount)
         case ProposeChange(title=title, change=change):
-            # Ranges, not a property of characters: Unicode's tables differ between machines.
-            if not title or any(character < " " or "\x7f" <= character <= "\x9f" for character in title):
-                message = f"found {title!r}, expected at least one character and none that controls a terminal"
-                raise InvalidTransaction("proposal-title", message)
+            validate_title("proposal-title", title)
             _validate_change(change)
         case CastVote(choice_code=choice_code):
             if choice_code not in set(Choice):

@@ -13,6 +13,7 @@ from chain.ledger.context import BlockScope, LedgerContext
 from chain.ledger.economy_records import Dataset, Model, RegisteredContent
 from chain.ledger.keys import content_key, dataset_key, model_key
 from chain.ledger.spdx import validate_licence
+from chain.ledger.titles import validate_title
 from chain.primitives import BASIS_POINTS, ZERO_HASH, Hash, PublicKey
 from chain.state.view import StateView
 from chain.transaction import RegisterDataset, RegisterModel
@@ -51,8 +52,7 @@ def validate_dataset_terms(terms: RegisterDataset) -> None:
 
 def validate_model_terms(terms: RegisterModel) -> None:
     """Check what of a model needs no state; raises InvalidTransaction."""
-    if not terms.name:
-        raise InvalidTransaction("model-name", "found no name, expected at least one character")
+    validate_title("model-name", terms.name)
     validate_licence(terms.licence)
     _validate_basis_points("royalty", TREASURY_BP + terms.royalty_bp)
     _validate_basis_points("income-parts", TREASURY_BP + terms.author_bp)

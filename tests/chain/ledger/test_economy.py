@@ -94,6 +94,7 @@ def test_texts_that_are_no_licence(licence: str) -> None:
     [
         (make_dataset(1, royalty_bp=10_001), "royalty"),
         (replace(make_model(1), name=""), "model-name"),
+        (replace(make_model(1), name="\x1b]0;mine\x07"), "model-name"),
         (replace(make_model(1), licence="?"), "licence"),
         (make_model(1, royalty_bp=9_901), "royalty"),
         (make_model(1, author_bp=9_901), "income-parts"),
