@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from chain.errors import InvalidProof
+from chain.errors import DecodeError, InvalidProof
 from chain.primitives import Hash
 from ml.disputing import open_digests, verify_digests
 from ml.models import build_program
@@ -59,6 +59,12 @@ def verify_audit(trace: Trace, challenge: Hash, digests: tuple[bytes, ...]) -> N
         verify_digests(trace, output.step, output.tensor, data)
 
 
+def validate_auditable(program: Program) -> None:
+    """Check that there is something that an audit can draw; raises DecodeError."""
+    if not _list_final(program, list_telling_outputs(program)):
+        raise DecodeError("task: found weights of one column alone, expected a matrix that an audit can draw")
+
+
 def list_telling_outputs(program: Program) -> tuple[TensorId, ...]:
     """Return the outputs of a step that only its execution gives, and whose digests fit a proof.
 
@@ -92,7 +98,10 @@ def _get_candidates(spec: Spec) -> tuple[tuple[TensorId, ...], tuple[TensorId, .
     """Return what may be drawn of any step, and of those the weights and moments after it."""
     program = build_program(spec)
     telling = list_telling_outputs(program)
-    final = tuple(output for output in program.state_outputs if output in telling)
-    # A delta fits a sidecar, and eight bytes for each of its elements have digests a thousandth of their size.
-    assert final, "some parameter is a matrix whose digests fit"
+    final = _list_final(program, telling)
+    assert final, "what is audited was found auditable"
     return telling, final
+
+
+def _list_final(program: Program, telling: tuple[TensorId, ...]) -> tuple[TensorId, ...]:
+    return tuple(output for output in program.state_outputs if output in telling)

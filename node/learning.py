@@ -17,7 +17,7 @@ from chain.ledger.learning import AnswerClaim, Leaf, SegmentContext, Settlement,
 from chain.primitives import Hash
 from chain.storage.blob_store import BlobStore
 from chain.transaction import SIDECAR_BYTES_MAX, CommitContribution, Sidecar, compute_sidecar_hash
-from ml.auditing import prove_audit, verify_audit
+from ml.auditing import prove_audit, validate_auditable, verify_audit
 from ml.backends import Backend
 from ml.backends.cpu.tensor_hash import compute_tensor_roots
 from ml.checkpoint import (
@@ -96,6 +96,7 @@ def load_task(spec: TaskSpec, data: bytes | None = None) -> Task:
     validate_fit(model, dataset)
     program = build_program(model)
     validate_provable(CheckContext(program, dataset, bytes(32)))
+    validate_auditable(program)
     _validate_sidecar_size(program)
     return Task(program, dataset)
 

@@ -12,6 +12,7 @@ from chain.genesis import TaskSpec
 from chain.ledger.learning import TaskBounds
 from chain.primitives import Hash
 from chain.transaction import Sidecar
+from ml.auditing import validate_auditable
 from ml.checkpoint import compute_checkpoint_root, compute_initial_checkpoint
 from ml.checks import CheckContext
 from ml.dataset import Dataset, build_dataset, compute_root_by_part, count_records
@@ -45,6 +46,7 @@ def load_posted(task: TaskSpec, read_data: Callable[[], bytes], bounds: TaskBoun
         validate_fit(spec, dataset)
         _validate_at_most("task-heldout", "MACs to score it", compute_scoring_macs(spec, dataset), bounds.macs_max)
         validate_provable(CheckContext(program, dataset, bytes(32)))
+        validate_auditable(program)
     except DecodeError as error:
         raise InvalidTransaction("task-program", str(error)) from None
     return program, data, dataset

@@ -90,6 +90,16 @@ ATTENTIVE = replace(SHORT, model=Decoder(128, 1_024, 32, 8, 32, 1, 0, 1), heldou
 """Few weights, and 32 heads that look at 1,024 places: scoring three records takes gigabytes."""
 
 
+@pytest.mark.parametrize("model", [Mlp((1, 2)), Decoder(128, 16, 1, 1, 1, 1, 0, 1)])
+def test_a_model_that_an_audit_could_draw_nothing_of_is_refused(learning: Learning, model: Mlp | Decoder) -> None:
+    """A proof of such an audit would be a fault of every node that looks at it."""
+    pixels = np.arange(40, dtype=np.uint8)[:, None] % 17
+    narrow = encode_examples(pixels, pixels[:, 0] % 2, 8, 13)
+    data = narrow if isinstance(model, Mlp) else encode_text(b"to be or not to be, that is the question. " * 400)
+    spec = replace(SMALL, model=model, heldout=1)
+    assert refuse(learning, make_spec(spec, data, ZERO_HASH), data) == "task-program"
+
+
 def test_data_that_take_long_to_split_or_to_score_are_refused(learning: Learning) -> None:
     many = encode_examples(
         np.zeros((posting.RECORDS_MAX + 1, 2), np.uint8), np.ones(posting.RECORDS_MAX + 1, np.uint8), 0, 9
