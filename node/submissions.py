@@ -91,6 +91,7 @@ class NodeSubmissions:
                 PostedWork(posted, self._list_own(posted))
                 for posted in queries.list_tasks()[1:]
                 if posted.round == task.round
+                and (posted.last_height is None or posted.start_height < posted.last_height)
             ),
             demands=queries.get_demands(key),
             obstacle=self._find_obstacle(newest),

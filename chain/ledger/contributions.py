@@ -22,7 +22,7 @@ from chain.ledger.context import (
 )
 from chain.ledger.keys import beacon_key, contribution_key, miner_key, task_key
 from chain.ledger.records import Contribution, ContributionKey, TaskState
-from chain.ledger.tasks import Task, get_live_task, get_segment_context, get_state, iter_live_tasks
+from chain.ledger.tasks import Task, get_live_task, get_segment_context, get_state, is_over, iter_live_tasks
 from chain.ledger.transition import ContributionEvent, ContributionStatus, compute_next_status
 from chain.primitives import ZERO_HASH, Hash, PublicKey
 from chain.state.view import StateView
@@ -46,6 +46,10 @@ def apply_commit(scope: BlockScope, view: StateView, miner: PublicKey, commit: C
     context, height = scope.context, scope.draft.height
     task = get_live_task(context, view, commit.task)
     state, key = get_state(view, task), ContributionKey(miner, commit.index)
+    if is_over(task, state.start_height):
+        # Else whoever disputes a segment of each round would keep from its funders what is left in the pot.
+        message = f"found a round that starts at height {state.start_height}, expected one below the task's last height"
+        raise InvalidTransaction("task-over", message)
     validate_commit_place(scope, view, state, key, commit)
     contribution = Contribution(
         status_code=int(ContributionStatus.COMMITTED),

@@ -15,7 +15,7 @@ from chain.ledger.income import compute_part
 from chain.ledger.keys import LIVE_TASKS_KEY, funding_key, task_key
 from chain.ledger.records import TaskState
 from chain.ledger.task_records import FUNDERS_MAX, Funder, LiveTasks
-from chain.ledger.tasks import Task, get_live_names, get_live_task, get_state
+from chain.ledger.tasks import Task, get_live_names, get_live_task, get_state, is_over
 from chain.primitives import ATOMS_PER_COIN, Hash, PublicKey
 from chain.state.view import StateView
 from chain.transaction import FundTask, SubsidiseTask
@@ -101,8 +101,8 @@ def apply_task_end(scope: BlockScope, view: StateView, task: Task) -> tuple[Even
     apply_to_treasury(view, rent)
     left = replace(state, pot=state.pot - rent)
     view.put(task_key(task.name), left)
-    is_over = scope.draft.height >= task.posted.terms.last_height or not left.pot
-    if not is_over or left.held:
+    is_last = is_over(task, scope.draft.height) or not left.pot
+    if not is_last or left.held:
         return ()
     returned = apply_return_bounties(view, task)
     _apply_refund(view, task, left)

@@ -61,6 +61,11 @@ def get_live_task(context: LedgerContext, view: StateView, name: Hash) -> Task:
     return task
 
 
+def is_over(task: Task, height: int) -> bool:
+    """Say whether a task's last height is reached: it takes no more segments, and closes once nothing of it is held."""
+    return task.posted is not None and height >= task.posted.terms.last_height
+
+
 def get_live_names(view: StateView) -> tuple[Hash, ...]:
     """Return the names of the posted tasks that are live, ascending."""
     return (view.get(LIVE_TASKS_KEY) or LiveTasks(())).names

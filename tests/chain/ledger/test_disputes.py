@@ -10,12 +10,14 @@ from chain.genesis import Parameters
 from chain.ledger import disputes
 from chain.ledger.context import ContributionChanged, DisputeDecided, DisputeOutcome, Event, RewardDecided
 from chain.ledger.keys import SUPPLY_KEY
+from chain.ledger.tasks import get_live_names
 from chain.ledger.transition import ContributionStatus as S
 from chain.primitives import Hash
 from chain.signature import SigningKey
 from chain.transaction import Action
 from node.database.exporting import get_needed_blobs
 from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, PARAMETERS, LedgerChain, make_genesis, settle_round
+from tests.support.posted import make_task, post_task, register_data
 
 DEPOSIT, HALF = PARAMETERS.deposit, PARAMETERS.deposit // 2
 WINDOW = PARAMETERS.dispute_window
@@ -262,3 +264,21 @@ def test_a_genesis_without_a_window_for_answers_is_refused() -> None:
     with pytest.raises(InvalidBlock) as refused:
         LedgerChain(make_genesis(Parameters(dispute_window=0)))
     assert refused.value.rule == "genesis-windows"
+
+
+def test_disputes_keep_no_task_open_for_ever_behind_its_last_height() -> None:
+    """What is left of its pot is its funders': whoever holds a segment of each round must not keep it from them."""
+    chain = LedgerChain()
+    name = post_task(chain, make_task(chain, register_data(chain), last_height=18))
+    chain.mine_to(9)
+    chain.mine(chain.sign(BOB, chain.commit(BOB)))
+    chain.mine_to(12)
+    chain.mine(chain.sign(BOB, chain.prove(BOB)))
+    chain.mine_to(17)
+    chain.mine(chain.sign(DAVE, chain.demand(BOB, OPENING)))
+    assert chain.state.held == 1
+    assert refuse(chain, BOB, chain.commit(BOB)) == "task-over"
+    chain.mine(chain.sign(BOB, chain.answer(BOB, DAVE, 1)))
+    assert get_live_names(chain.view) == (name,)
+    chain.mine_to(27)
+    assert get_live_names(chain.view) == ()
