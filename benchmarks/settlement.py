@@ -113,7 +113,7 @@ def measure_contribution(case: Round) -> tuple[float, float, float]:
     segment, root = case.segments[0], compute_checkpoint_root(case.checkpoint)
     context, backend = SegmentContext(segment.seed, root, 0), get_backend("cpu")
     roots = segment.trace_root, segment.delta_root, compute_sidecar_hash(segment.sidecar)
-    commit = CommitContribution(ZERO_HASH, 0, 0, 0, *roots)
+    commit = CommitContribution(ZERO_HASH, 0, 0, 0, segment.seed, *roots)
     openings = open_segment(case.task, backend, segment, (CHALLENGE, PLACES))
     runner = Runner(case.task.program, backend, case.task.dataset, segment.seed, case.checkpoint)
     return (

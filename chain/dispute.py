@@ -42,12 +42,16 @@ Demand = DemandDigests | DemandStrip | DemandOpening
 
 @dataclass(frozen=True, slots=True)
 class DisputeContribution:
-    """Demand something of one op of a committed segment; the first demand locks `deposit` atoms, later ones none."""
+    """Demand something of one op of a committed segment; the first demand locks `deposit` atoms, later ones none.
+
+    The segment is named by its block data too: another branch may have another one in its place.
+    """
 
     task: HashField
     round: U32
     miner: PublicKeyField
     index: U16
+    sidecar_hash: HashField
     step: U32
     op: U16
     demand: Annotated[Demand, Tagged()]

@@ -47,12 +47,16 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class CommitContribution:
-    """Bind a miner to one finished segment before anyone knows which places of it will be drawn."""
+    """Bind a miner to one finished segment before anyone knows which places of it will be drawn.
+
+    The seed is that of a branch: on another the same height has another beacon, and the segment would be a forgery.
+    """
 
     task: HashField
     round: U32
     index: U16
     anchor_height: U64
+    seed: HashField
     trace_root: HashField
     delta_root: HashField
     sidecar_hash: HashField

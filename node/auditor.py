@@ -111,13 +111,11 @@ class Auditor:
         view = self._chain.view()
         if self._is_at_head(segment, view) and view.get(dispute_key(key)) is None and not self._is_waiting(key):
             context = get_context_in_force(self._chain.ledger_context, view)
-            await self._demand(key, fault, DemandDigests(fault.output), context.parameters.deposit)
+            deposit = context.parameters.deposit
+            await self._demand(key, segment.contribution, fault, DemandDigests(fault.output), deposit)
 
     def _is_at_head(self, segment: _Segment, view: StateView) -> bool:
-        """Say whether the head still has what was audited: while it was, another branch may have brought another.
-
-        A dispute names its miner and index alone, so the deposit would stand against an honest segment.
-        """
+        """Say whether the head still has what was audited: while it was, another branch may have brought another."""
         entry = view.get(contribution_key(segment.task.name, segment.round, segment.key))
         return entry is not None and (entry.seed, entry.sidecar_hash) == _name(segment)
 
@@ -151,14 +149,17 @@ class Auditor:
         except MathesisError as error:
             log.warning("dispute cannot go on", miner=key.miner, index=key.index, error=str(error))
             return
-        await self._demand(key, fault, demand, 0)
+        await self._demand(key, contribution, fault, demand, 0)
 
-    async def _demand(self, key: DisputeKey, fault: Difference, demand: Demand, deposit: int) -> None:
+    async def _demand(
+        self, key: DisputeKey, contribution: Contribution, fault: Difference, demand: Demand, deposit: int
+    ) -> None:
         action = DisputeContribution(
             task=key.task,
             round=key.round,
             miner=key.miner,
             index=key.index,
+            sidecar_hash=contribution.sidecar_hash,
             step=fault.step,
             op=fault.op,
             demand=demand,

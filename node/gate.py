@@ -10,21 +10,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from chain.audit import ProveAudit
 from chain.codec import encode
 from chain.dispute import AnswerDispute
 from chain.errors import InvalidTransaction, MissingData
 from chain.ledger.accounts import get_account
-from chain.ledger.audits import AUDITABLE
-from chain.ledger.bonds import NOTHING, get_forfeit
 from chain.ledger.bounds import get_context_in_force
 from chain.ledger.context import BlockDraft, BlockScope, get_task_state
 from chain.ledger.contributions import find_bond_problem
-from chain.ledger.dataset_parts import apply_add_part, has_part, validate_part_place
-from chain.ledger.governance_records import ProposalStatus
-from chain.ledger.keys import account_key, contribution_key, dispute_key, proposal_key
+from chain.ledger.dataset_parts import apply_add_part, validate_part_place
+from chain.ledger.keys import account_key
 from chain.ledger.learning import ContentSource, LearningEngine
-from chain.ledger.records import EMPTY_ACCOUNT, Account, ContributionKey, DisputeKey
+from chain.ledger.records import EMPTY_ACCOUNT, Account
 from chain.ledger.transactions import apply_transaction, compute_cost, is_atomic, validate_transaction
 from chain.packed import PackedTransaction, pack_transaction, pack_transactions
 from chain.primitives import ZERO_HASH, Hash, PublicKey
@@ -32,10 +28,8 @@ from chain.state.view import StateView
 from chain.ticket import EMPTY_TICKET
 from chain.transaction import (
     AddDatasetPart,
-    CastVote,
     CommitContribution,
     PostTask,
-    ProveContribution,
     ReportEquivocation,
     Sidecar,
     Transaction,
@@ -47,6 +41,7 @@ from node.chain import Chain
 from node.importer import HeadChange
 from node.mempool import AddResult, Mempool
 from node.observability.tally import Tally
+from node.outlived import is_outdated, is_spent, is_uprooted
 from node.signatures import Signatures
 
 BATCH_MAX = 256
@@ -202,25 +197,25 @@ class TransactionGate:
         round_number = get_task_state(self._context, view).round
         first_left = change.disconnected[-1].header.height if change.disconnected else None
 
-        def is_uprooted(transaction: Transaction) -> bool:
-            return first_left is not None and self._is_uprooted(transaction, view, first_left)
+        def is_left(transaction: Transaction) -> bool:
+            return first_left is not None and is_uprooted(self._context, view, transaction, first_left)
 
-        self._mempool.drop_passing(lambda each: _is_outdated(each, round_number) or is_uprooted(each))
+        self._mempool.drop_passing(lambda each: is_outdated(each, round_number) or is_left(each))
         left = [transaction for block in reversed(change.disconnected) for transaction in block.transactions]
         # What was early stays: it may have been meant for this branch.
-        returned = [transaction for transaction in left if not is_uprooted(transaction)]
+        returned = [transaction for transaction in left if not is_left(transaction)]
 
-        def is_spent(transaction: Transaction) -> bool:
-            found = self._is_spent(transaction, view)
+        def is_useless(transaction: Transaction) -> bool:
+            found = is_spent(self._chain.parameters, view, transaction, self._chain.head.height + 1)
             if found and isinstance(transaction.body.action, AnswerDispute):
                 # Its demand may stand in no block of this branch yet; till then it is tried again from head to head.
                 returned.append(transaction)
             return found
 
-        self._mempool.drop_passing(is_spent)
+        self._mempool.drop_passing(is_useless)
         waiting = [*map(Offer, pack_transactions(returned)), *self._later.values()]
         self._later.clear()
-        offers = [offer for offer in waiting if not _is_outdated(offer.packed.transaction, round_number)]
+        offers = [offer for offer in waiting if not is_outdated(offer.packed.transaction, round_number)]
         if offers:
             self._trying |= {offer.packed.hash: offer for offer in offers}
             task = asyncio.get_running_loop().create_task(self._admit_again(offers))
@@ -344,42 +339,6 @@ class TransactionGate:
         while len(self._later) > LATER_MAX:
             self._later.popitem(last=False)
 
-    def _is_spent(self, transaction: Transaction, view: StateView) -> bool:
-        """Say whether a transaction is about what is decided, or what this branch has drawn otherwise."""
-        action, height = transaction.body.action, self._chain.head.height + 1
-        if isinstance(action, CastVote):
-            proposal = view.get(proposal_key(action.proposal))
-            return proposal is not None and proposal.status is not ProposalStatus.OPEN
-        if isinstance(action, AddDatasetPart):
-            return has_part(view, action)
-        if isinstance(action, ProveAudit):
-            named = ContributionKey(action.miner, action.index)
-            audited = view.get(contribution_key(action.task, action.round, named))
-            return audited is None or audited.status not in AUDITABLE or audited.challenge != action.challenge
-        if isinstance(action, AnswerDispute):
-            # Miner and auditor may both have answered; the second answer must not hold up what its sender sends next.
-            key = DisputeKey(action.task, action.round, action.miner, action.index, action.challenger)
-            dispute = view.get(dispute_key(key))
-            return dispute is None or bool(dispute.is_answered)
-        if not isinstance(action, ReportEquivocation):
-            return False
-        return get_forfeit(self._chain.parameters, view, action.first, height) == NOTHING
-
-    def _is_uprooted(self, transaction: Transaction, view: StateView, first_left: int) -> bool:
-        """Say whether a commit or opening hangs on a beacon of a block that was left, the lowest at `first_left`.
-
-        Neither names the block: the commit would be of another seed here, a forgery, and its sender's deposit would
-        burn; the opening would hold up what its sender opens here.
-        """
-        action = transaction.body.action
-        if isinstance(action, CommitContribution):
-            return action.anchor_height >= first_left
-        if not isinstance(action, ProveContribution):
-            return False
-        named = ContributionKey(transaction.body.sender, action.index)
-        opened = view.get(contribution_key(action.task, action.round, named))
-        return opened is None or opened.commit_height + self._chain.parameters.challenge_delay >= first_left
-
     def _take_sidecar(self, transaction: Transaction, sidecar: Sidecar | None) -> ContentSource:
         """Return where a transaction's block data are found, those beside it held beside the chain until it enters.
 
@@ -426,8 +385,3 @@ def _name(answer: Answer) -> str:
     if isinstance(answer, AddResult):
         return answer.name.lower()
     return "missing_data" if isinstance(answer, MissingData) else "refused"
-
-
-def _is_outdated(transaction: Transaction, round_number: int) -> bool:
-    action = transaction.body.action
-    return isinstance(action, CommitContribution | ProveContribution | ProveAudit) and action.round < round_number

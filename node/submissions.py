@@ -129,6 +129,7 @@ class NodeSubmissions:
             round=segment.round,
             index=segment.index,
             anchor_height=segment.anchor_height,
+            seed=segment.seed,
             trace_root=segment.trace_root,
             delta_root=segment.delta_root,
             sidecar_hash=compute_sidecar_hash(sidecar),

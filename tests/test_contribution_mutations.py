@@ -60,7 +60,7 @@ class Bench:
         self.openings = open_segment(self.task, backend, self.segment, (CHALLENGE, PLACES))
         sidecar_hash = compute_sidecar_hash(self.segment.sidecar)
         self.commit = CommitContribution(
-            Hash(bytes(32)), 0, 0, 0, self.segment.trace_root, self.segment.delta_root, sidecar_hash
+            Hash(bytes(32)), 0, 0, 0, SEED, self.segment.trace_root, self.segment.delta_root, sidecar_hash
         )
 
     def validate(self, commit: CommitContribution, sidecar: Sidecar) -> None:

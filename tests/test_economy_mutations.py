@@ -13,7 +13,8 @@ from chain.primitives import Hash, PublicKey
 from chain.transaction import Action, BuyLicence, ClaimIncome, FundTask, PayModel, Sidecar, TransferShares
 from ml.dataset import compute_dataset_root
 from tests.support.economy import make_dataset, make_model, register_dataset, register_model
-from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, SEGMENT_MACS, LedgerChain, settle_round
+from tests.support.hash_training import SEGMENT_MACS
+from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, LedgerChain, settle_round
 from tests.support.posted import make_task, post_task, register_data
 from tests.test_contribution_mutations import flip, refuse_resigned
 

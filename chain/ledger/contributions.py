@@ -34,10 +34,13 @@ def compute_challenge(beacon: Hash, contribution: Contribution) -> Hash:
     return tagged_hash("challenge", beacon, contribution.seed, contribution.trace_root)
 
 
-def get_segment_seed(context: LedgerContext, view: StateView, miner: PublicKey, commit: CommitContribution) -> Hash:
-    """Return the seed of a segment whose anchor is one the running round allows."""
-    record = view.get_existing(beacon_key(commit.anchor_height))
-    assert record.height == commit.anchor_height, "the genesis check keeps every allowed anchor within the ring"
+def find_segment_seed(
+    context: LedgerContext, view: StateView, miner: PublicKey, commit: CommitContribution
+) -> Hash | None:
+    """Return the seed of a committed segment on a state's branch, None where that has no such anchor at hand."""
+    record = view.get(beacon_key(commit.anchor_height))
+    if record is None or record.height != commit.anchor_height:
+        return None
     return compute_segment_seed(context.chain_id, commit.task, commit.round, record.beacon, miner, commit.index)
 
 
@@ -51,11 +54,15 @@ def apply_commit(scope: BlockScope, view: StateView, miner: PublicKey, commit: C
         message = f"found a round that starts at height {state.start_height}, expected one below the task's last height"
         raise InvalidTransaction("task-over", message)
     validate_commit_place(scope, view, state, key, commit)
+    seed = find_segment_seed(context, view, miner, commit)
+    assert seed is not None, "the genesis check keeps every allowed anchor within the ring"
+    if commit.seed != seed:
+        raise InvalidTransaction("commit-seed", f"found a segment of seed {commit.seed.hex()}, expected {seed.hex()}")
     contribution = Contribution(
         status_code=int(ContributionStatus.COMMITTED),
         commit_height=height,
         anchor_height=commit.anchor_height,
-        seed=get_segment_seed(context, view, miner, commit),
+        seed=seed,
         trace_root=commit.trace_root,
         delta_root=commit.delta_root,
         sidecar_hash=commit.sidecar_hash,

@@ -49,6 +49,9 @@ def apply_dispute(
     task = get_task(scope.context, view, action.task)
     key = DisputeKey(action.task, action.round, action.miner, action.index, challenger)
     contribution = _get_contribution(view, key)
+    if action.sidecar_hash != contribution.sidecar_hash:
+        found, expected = action.sidecar_hash.hex(), contribution.sidecar_hash.hex()
+        raise InvalidTransaction("dispute-segment", f"found a segment of block data {found}, expected {expected}")
     before = view.get(dispute_key(key))
     if before is None:
         _validate_beginning(scope, view, contribution, action)

@@ -104,6 +104,7 @@ class Duties:
             round=segment.plan.round,
             index=segment.plan.index,
             anchor_height=segment.plan.anchor_height,
+            seed=to_hex(segment.seed),
             trace_root=to_hex(segment.trace_root),
             delta_root=to_hex(segment.delta_root),
             sidecar=encode(segment.sidecar),

@@ -123,6 +123,7 @@ class SegmentParams(Params, frozen=True):
     round: Annotated[int, Meta(ge=0, lt=2**32)]
     index: Annotated[int, Meta(ge=0, lt=2**16)]
     anchor_height: Natural
+    seed: HashText
     trace_root: HashText
     delta_root: HashText
     sidecar: Record
@@ -258,6 +259,7 @@ async def _submit_segment(api: NodeApi, params: SegmentParams) -> HashText:
         round=params.round,
         index=params.index,
         anchor_height=params.anchor_height,
+        seed=from_hex(params.seed),
         trace_root=from_hex(params.trace_root),
         delta_root=from_hex(params.delta_root),
         sidecar=params.sidecar,

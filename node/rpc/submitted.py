@@ -17,6 +17,7 @@ class SegmentSubmission:
     round: int
     index: int
     anchor_height: int
+    seed: Hash
     trace_root: Hash
     delta_root: Hash
     sidecar: bytes

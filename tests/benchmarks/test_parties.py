@@ -25,7 +25,8 @@ from chain.signature import SigningKey
 from chain.transaction import BuyLicence, ClaimIncome, PayModel, PostBond, Transfer, TransferShares, WithdrawBond
 from tests.support.audits import AuditedChain
 from tests.support.economy import get_model, get_shares, make_dataset, make_model, register_dataset, register_model
-from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, SEGMENT_MACS, make_genesis, settle_round
+from tests.support.hash_training import SEGMENT_MACS
+from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, make_genesis, settle_round
 from tests.support.processes import QUICK, find_ports
 
 EVIDENCE_BLOCKS = 12

@@ -32,7 +32,7 @@ from chain.transaction import (
 
 ALICE, BOB = PublicKey(b"\x01" * 32), PublicKey(b"\x02" * 32)
 CHAIN = Hash(b"\x08" * 32)
-COMMIT = CommitContribution(CHAIN, 1, 0, 7, Hash(b"\x03" * 32), Hash(b"\x04" * 32), Hash(b"\x05" * 32))
+COMMIT = CommitContribution(CHAIN, 1, 0, 7, *(Hash(bytes([number]) * 32) for number in (6, 3, 4, 5)))
 BODY = TransactionBody(ALICE, 3, 5, Transfer(BOB, 11))
 
 

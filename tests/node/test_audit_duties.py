@@ -40,6 +40,7 @@ from node.learning import load_task
 from node.miner.plan import SegmentPlan
 from node.miner.segment import TrainedSegment, open_segment, train_segment
 from node.options import Endpoint
+from node.outlived import is_spent
 from node.rpc.audit_methods import GET_AUDITOR, LIST_ASSIGNMENTS, LIST_AUDITORS, AuditorParams, AuditorView
 from node.rpc.client import AsyncRpcClient
 from node.rpc.registry import Params
@@ -72,7 +73,7 @@ async def commit(live: LiveNode) -> TrainedSegment:
     segment = train_segment(runner, SegmentPlan(0, 0, 0))
     task_id = live.node.parts.chain.ledger_context.task_id
     roots = segment.trace_root, segment.delta_root, compute_sidecar_hash(segment.sidecar)
-    await send(live, SECOND_MINER, CommitContribution(task_id, 0, 0, 0, *roots), segment.sidecar)
+    await send(live, SECOND_MINER, CommitContribution(task_id, 0, 0, 0, segment.seed, *roots), segment.sidecar)
     await live.mine(1)
     return segment
 
@@ -184,7 +185,8 @@ async def wait_for_height(live: LiveNode, height: int) -> None:
 
 
 async def test_a_node_answers_for_what_it_vouched_for_when_the_miner_keeps_silent(live: LiveNode) -> None:
-    await prove(live)
+    segment = await prove(live)
+    named = compute_sidecar_hash(segment.sidecar)
     context, deposit = live.node.parts.chain.ledger_context, PARAMETERS.deposit
     program = load_task(live.genesis.task).program
     op = next(op for op in program.ops if op.kind is OpKind.ADAM).index
@@ -192,7 +194,7 @@ async def test_a_node_answers_for_what_it_vouched_for_when_the_miner_keeps_silen
     demands: tuple[Demand, ...] = (DemandDigests(0), DemandStrip(0, 0), DemandOpening(1, 1, 0))
     for number, demand in enumerate(demands):
         locked = deposit if number == 0 else 0
-        action = DisputeContribution(context.task_id, 0, SECOND_MINER.public_key, 0, 10, op, demand, locked)
+        action = DisputeContribution(context.task_id, 0, SECOND_MINER.public_key, 0, named, 10, op, demand, locked)
         await send(live, HOLDER, action)
         await live.mine(1)
         await wait_for_duties(live, "answered", number + 1)
@@ -207,11 +209,12 @@ async def test_a_node_answers_for_what_it_vouched_for_when_the_miner_keeps_silen
 
 async def test_a_second_answer_holds_up_nothing(live: LiveNode, monkeypatch: pytest.MonkeyPatch) -> None:
     """Miner and auditor answer the same demand; whose answer is not in the block sends on with the same nonce."""
-    await prove(live)
+    segment = await prove(live)
     chain, mempool = live.node.parts.chain, live.node.parts.mempool
     task_id = chain.ledger_context.task_id
     op = next(op for op in load_task(live.genesis.task).program.ops if op.kind is OpKind.ADAM).index
-    demand = DisputeContribution(task_id, 0, SECOND_MINER.public_key, 0, 10, op, DemandDigests(0), PARAMETERS.deposit)
+    place = SECOND_MINER.public_key, 0, compute_sidecar_hash(segment.sidecar), 10, op
+    demand = DisputeContribution(task_id, 0, *place, DemandDigests(0), PARAMETERS.deposit)
     await send(live, HOLDER, demand)
     await live.mine(1)
     await wait_for_duties(live, "answered", 1)
@@ -255,10 +258,10 @@ async def test_a_proof_of_what_has_expired_is_let_go_of(live: LiveNode) -> None:
     await wait_for_duties(live, "proven", 1)
     (proof,) = [packed.transaction for packed in live.node.parts.mempool.iter_candidates()]
     assert isinstance(proof.body.action, ProveAudit)
-    chain, gate = live.node.parts.chain, live.node.parts.gate
-    assert not gate._is_spent(proof, chain.view())
+    chain = live.node.parts.chain
+    assert not is_spent(PARAMETERS, chain.view(), proof, chain.head.height + 1)
     await live.mine(PARAMETERS.proof_window)
-    assert gate._is_spent(proof, chain.view())
+    assert is_spent(PARAMETERS, chain.view(), proof, chain.head.height + 1)
 
 
 async def test_the_commands_register_show_and_retire(

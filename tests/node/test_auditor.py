@@ -119,6 +119,7 @@ async def commit_forged(live: LiveNode) -> tuple[Op, IntArray]:
         round=0,
         index=0,
         anchor_height=0,
+        seed=Hash(runner.segment_seed),
         trace_root=compute_trace_root(trace),
         delta_root=compute_delta_root(task.program, sidecar.output_roots),
         sidecar_hash=compute_sidecar_hash(sidecar),
@@ -250,7 +251,8 @@ async def test_a_miner_answers_a_false_dispute_to_its_end(live: LiveNode) -> Non
     demands: tuple[Demand, ...] = (DemandDigests(0), DemandStrip(0, 0), DemandOpening(1, 1, 0))
     for number, demand in enumerate(demands):
         locked = deposit if number == 0 else 0
-        action = DisputeContribution(context.task_id, 0, MINER.public_key, 0, STEP, op, demand, locked)
+        named = get_contribution(live, MINER).sidecar_hash
+        action = DisputeContribution(context.task_id, 0, MINER.public_key, 0, named, STEP, op, demand, locked)
         await send(live, HOLDER, action)
         await live.mine(1)
         async with AsyncRpcClient(live.url) as client:

@@ -46,7 +46,7 @@ async def commit_segment(live: LiveNode) -> None:
         checkpoint = compute_initial_checkpoint(task.program)
         segment = train_segment(Runner(task.program, get_backend("cpu"), task.dataset, seed, checkpoint), plan)
         roots = (to_hex(segment.trace_root), to_hex(segment.delta_root))
-        params = SegmentParams(work.task.task, 0, 0, 0, *roots, encode(segment.sidecar))
+        params = SegmentParams(work.task.task, 0, 0, 0, to_hex(seed), *roots, encode(segment.sidecar))
         await rpc.call(SUBMIT_SEGMENT, params)
 
 

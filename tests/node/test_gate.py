@@ -10,11 +10,14 @@ import pytest_asyncio
 
 from benchmarks.transaction_chain import MINER, BlockMaker, LoadNode, make_learning, make_load_genesis, open_load_node
 from chain.errors import InvalidTransaction, MissingData
+from chain.genesis import compute_segment_seed
 from chain.ledger.accounts import get_account
 from chain.ledger.context import BlockEffects
+from chain.ledger.keys import beacon_key
 from chain.packed import pack_transaction
 from chain.primitives import ATOMS_PER_COIN, ZERO_HASH, Hash, PublicKey, Signature
 from chain.signature import SigningKey
+from chain.state.view import StateView
 from chain.transaction import (
     Action,
     CommitContribution,
@@ -110,16 +113,24 @@ async def test_one_is_admitted_as_many_are(maker: BlockMaker, node: LoadNode) ->
 
 
 async def test_a_commit_without_its_block_data_is_missing_something(maker: BlockMaker, node: LoadNode) -> None:
-    commit = CommitContribution(maker.ledger.task_id, 0, 0, 0, *([Hash(b"\x01" * 32)] * 3))
+    commit = CommitContribution(maker.ledger.task_id, 0, 0, 0, *([Hash(b"\x01" * 32)] * 4))
     body = TransactionBody(MINER.public_key, 0, 0, commit)
     (answer,) = await offer(node, Transaction(body, MINER.sign(compute_signing_hash(maker.ledger.chain_id, body))))
     assert name(answer) == "missing"
     assert len(node.mempool) == 0
 
 
+def make_seed(maker: BlockMaker, key: SigningKey, anchor_height: int) -> Hash:
+    """Return the seed of a miner's first segment on a maker's branch."""
+    view = StateView(maker.tip.header.foliage.state_root, maker.nodes)
+    anchored = view.get(beacon_key(anchor_height))
+    beacon = ZERO_HASH if anchored is None else anchored.beacon
+    return compute_segment_seed(maker.ledger.chain_id, maker.ledger.task_id, 0, beacon, key.public_key, 0)
+
+
 def commit(maker: BlockMaker, key: SigningKey, nonce: int, sidecar: Sidecar, anchor_height: int = 0) -> Offer:
-    named = compute_sidecar_hash(sidecar)
-    action = CommitContribution(maker.ledger.task_id, 0, 0, anchor_height, ZERO_HASH, ZERO_HASH, named)
+    names = make_seed(maker, key, anchor_height), ZERO_HASH, ZERO_HASH, compute_sidecar_hash(sidecar)
+    action = CommitContribution(maker.ledger.task_id, 0, 0, anchor_height, *names)
     return sign(maker, key, nonce, action, sidecar)
 
 

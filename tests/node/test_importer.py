@@ -133,7 +133,9 @@ async def test_more_commits_than_votes_could_ever_allow_are_refused_before_the_s
     first, most = follower.blocks[0], get_bound("sidecars_per_block").highest
     for count, rule in ((most, None), (most + 1, "block-sidecars")):
         hashes = [tagged_hash("test.sidecar", number.to_bytes(4, "little")) for number in range(count)]
-        commits = tuple(CommitContribution(ZERO_HASH, 0, 0, 0, ZERO_HASH, ZERO_HASH, name) for name in hashes)
+        commits = tuple(
+            CommitContribution(ZERO_HASH, 0, 0, 0, ZERO_HASH, ZERO_HASH, ZERO_HASH, name) for name in hashes
+        )
         signed = tuple(sign_action(ZERO_HASH, MINER, place, 0, commit) for place, commit in enumerate(commits))
         foliage = replace(first.header.foliage, transactions_root=compute_transactions_root(signed))
         block = Block(replace(first.header, foliage=foliage), first.opening, signed)

@@ -21,7 +21,8 @@ from node.rpc.list_methods import PAGE_MAX
 from node.rpc.list_views import view_holders
 from tests.support.economy import get_model
 from tests.support.economy import make_model as make_terms
-from tests.support.ledger import ALICE, BOB, SEGMENT_MACS, LedgerChain, settle_round
+from tests.support.hash_training import SEGMENT_MACS
+from tests.support.ledger import ALICE, BOB, LedgerChain, settle_round
 from tests.support.live_node import HOLDER, make_genesis
 
 MODELS = StateKind(MODEL_PREFIX, Model)

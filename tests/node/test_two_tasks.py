@@ -196,6 +196,7 @@ async def test_a_forged_segment_of_a_posted_task_is_disputed_and_slashed(live: L
         state.round,
         0,
         anchor.height,
+        forged.seed,
         forged.trace_root,
         forged.delta_root,
         compute_sidecar_hash(forged.sidecar),
@@ -308,7 +309,8 @@ async def test_a_miner_answers_a_false_dispute_about_a_posted_task_to_its_end(li
     demands: tuple[Demand, ...] = (DemandDigests(0), DemandStrip(0, 0), DemandOpening(1, 1, 0))
     for number, demand in enumerate(demands):
         locked = parameters.deposit if number == 0 else 0
-        await send(live, HOLDER, DisputeContribution(name, 1, MINER.public_key, 0, 3, op, demand, locked))
+        named = get_contribution(live, name, MINER, 1).sidecar_hash
+        await send(live, HOLDER, DisputeContribution(name, 1, MINER.public_key, 0, named, 3, op, demand, locked))
         await live.mine(1)
         async with AsyncRpcClient(live.url) as client:
             (shown,) = await client.call(LIST_DISPUTES, Params())

@@ -4,25 +4,22 @@
 of its seed, so honest, copied and flawed segments differ as real ones do, at no cost. The rules under test are real.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from chain.block import Block, compute_transactions_root
 from chain.codec import encode
-from chain.dispute import AnswerDispute, Demand, DemandDigests, DemandOpening, DisputeContribution
-from chain.errors import InvalidProof, InvalidTransaction, MissingData
+from chain.dispute import AnswerDispute, Demand, DemandDigests, DisputeContribution
 from chain.genesis import Allocation, Genesis, Parameters, TaskSpec, compute_segment_seed
 from chain.hashing import tagged_hash
 from chain.header import Foliage, Header, Trunk, compute_beacon, compute_trunk_hash
 from chain.header import compute_signing_hash as compute_header_signing_hash
-from chain.inference import ChallengeAnswer, OpenAnswer
 from chain.ledger.accounts import get_account
 from chain.ledger.apply import apply_block, assemble_block, execute_block
 from chain.ledger.bonds import make_report
 from chain.ledger.context import BlockDraft, BlockEffects, get_task_state, make_context
 from chain.ledger.genesis_state import compute_genesis_beacon, make_genesis_state
 from chain.ledger.keys import beacon_key, contribution_key, dispute_key, task_key
-from chain.ledger.learning import AnswerClaim, Leaf, SegmentContext, Settlement, TaskBounds
+from chain.ledger.learning import Leaf, SegmentContext
 from chain.ledger.records import Account, Contribution, ContributionKey, Dispute, DisputeKey, TaskState
 from chain.ledger.supply import compute_holdings
 from chain.ledger.tasks import get_first_round, get_segment_context, get_task
@@ -41,13 +38,9 @@ from chain.transaction import (
     Sidecar,
     Transaction,
     TransactionBody,
-    compute_sidecar_hash,
     compute_signing_hash,
 )
-from ml.dataset import compute_dataset_root
-from ml.sketch import fill_sketch, lower_minima
-from node.inference.claims import verify_claimed_opening
-from node.posting import compute_part_root
+from tests.support.hash_training import HashTraining, MemoryContent
 
 ALICE, BOB, CAROL, DAVE = (SigningKey(bytes([number]) * 32) for number in range(1, 5))
 """Alice, Bob and Carol mine; Dave only has money."""
@@ -55,9 +48,6 @@ ALICE, BOB, CAROL, DAVE = (SigningKey(bytes([number]) * 32) for number in range(
 PARAMETERS = Parameters()
 FUNDS = 1_000 * 10**9
 """What every account may spend at first."""
-SEGMENT_MACS = 284_164_096
-"""Those of a segment of the digits."""
-STEPS = 64
 TASK = TaskSpec("digits", b"\x01", tagged_hash("test.dataset"), tagged_hash("test.checkpoint"))
 
 
@@ -76,119 +66,6 @@ def make_genesis(parameters: Parameters = PARAMETERS) -> Genesis:
         miners=miners,
         task=TASK,
     )
-
-
-class HashTraining:
-    """Training in which a segment's trace is a digest of its seed and checkpoint."""
-
-    def make_sidecar(self, segment: SegmentContext, flaw: bytes = b"") -> Sidecar:
-        """Return an honest segment's block data; a `flaw` passes spot checks and shows in a dispute."""
-        return Sidecar(tagged_hash("test.output", segment.seed, segment.checkpoint_root) + flaw, segment.seed[:8])
-
-    def make_openings(self, segment: SegmentContext, challenge: Hash) -> tuple[bytes, ...]:
-        """Return the openings that `challenge` draws."""
-        return (tagged_hash("test.opening", segment.seed, challenge),)
-
-    def compute_roots(self, sidecar: Sidecar) -> tuple[Hash, Hash]:
-        """Return the trace root and the delta root of a sidecar."""
-        return tagged_hash("test.trace", sidecar.output_roots), tagged_hash("test.delta", sidecar.delta)
-
-    def validate_task(
-        self, task: TaskSpec, read_data: Callable[[], bytes], bounds: TaskBounds, *, is_new: bool
-    ) -> None:
-        assert compute_dataset_root(read_data()) == task.dataset_root, "what has come was held against its root"
-        if is_new and task.checkpoint_root != tagged_hash("test.checkpoint", task.program):
-            raise InvalidTransaction("task-checkpoint", "found another checkpoint, expected the program's first")
-
-    def compute_part_root(self, size_bytes: int, start: int, part: bytes, others: bytes) -> Hash:
-        return compute_part_root(size_bytes, start, part, others)
-
-    def lower_minima(self, part: bytes, before: bytes | None) -> bytes:
-        return lower_minima(part, before)
-
-    def fill_sketch(self, minima: bytes) -> bytes:
-        return fill_sketch(minima)
-
-    def validate_sidecar(
-        self, task: TaskSpec, checkpoint_root: Hash, commit: CommitContribution, sidecar: Sidecar
-    ) -> None:
-        if self.compute_roots(sidecar) != (commit.trace_root, commit.delta_root):
-            raise InvalidTransaction("sidecar-roots", "found other roots, expected the commit's")
-
-    def verify_openings(
-        self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar, challenge: Hash, openings: tuple[bytes, ...]
-    ) -> None:
-        if openings != self.make_openings(segment, challenge):
-            raise InvalidProof("opening-place", "found other places, expected those drawn")
-        if sidecar.output_roots[:32] != self.make_sidecar(segment).output_roots:
-            raise InvalidProof("opening-op", "found another output, expected the segment's")
-
-    def validate_demand(self, task: TaskSpec, leaf: Leaf, demand: Demand) -> None:
-        if leaf.step >= STEPS:
-            raise InvalidTransaction("demand-step", f"found step {leaf.step}, expected one below {STEPS}")
-
-    def make_answer(self, sidecar: Sidecar, demanded: tuple[Leaf, Demand]) -> bytes:
-        """Return what whoever committed to `sidecar` can show of it."""
-        leaf, demand = demanded
-        place = leaf.step.to_bytes(4, "little") + leaf.op.to_bytes(2, "little")
-        return tagged_hash("test.answer", sidecar.output_roots, place, type(demand).__name__.encode(), encode(demand))
-
-    def verify_answer(
-        self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar, demanded: tuple[Leaf, Demand], answer: bytes
-    ) -> None:
-        if answer != self.make_answer(sidecar, demanded):
-            raise InvalidProof("answer", "found other bytes, expected what was committed to")
-        # A flaw shows wherever it is looked for.
-        if isinstance(demanded[1], DemandOpening) and sidecar != self.make_sidecar(segment):
-            raise InvalidProof("op-test", "found another output, expected the segment's")
-
-    def make_digests(self, sidecar: Sidecar, challenge: Hash) -> tuple[bytes, ...]:
-        """Return what an audit shows that has what `sidecar` says, be it by execution or from its miner."""
-        return (tagged_hash("test.digests", sidecar.output_roots, challenge),)
-
-    def verify_audit(
-        self, task: TaskSpec, segment: SegmentContext, sidecar: Sidecar, challenge: Hash, digests: tuple[bytes, ...]
-    ) -> None:
-        if digests != self.make_digests(sidecar, challenge):
-            raise InvalidProof("digests-root", "found other digests, expected those of what was committed to")
-
-    def settle(self, task: TaskSpec, checkpoint_root: Hash, sidecars: tuple[Sidecar, ...]) -> Settlement:
-        deltas = [sidecar.delta for sidecar in sidecars]
-        return Settlement(tagged_hash("test.settle", checkpoint_root, *deltas), 10_000, len(sidecars), 10)
-
-    def compute_operand_roots(
-        self, task: TaskSpec, checkpoint_root: Hash, sidecar: Sidecar, step: int, op: int
-    ) -> tuple[Hash, Hash]:
-        if step >= STEPS:
-            raise InvalidProof("ticket-step", f"found step {step}, expected one below {STEPS}")
-        place = step.to_bytes(4, "little") + op.to_bytes(2, "little")
-        return (
-            tagged_hash("test.a", checkpoint_root, sidecar.output_roots, place),
-            tagged_hash("test.b", checkpoint_root, sidecar.output_roots, place),
-        )
-
-    def verify_answer_opening(self, claim: AnswerClaim, place: ChallengeAnswer, shown: OpenAnswer) -> None:
-        verify_claimed_opening(claim, place, shown)
-
-    def compute_segment_macs(self, task: TaskSpec) -> int:
-        return SEGMENT_MACS
-
-
-@dataclass(slots=True)
-class MemoryContent:
-    """Sidecars by hash."""
-
-    sidecars: dict[Hash, Sidecar] = field(default_factory=dict)
-
-    def add(self, sidecar: Sidecar) -> Hash:
-        sidecar_hash = compute_sidecar_hash(sidecar)
-        self.sidecars[sidecar_hash] = sidecar
-        return sidecar_hash
-
-    def get_sidecar(self, sidecar_hash: Hash) -> Sidecar:
-        if sidecar_hash not in self.sidecars:
-            raise MissingData((sidecar_hash,))
-        return self.sidecars[sidecar_hash]
 
 
 class LedgerChain:
@@ -247,9 +124,10 @@ class LedgerChain:
         self, key: SigningKey, index: int = 0, anchor: int | None = None, sidecar: Sidecar | None = None
     ) -> CommitContribution:
         anchored = self.task.start_height if anchor is None else anchor
-        content = sidecar or self.training.make_sidecar(self.segment(key, index, anchored))
-        roots = self.training.compute_roots(content)
-        return CommitContribution(self.trained, self.state.round, index, anchored, *roots, self.content.add(content))
+        segment = self.segment(key, index, anchored)
+        content = sidecar or self.training.make_sidecar(segment)
+        names = segment.seed, *self.training.compute_roots(content), self.content.add(content)
+        return CommitContribution(self.trained, self.state.round, index, anchored, *names)
 
     def prove(self, key: SigningKey, index: int = 0) -> ProveContribution:
         contribution = self.contribution(key, index)
@@ -259,14 +137,23 @@ class LedgerChain:
         return ProveContribution(self.trained, self.state.round, index, openings)
 
     def demand(
-        self, miner: SigningKey, demand: Demand | None = None, index: int = 0, deposit: int | None = None
+        self,
+        miner: SigningKey,
+        demand: Demand | None = None,
+        index: int = 0,
+        deposit: int | None = None,
+        round_number: int | None = None,
     ) -> DisputeContribution:
-        """Return a demand of the op 1 of step 3 of a segment of the running round, the first one by default."""
+        """Return a demand of the op 1 of step 3 of a segment, of the running round and the first one by default."""
+        number = self.state.round if round_number is None else round_number
+        name = contribution_key(self.trained, number, ContributionKey(miner.public_key, index))
+        contribution = self.view.get(name)
         return DisputeContribution(
             task=self.trained,
-            round=self.state.round,
+            round=number,
             miner=miner.public_key,
             index=index,
+            sidecar_hash=ZERO_HASH if contribution is None else contribution.sidecar_hash,
             step=3,
             op=1,
             demand=DemandDigests(0) if demand is None else demand,

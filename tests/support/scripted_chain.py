@@ -35,7 +35,7 @@ def make_transfer(nonce: int) -> Transaction:
 
 def make_commit(sidecar: Sidecar) -> Transaction:
     """Return a commit that names `sidecar`."""
-    commit = CommitContribution(ZERO_HASH, 0, 0, 0, ZERO_HASH, ZERO_HASH, compute_sidecar_hash(sidecar))
+    commit = CommitContribution(ZERO_HASH, 0, 0, 0, ZERO_HASH, ZERO_HASH, ZERO_HASH, compute_sidecar_hash(sidecar))
     return Transaction(TransactionBody(ANYBODY, 0, 1, commit), NO_SIGNATURE)
 
 

@@ -28,6 +28,7 @@ from chain.ledger.records import ContributionKey
 from chain.ledger.transition import ContributionStatus
 from chain.primitives import Hash, PublicKey
 from chain.signature import SigningKey
+from chain.transaction import compute_sidecar_hash
 from ml.auditing import DrawnOutput, draw_outputs, list_telling_outputs, prove_audit, verify_audit
 from ml.checks import CheckContext, check_place
 from ml.disputing import Element, choose_place, find_difference, open_digests
@@ -193,7 +194,8 @@ def burn_honest_bond(effort: Effort) -> Outcome:
     demands: tuple[Demand, ...] = (DemandDigests(0), DemandOpening(0, 0, 0))
     for place, demand in enumerate(demands):
         locked = deposit if place == 0 else 0
-        action = DisputeContribution(task, number, BOB.public_key, 0, leaf.step, leaf.op, demand, locked)
+        named = network.get_contribution(BOB, round_number=number).sidecar_hash
+        action = DisputeContribution(task, number, BOB.public_key, 0, named, leaf.step, leaf.op, demand, locked)
         network.mine(network.sign(ALICE, action))
         shown = make_answer(segment.runner, (leaf, demand))
         answer = AnswerDispute(task, number, BOB.public_key, 0, ALICE.public_key, shown)
@@ -270,7 +272,9 @@ def _make_demand(network: Network, forged: Segment) -> DisputeContribution:
     place = choose_place(runner.program, fault, Element(int(row), int(column)), own)
     demand = DemandOpening(place.row, place.column, place.depth)
     deposit = network.context.parameters.deposit
-    return DisputeContribution(network.context.task_id, 0, BOB.public_key, 0, fault.step, fault.op, demand, deposit)
+    named = compute_sidecar_hash(forged.sidecar)
+    segment = network.context.task_id, 0, BOB.public_key, 0, named
+    return DisputeContribution(*segment, fault.step, fault.op, demand, deposit)
 
 
 def _answer_falsely(forged: Segment, demand: DisputeContribution) -> bytes:

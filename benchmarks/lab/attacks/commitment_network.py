@@ -118,9 +118,8 @@ class Network:
             compute_trace_root(segment.trace),
             compute_delta_root(self.bench.task.program, segment.sidecar.output_roots),
         )
-        return CommitContribution(
-            self.context.task_id, self.task.round, index, anchor, *roots, self.content.add(segment.sidecar)
-        )
+        names = Hash(segment.runner.segment_seed), *roots, self.content.add(segment.sidecar)
+        return CommitContribution(self.context.task_id, self.task.round, index, anchor, *names)
 
     def make_proof(self, key: SigningKey, segment: Segment, index: int = 0) -> ProveContribution:
         """Return the openings that a miner has for its challenge."""

@@ -163,7 +163,7 @@ class World:
     def commit(self, segment: TrainedSegment, task: Task) -> CommitContribution:
         """Return the commit of a segment, its block data at hand."""
         plan, sidecar_hash = segment.plan, self.content.add(segment.sidecar)
-        places = plan.round, plan.index, plan.anchor_height
+        places = plan.round, plan.index, plan.anchor_height, segment.seed
         return CommitContribution(task.name, *places, segment.trace_root, segment.delta_root, sidecar_hash)
 
     def prove(self, miner: PublicKey, segment: TrainedSegment, task: Task) -> ProveContribution | None:
@@ -185,7 +185,8 @@ class World:
         """Return the first demand of a challenger who knows that a segment's delta is forged."""
         leaf = self.task.program.steps - 1, self.task.program.delta_ops[0].index
         task, number = self.context.task_id, self.round.round
-        return DisputeContribution(task, number, miner, 0, *leaf, DemandDigests(0), deposit)
+        named = self.view.get_existing(contribution_key(task, number, ContributionKey(miner, 0))).sidecar_hash
+        return DisputeContribution(task, number, miner, 0, named, *leaf, DemandDigests(0), deposit)
 
     def make_ticket(self, segment: TrainedSegment | None) -> Ticket:
         """Return a ticket that came from a segment's first matmul, or from operands that nobody trained."""

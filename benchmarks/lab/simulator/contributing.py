@@ -106,6 +106,7 @@ class Contributor:
             plan.round,
             plan.index,
             plan.anchor_height,
+            segment.seed,
             segment.trace_root,
             segment.delta_root,
             encode(segment.sidecar),

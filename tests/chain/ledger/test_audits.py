@@ -20,17 +20,8 @@ from chain.primitives import Hash
 from chain.signature import SigningKey
 from chain.transaction import Action
 from tests.support.audits import AuditedChain
-from tests.support.ledger import (
-    ALICE,
-    BOB,
-    CAROL,
-    DAVE,
-    FUNDS,
-    PARAMETERS,
-    SEGMENT_MACS,
-    make_genesis,
-    make_public_key,
-)
+from tests.support.hash_training import SEGMENT_MACS
+from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, PARAMETERS, make_genesis, make_public_key
 
 DEPOSIT, BOND, PENALTY = PARAMETERS.deposit, PARAMETERS.auditor_bond, PARAMETERS.audit_penalty
 AUDIT_MACS = SEGMENT_MACS * PARAMETERS.audit_pay_bp // 10_000
@@ -361,7 +352,7 @@ def test_a_bond_outlives_every_dispute_about_what_it_vouched_for(exchanges: int)
     chain.mine_to(end - 1)
     demands: list[Any] = [None, DemandStrip(0, 0), DemandOpening(0, 0, 0)][-exchanges:]
     for number, demand in enumerate(demands):
-        action = replace(chain.demand(BOB, demand, deposit=None if number == 0 else 0), round=1)
+        action = chain.demand(BOB, demand, deposit=None if number == 0 else 0, round_number=1)
         chain.mine(chain.sign(CAROL, action))
         if number < exchanges - 1:
             chain.mine_to(chain.height + parameters.dispute_window - 1)

@@ -170,7 +170,9 @@ def test_an_unproven_contribution_expires_and_its_deposit_burns() -> None:
 def test_a_copied_trace_proves_nothing_for_another_miner() -> None:
     chain = LedgerChain()
     original = chain.commit(BOB)
-    chain.mine(chain.sign(CAROL, original), chain.sign(BOB, original))
+    copied = replace(original, seed=chain.segment(CAROL).seed)
+    assert refuse(chain, CAROL, original) == "commit-seed"
+    chain.mine(chain.sign(CAROL, copied), chain.sign(BOB, original))
     assert chain.contribution(CAROL).seed != chain.contribution(BOB).seed
     chain.mine_to(3)
     assert refuse(chain, CAROL, chain.prove(CAROL)) == "opening-op"
@@ -178,6 +180,21 @@ def test_a_copied_trace_proves_nothing_for_another_miner() -> None:
     chain.mine_to(9)
     statuses = [chain.contribution(key, round_number=0).status for key in (BOB, CAROL)]
     assert statuses == [S.SETTLED, S.EXPIRED]
+
+
+def test_a_commit_is_of_one_branch_alone() -> None:
+    """Another branch has another beacon at the anchor's height: there the segment would be a forgery."""
+    here, there = LedgerChain(), LedgerChain()
+    here.mine()
+    there.mine(ticket=replace(there.ticket(ALICE), digest=Hash(b"\x01" * 32)))
+    for chain in (here, there):
+        chain.mine()
+    commit = here.commit(BOB, anchor=1)
+    there.content.add(here.content.get_sidecar(commit.sidecar_hash))
+    assert refuse(there, BOB, commit) == "commit-seed"
+    assert refuse(there, BOB, replace(commit, anchor_height=0)) == "commit-seed"
+    here.mine(here.sign(BOB, commit))
+    assert here.contribution(BOB).seed == commit.seed
 
 
 def test_a_flawed_segment_that_passes_its_openings_is_slashed_and_unpaid() -> None:

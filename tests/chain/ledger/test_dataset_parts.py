@@ -32,7 +32,8 @@ from chain.transaction import AddDatasetPart, PostTask, Sidecar
 from ml.dataset import compute_dataset_root
 from ml.sketch import compute_sketch, fill_sketch, lower_minima
 from node.dataset_parts import make_part
-from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, LedgerChain, MemoryContent
+from tests.support.hash_training import MemoryContent
+from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, LedgerChain
 from tests.support.posted import make_task, register_data
 
 CONTENT = random.Random(59).randbytes(2 * PART_BYTES + 70_001)

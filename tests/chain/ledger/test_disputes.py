@@ -123,6 +123,7 @@ def test_turns_leaf_order_and_deposit_are_kept_to() -> None:
     commit_flawed(chain)
     assert refuse(chain, DAVE, chain.demand(CAROL)) == "dispute-contribution"
     assert refuse(chain, DAVE, chain.demand(BOB, deposit=DEPOSIT - 1)) == "dispute-deposit"
+    assert refuse(chain, DAVE, replace(chain.demand(BOB), sidecar_hash=Hash(bytes(32)))) == "dispute-segment"
     assert refuse(chain, DAVE, replace(chain.demand(BOB), step=64)) == "demand-step"
     assert refuse(chain, DAVE, replace(chain.demand(BOB), task=Hash(bytes(32)))) == "task"
     chain.mine(chain.sign(DAVE, chain.demand(BOB, DemandStrip(0, 0))))
@@ -141,7 +142,7 @@ def test_turns_leaf_order_and_deposit_are_kept_to() -> None:
 def test_threat_27_late_duplicate_and_false_disputes_are_refused_or_lose() -> None:
     chain = LedgerChain()
     settle_round(chain, BOB)
-    late = replace(chain.demand(BOB), round=0)
+    late = chain.demand(BOB, round_number=0)
     assert refuse(chain, DAVE, late) == "dispute-status"
     chain = make_proven(is_flawed=False)
     chain.mine(chain.sign(DAVE, chain.demand(BOB)))
@@ -209,7 +210,7 @@ def test_a_round_waits_for_no_dispute_and_holds_what_is_disputed() -> None:
     assert (chain.task.round, chain.task.heldout_correct) == (1, 1), "Carol's delta alone"
     held = chain.contribution(BOB, round_number=0)
     assert (held.status, held.deposit, held.reward) == (S.HELD, DEPOSIT, 0)
-    assert refuse(chain, ALICE, replace(chain.demand(BOB), round=0)) == "dispute-late"
+    assert refuse(chain, ALICE, chain.demand(BOB, round_number=0)) == "dispute-late"
 
 
 def test_whoever_starts_from_a_state_needs_what_a_held_segment_shows() -> None:

@@ -34,7 +34,8 @@ from tests.support.economy import (
     register_dataset,
     register_model,
 )
-from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, SEGMENT_MACS, TASK, LedgerChain, settle_round
+from tests.support.hash_training import SEGMENT_MACS
+from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, TASK, LedgerChain, settle_round
 
 COIN = 10**9
 OWNER, AUTHOR, CHILD_AUTHOR = (SigningKey(bytes([number]) * 32) for number in range(11, 14))

@@ -27,7 +27,8 @@ from chain.primitives import Hash, PublicKey
 from chain.signature import SigningKey
 from chain.transaction import Action, BuyLicence, ClaimIncome, PayModel, Transaction, TransferShares
 from tests.support.economy import compute_content_root, get_model, get_shares, make_dataset, make_model
-from tests.support.ledger import ALICE, BOB, CAROL, FUNDS, PARAMETERS, SEGMENT_MACS, LedgerChain, make_genesis
+from tests.support.hash_training import SEGMENT_MACS
+from tests.support.ledger import ALICE, BOB, CAROL, FUNDS, PARAMETERS, LedgerChain, make_genesis
 
 MINERS = (ALICE, BOB, CAROL)
 OTHERS = tuple(SigningKey(bytes([number]) * 32) for number in range(21, 24))

@@ -9,17 +9,8 @@ from chain.primitives import ATOMS_PER_COIN, Hash
 from chain.signature import SigningKey
 from chain.transaction import BuyLicence, ClaimIncome, PayModel, TransferShares
 from tests.support.economy import get_model, make_dataset, make_model, register_dataset, register_model
-from tests.support.ledger import (
-    ALICE,
-    BOB,
-    CAROL,
-    DAVE,
-    PARAMETERS,
-    SEGMENT_MACS,
-    LedgerChain,
-    make_genesis,
-    settle_round,
-)
+from tests.support.hash_training import SEGMENT_MACS
+from tests.support.ledger import ALICE, BOB, CAROL, DAVE, PARAMETERS, LedgerChain, make_genesis, settle_round
 
 PAGE = (Path(__file__).parents[3] / "docs" / "economy.md").read_text(encoding="utf-8")
 ERIN, FRANK = (SigningKey(bytes([number]) * 32) for number in (31, 32))

@@ -20,7 +20,8 @@ from chain.signature import SigningKey
 from chain.transaction import Action, FundTask, PostBounty, PostTask, Sidecar, Transfer
 from ml.dataset import compute_dataset_root
 from tests.support.economy import get_model, get_shares
-from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, SEGMENT_MACS, LedgerChain, settle_round
+from tests.support.hash_training import SEGMENT_MACS
+from tests.support.ledger import ALICE, BOB, CAROL, DAVE, FUNDS, LedgerChain, settle_round
 from tests.support.posted import BUDGET, make_task, mine_round, post_task, register_data
 
 

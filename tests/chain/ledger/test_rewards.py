@@ -16,6 +16,7 @@ from chain.ledger.subsidy import compute_issuance_bound, compute_subsidy, comput
 from chain.ledger.task_pots import RENT
 from chain.primitives import Hash
 from chain.transaction import Transfer
+from tests.support.hash_training import SEGMENT_MACS, STEPS
 from tests.support.ledger import (
     ALICE,
     BOB,
@@ -23,8 +24,6 @@ from tests.support.ledger import (
     DAVE,
     FUNDS,
     PARAMETERS,
-    SEGMENT_MACS,
-    STEPS,
     TASK,
     LedgerChain,
     make_genesis,

@@ -45,7 +45,8 @@ from node.rpc.task_methods import GET_POSTED, PostedParams
 from node.rpc.views import to_hex
 from node.task_terms import Offer
 from tests.support.economy import make_dataset, make_model
-from tests.support.ledger import ALICE, BOB, SEGMENT_MACS, LedgerChain, settle_round
+from tests.support.hash_training import SEGMENT_MACS
+from tests.support.ledger import ALICE, BOB, LedgerChain, settle_round
 from tests.support.live_node import HOLDER, MINER, LiveNode, run_live_node
 from tests.support.posting import make_digits_task, make_task_on, post, read_digits
 
