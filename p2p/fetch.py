@@ -150,12 +150,16 @@ class Fetcher:
         self._forget(item)
 
     def on_not_found(self, peer: Peer, items: tuple[Item, ...], now_ms: int) -> None:
-        """Ask others for what `peer` does not have."""
+        """Ask others for what `peer` does not have; an answer that comes late is one, too."""
         load = self._loads.get(peer)
         for item in items:
-            if load is not None and load.get_lane(item).asked.pop(item, None) is not None:
-                load.progress_ms = now_ms
+            if load is None or not load.take(item):
+                continue
+            load.progress_ms, load.passed_on_ms = now_ms, None
+            want = self._wants.get(item)
+            if want is not None and want.asked == peer:
                 self._release(item)
+            if want is not None and peer in want.candidates:
                 self._remove_candidate(item, peer)
 
     def poll(self, now_ms: int, transactions_max: int) -> list[Action]:

@@ -87,6 +87,27 @@ def test_what_another_offers_too_waits_no_longer_for_a_peer_that_stalled_before(
     assert list_faults(fetcher.poll(start_ms + 9 * STALL_MS, 0)) == [], "and it is charged once"
 
 
+def test_a_slow_peer_that_says_it_lacks_what_others_were_asked_for_since_owes_nothing() -> None:
+    fetcher, start_ms = make_staller(), 10 * STALL_MS
+    fetcher.want(make_item(1), ANN)
+    assert list_asked(fetcher.poll(start_ms, 0)) == [(ANN, make_item(1))]
+    fetcher.want(make_item(1), BEN)
+    assert list_asked(fetcher.poll(start_ms + STALL_MS, 0)) == [(BEN, make_item(1))]
+    fetcher.on_not_found(ANN, (make_item(1),), start_ms + STALL_MS + 1)
+    assert fetcher.on_received(BEN, make_item(1), start_ms + STALL_MS + 2)
+    assert list_faults(fetcher.poll(start_ms + 100 * STALL_MS, 0)) == []
+
+
+def test_who_says_too_late_that_it_lacks_an_item_is_not_asked_for_it_again() -> None:
+    fetcher, start_ms = make_staller(), 10 * STALL_MS
+    fetcher.want(make_item(1), ANN)
+    fetcher.poll(start_ms, 0)
+    assert list_faults(fetcher.poll(start_ms + 2 * STALL_MS, 0)) == [(ANN, Fault.TIMEOUT)]
+    fetcher.on_not_found(ANN, (make_item(1),), start_ms + 2 * STALL_MS + 1)
+    assert not fetcher.is_wanted(make_item(1))
+    assert fetcher.poll(start_ms + 2 * STALL_MS + REST_MS, 0) == []
+
+
 def test_what_nobody_else_offers_waits_for_a_slow_peer() -> None:
     fetcher, start_ms = make_staller(), 10 * STALL_MS
     fetcher.want(make_item(1), ANN)
