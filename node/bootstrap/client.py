@@ -14,7 +14,7 @@ from node.link import Link
 from node.observability.tally import Tally
 from node.surroundings import Surroundings
 from p2p.dialling import Endpoint
-from p2p.errors import RemoteProtocolError
+from p2p.errors import LocalProtocolError, RemoteProtocolError
 from p2p.handshake import NetworkId, Role, make_session
 from p2p.limits import Limits
 from p2p.messages import Message, NotFound, Ping, Pong, Status
@@ -87,7 +87,8 @@ class Client:
     async def _send(self, message: Message) -> None:
         try:
             await self._link.send_now(message)
-        except OSError as error:
+        except (OSError, LocalProtocolError) as error:
+            # Whoever has broken the protocol meanwhile is sent nothing more.
             raise PeerLost(f"{self.place}: {error}") from None
 
     async def _read(self) -> None:

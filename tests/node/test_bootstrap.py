@@ -347,6 +347,14 @@ async def test_a_silent_peer_is_lost(client: Client, monkeypatch: pytest.MonkeyP
         await client.ask(Ping(5), Status)
 
 
+async def test_a_peer_that_breaks_the_protocol_before_it_is_asked_is_lost(live: LiveNode, client: Client) -> None:
+    (theirs,) = live.node.network._links.values()
+    await theirs.wire.send(b"garbage")
+    await asyncio.wait([client._reader])
+    with pytest.raises(PeerLost):
+        await client.ask(GetStateChunk(Hash(bytes(32)), Hash(bytes(32))), ChunkMessage)
+
+
 async def test_a_node_refuses_to_start_on_a_state_half_taken(tmp_path: Path) -> None:
     engine = LevelDb(tmp_path / "database")
     SnapshotImport(engine, Hash(bytes(32))).put_chunk(0, {})
