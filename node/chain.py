@@ -30,7 +30,7 @@ from chain.transaction import (
 )
 from consensus.equivocation import Contents
 from consensus.fork_choice import InvalidMarks, Path, find_heaviest
-from consensus.header_chain import ChainEntry, HeaderChain, find_fork, make_genesis_header
+from consensus.header_chain import ChainEntry, HeaderChain, find_fork, is_ancestor, make_genesis_header
 from consensus.header_rules import HeaderContext
 from consensus.side_branches import choose_lightest, count_on, list_beside
 
@@ -96,8 +96,19 @@ class Chain:
         return get_forfeit(self.parameters, self.view(), header, self.head.height + 1)
 
     def has_body(self, block_hash: Hash) -> bool:
-        """Say whether the block itself is stored; genesis counts, and the block whose state was imported."""
-        return block_hash in (self.headers.genesis.hash, self.base.hash) or self.store.has_block(block_hash)
+        """Say whether the block itself is stored; genesis counts, and the block whose state was imported.
+
+        A peer names a thousand blocks in one message, so none is read for it.
+        """
+        entry = self.headers.get(block_hash)
+        if entry is None:
+            return False
+        if block_hash in self._side_blocks or entry in (self.headers.genesis, self.base):
+            return True
+        if entry.height > self.base.height:
+            return is_ancestor(entry, self.head)
+        # Below an imported state there are blocks only for the sake of a branch that leaves the head's there.
+        return self.store.has_block(block_hash)
 
     def has_block(self, block_hash: Hash) -> bool:
         """Say whether the block's fate is known: stored on any branch, or invalid."""

@@ -123,6 +123,26 @@ async def test_a_bonded_key_fills_no_disk_with_blocks_on_old_heights(follower: F
     assert (await follower.show(recent)).result is ImportResult.SIDE_BRANCH
 
 
+async def test_no_block_is_read_to_say_that_it_is_held(follower: Follower, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Peers name a thousand blocks in one message."""
+    beside = follower.make_block(follower.chain.head.get_ancestor(BLOCKS - 1), 0)
+    ahead = follower.make_block(follower.chain.head, 0)
+    assert (await follower.show(beside)).result is ImportResult.SIDE_BRANCH
+    follower.importer.admission.admit_earned(ahead.header, compute_header_hash(ahead.header))
+    chain, read = follower.reopen(), list[bytes]()
+    chain.insert_header(ahead.header)
+    for each in (follower.chain, chain):
+        held = [each.head.get_ancestor(height).hash for height in range(BLOCKS + 1)] + [
+            compute_header_hash(beside.header)
+        ]
+        with monkeypatch.context() as patch:
+            patch.setattr(follower.engine, "get", lambda key: read.append(key[:1]))
+            assert [name for name in held if not each.has_body(name)] == []
+            assert not each.has_body(compute_header_hash(ahead.header)), "its header alone is here"
+            assert not each.has_body(ZERO_HASH)
+    assert read == []
+
+
 @pytest.mark.usefixtures("shallow")
 async def test_evidence_is_told_at_any_depth_and_stored_where_it_may_be_joined(
     live: LiveNode, follower: Follower

@@ -206,7 +206,7 @@ class Machine:
         """Hold an opened chain against what was acknowledged before."""
         generation = chain.store.get_tip().generation
         for block_hash, number in self.acknowledged.items():
-            if number > generation or not chain.has_body(block_hash):
+            if number > generation or not chain.store.has_block(block_hash):
                 found = f"{self.name} came back without the block {block_hash.hex()[:16]} of commit {number}"
                 raise InvariantBroken("no acknowledged block is lost", found)
 
