@@ -97,6 +97,15 @@ def decode_block(data: bytes) -> PackedBlock:
     return whole
 
 
+def cut_opening(data: bytes) -> bytes:
+    """Return the encoding of the opening in `data`, which must be a block's; no transaction is looked at."""
+    reader = msgpack.Unpacker(max_buffer_size=len(data) + 1)
+    reader.feed(data)
+    reader.read_array_header()
+    reader.skip()
+    return _cut_item(reader, data)
+
+
 def _cut_block(data: bytes) -> list[bytes]:
     """Return the bytes of header, opening and each transaction; raises DecodeError and what msgpack raises."""
     reader = msgpack.Unpacker(max_map_len=0, max_ext_len=0, max_buffer_size=len(data) + 1)

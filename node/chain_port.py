@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from chain.codec import decode, encode
 from chain.errors import DecodeError, InvalidTransaction, MissingData, StorageError
 from chain.header import HEADER_BYTES_MAX, Header
-from chain.packed import PackedBlock, PackedTransaction
+from chain.packed import PackedBlock, PackedTransaction, cut_opening
 from chain.primitives import Hash, PublicKey
 from chain.state.snapshot import make_chunk
 from chain.state.tree import NodeSource
@@ -110,8 +110,8 @@ class NodeChainPort:
 
     def get_opening_bytes(self, block_hash: Hash) -> bytes | None:
         """Return the encoded opening of a block's ticket."""
-        block = self._chain.store.get_block(block_hash)
-        return None if block is None else encode(block.opening)
+        data = self._chain.store.get_block_bytes(block_hash)
+        return None if data is None else cut_opening(data)
 
     def get_state_chunk(self, root: Hash, first: Hash) -> bytes | None:
         """Return an encoded chunk of the state under the root of a block whose state is kept."""

@@ -15,6 +15,7 @@ from p2p.messages import (
     GetStateChunk,
     GetTransactions,
     Inventory,
+    ItemKind,
     Message,
     NotFound,
     Observed,
@@ -46,6 +47,10 @@ A node that catches up announces every block, so Status and Inventory have large
 times the transactions a second that the chain is made for; 20 questions for headers are 40,000 headers a second.
 """
 
+OPENING_ITEMS = 100
+"""Items that a question for an opening counts for: a whole block is read for an answer of a few kilobytes. The 40 openings
+that so come each second are those of eight runs of headers."""
+
 
 class MessageBudgets:
     """One peer's budgets, a bucket a kind."""
@@ -63,6 +68,8 @@ class MessageBudgets:
 
 
 def _count_items(message: Message) -> int:
-    if isinstance(message, Inventory | GetData | NotFound):
+    if isinstance(message, GetData):
+        return sum(OPENING_ITEMS if item.kind == ItemKind.OPENING else 1 for item in message.items)
+    if isinstance(message, Inventory | NotFound):
         return len(message.items)
     return len(message.positions) if isinstance(message, GetTransactions) else 1

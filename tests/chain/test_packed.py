@@ -11,7 +11,7 @@ from chain.block import BLOCK_BYTES_MAX, Block, compute_transactions_root
 from chain.codec import decode, encode
 from chain.errors import DecodeError
 from chain.hashing import tagged_hash
-from chain.packed import decode_block, decode_transaction, pack_block, pack_transaction
+from chain.packed import cut_opening, decode_block, decode_transaction, pack_block, pack_transaction
 from chain.primitives import Hash, PublicKey, Signature
 from chain.transaction import (
     TRANSACTION_BYTES_MAX,
@@ -55,6 +55,9 @@ def test_a_packed_block_is_the_block(transactions: list[Transaction]) -> None:
     assert packed.encode() == encode(block)
     assert decode_block(packed.encode()) == packed
     assert packed.compute_size_bytes() == len(encode(block))
+    whole, empty = encode(block), encode(replace(block, transactions=()))
+    assert cut_opening(whole) == encode(block.opening)
+    assert cut_opening(empty[:-1] + b"\xc1") == encode(block.opening), "nothing behind it is looked at"
     assert packed.compute_transactions_root() == compute_transactions_root(block.transactions)
 
 

@@ -7,8 +7,8 @@ from p2p.actions import Action, Send
 from p2p.address_book import DAY_MS, AddressBook
 from p2p.address_relay import FLUSH_MS, KNOWN_MAX, AddressRelay, Contact
 from p2p.addresses import PeerAddress, Prefix, Scope, SeenAddress
-from p2p.budgets import RATES, MessageBudgets
-from p2p.messages import ADDRESSES_MAX, Addresses, GetAddresses, Inventory, Item, ItemKind, Observed, Ping
+from p2p.budgets import OPENING_ITEMS, RATES, MessageBudgets
+from p2p.messages import ADDRESSES_MAX, Addresses, GetAddresses, GetData, Inventory, Item, ItemKind, Observed, Ping
 from p2p.slots import SlotKind
 from tests.support.peer_addresses import NOW_MS, SALT, at, numbered
 from tests.support.scripted_chain import GENESIS
@@ -187,3 +187,11 @@ def test_budgets_let_through_burst_and_rate_by_kind() -> None:
     rate, burst = RATES[Inventory]
     waits = [budgets.take(items, NOW_MS) for _ in range(burst // 1_000 + 1)]
     assert (waits[-2], waits[-1]) == (0, 1_000 * 1_000 // rate)
+
+
+def test_openings_whose_blocks_are_read_for_them_cost_more_than_what_goes_as_it_is_read() -> None:
+    rate, burst = RATES[GetData]
+    for kind, cost in ((ItemKind.BLOCK, 1), (ItemKind.OPENING, OPENING_ITEMS)):
+        budgets, question = MessageBudgets(), GetData((Item(kind, GENESIS),) * 5)
+        waits = [budgets.take(question, NOW_MS) for _ in range(burst // (5 * cost) + 1)]
+        assert (waits[-2], waits[-1]) == (0, -(-5 * cost * 1_000 // rate))
