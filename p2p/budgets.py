@@ -1,13 +1,15 @@
 """How fast a peer may send each kind of message, beside the budget of bytes that all kinds share.
 
 A small message can cost more than its bytes: a question makes us read the disk, a list of hashes makes us look each of
-them up. A peer beyond its budget is read more slowly and is not charged. Content that was asked for is not listed: what
-may be in flight bounds it, and the rest is charged. Times are milliseconds handed in.
+them up. A peer beyond its budget is read more slowly and is not charged. Content that was asked for is not listed, but
+for compact blocks, which come unasked too: what may be in flight bounds it, and the rest is charged. Times are
+milliseconds handed in.
 """
 
 from p2p.limits import TokenBucket
 from p2p.messages import (
     Addresses,
+    CompactMessage,
     GetAddresses,
     GetBlobPart,
     GetData,
@@ -40,6 +42,7 @@ RATES: dict[type[Message], tuple[int, int]] = {
     Addresses: (1, 10),
     Observed: (1, 4),
     PushBlocks: (1, 10),
+    CompactMessage: (10, 100),
 }
 """Refill a second and burst, in messages, or in items where a message lists items.
 
@@ -48,8 +51,8 @@ times the transactions a second that the chain is made for; 20 questions for hea
 """
 
 OPENING_ITEMS = 100
-"""Items that a question for an opening counts for: a whole block is read for an answer of a few kilobytes. The 40 openings
-that so come each second are those of eight runs of headers."""
+"""Items that a question for an opening counts for: a whole block is read for an answer of a few kilobytes. The 40 of
+them a second that are left are those of eight runs of headers."""
 
 
 class MessageBudgets:

@@ -17,12 +17,17 @@ from p2p.compact import SHORT_ID_BYTES, CompactBlock, complete, find_transaction
 from p2p.content import read_transaction
 from p2p.errors import RemoteProtocolError
 from p2p.fetch import Fetcher
-from p2p.limits import Limits
+from p2p.limits import Limits, TokenBucket
 from p2p.messages import GetTransactions, Item, ItemKind, PushBlocks, Transactions
 from p2p.view import ChainView
 
 PUSHERS_MAX = 3
 """Peers that are asked to send new blocks without being asked for each."""
+
+FILLS_PER_S = 4
+"""Compact blocks a second, of all peers, that are filled from the pool: to look through a full one takes 60 ms, and
+anybody can name transactions under an invented header. Others are fetched whole."""
+FILLS_BURST = 20
 
 
 @dataclass(slots=True)
@@ -51,6 +56,7 @@ class CompactRelay:
         """The blocks about which an answer is not waited for any longer, and may still come."""
         self._pushers: dict[Peer, None] = {}
         self._listeners: dict[Peer, None] = {}
+        self._fills = TokenBucket(FILLS_PER_S, FILLS_BURST)
 
     def drop_peer(self, peer: Peer) -> None:
         """Forget `peer`; what it owed is fetched whole from others that have it."""
@@ -97,6 +103,9 @@ class CompactRelay:
         block_hash = compute_header_hash(compact.header)
         if block_hash in self._open:
             self._open[block_hash].others[peer] = None
+            return None, []
+        if not self._fills.try_take(1, now_ms):
+            self._fetcher.want(Item(ItemKind.BLOCK, block_hash), peer)
             return None, []
         names = find_transactions(compact, self._chain.iter_pool())
         slots = [None if name is None else self._chain.get_transaction(name) for name in names]

@@ -16,6 +16,7 @@ from chain.primitives import Hash, PublicKey
 from chain.transaction import compute_transaction_hash
 from p2p.actions import Action, Charge, DeliverBlock, DeliverHeaders, DeliverTransaction, Send, Serve
 from p2p.compact import make_compact_block
+from p2p.compact_relay import FILLS_BURST
 from p2p.gossip import RETELL_MS
 from p2p.limits import Limits
 from p2p.messages import (
@@ -222,6 +223,29 @@ def test_what_is_malformed_or_unasked_is_charged() -> None:
     ben.relay.on_message(ANN, Transactions(Hash(bytes(32)), ()), 0)
     ben.act(0)
     assert len(ben.faults) == 3, "an answer that comes too late is no fault"
+
+
+def test_invented_blocks_have_the_pool_looked_through_now_and_then_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    ann, ben = make_pair()
+    looks: list[int] = []
+
+    def look() -> tuple[Hash, ...]:
+        looks.append(1)
+        return ()
+
+    monkeypatch.setattr(ben.chain, "iter_pool", look)
+    ben.relay._compact.on_first(ANN)
+    for number in range(3 * FILLS_BURST):
+        block = make_block(GENESIS, 1, TRANSFERS[:2], salt=number)
+        ben.relay.on_message(ANN, CompactMessage(make_compact_block(pack_block(block), 5)), 0)
+    assert len(looks) == FILLS_BURST
+    honest = publish(ann)
+    pump(ann, ben)
+    assert len(looks) == FILLS_BURST
+    assert ben.chain.blocks[ann.chain.tip.hash] == encode(honest), "it comes whole"
+    block = make_block(ben.chain.tip.hash, 2, TRANSFERS[:2], salt=1)
+    ben.relay.on_message(ANN, CompactMessage(make_compact_block(pack_block(block), 5)), 1_000)
+    assert len(looks) == FILLS_BURST + 1
 
 
 def test_an_answer_to_an_earlier_question_is_no_fault() -> None:
