@@ -20,8 +20,11 @@ from node.chain import SIDECAR_ENCODED_BYTES_MAX, Chain
 from node.gate import LASTING_RULES, Answer, Offer, TransactionGate
 from node.importer import Importer
 from node.mempool import AddResult, Mempool
+from node.observability.journal import get_log
 from node.outcomes import ImportOutcome, ImportResult
 from p2p.view import Outcome, SubmitResult, Tip
+
+log = get_log("chain_port")
 
 _OUTCOMES = {
     ImportResult.EXTENDED: Outcome.ACCEPTED,
@@ -126,7 +129,7 @@ class NodeChainPort:
         """Return the size of a blob and its bytes from `offset` on."""
         held = self._served_blob
         if held is None or held[0] != name:
-            data = self._chain.blobs.get(name)
+            data = self._read_blob(name)
             if data is None or len(data) > SERVED_BLOB_BYTES_MAX:
                 return None
             # Its parts are asked for one after another, and each would read and verify the whole file.
@@ -139,7 +142,15 @@ class NodeChainPort:
 
     def get_sidecar_bytes(self, sidecar_hash: Hash) -> bytes | None:
         """Return encoded block data."""
-        return self._chain.blobs.get(sidecar_hash)
+        return self._read_blob(sidecar_hash)
+
+    def _read_blob(self, name: Hash) -> bytes | None:
+        """Return a blob's bytes, None as well when its file is damaged: others have it."""
+        try:
+            return self._chain.blobs.get(name)
+        except StorageError as error:
+            log.error("a blob cannot be served", blob=name, error=str(error))
+            return None
 
     async def submit_headers(
         self, source: PublicKey, headers: tuple[bytes, ...], openings: tuple[tuple[int, bytes], ...]

@@ -270,7 +270,7 @@ class Network:
         self._ignore(key)
 
     async def _run_link(self, key: PublicKey, link: Link) -> None:
-        writer = asyncio.create_task(self._run_writer(link))
+        writer = asyncio.create_task(self._run_writer(key, link))
         try:
             async for message in link.receive():
                 if isinstance(message, TransactionMessage):
@@ -282,10 +282,14 @@ class Network:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
 
-    async def _run_writer(self, link: Link) -> None:
+    async def _run_writer(self, key: PublicKey, link: Link) -> None:
         try:
             await link.run_writer(self._server)
         except OSError:
+            await link.close()
+        except Exception as error:
+            # Nobody would be answered on this link any more, and it would look alive.
+            log.error("peer dropped", peer=key, reason="an answer to it failed", exc_info=error)
             await link.close()
 
     def _on_message(self, key: PublicKey, link: Link, message: Message) -> None:

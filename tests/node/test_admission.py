@@ -153,3 +153,14 @@ async def test_bytes_that_are_no_opening_are_invalid(live: LiveNode, monkeypatch
     monkeypatch.setattr(live.node.parts.chain.store, "get_block", lambda _hash: pytest.fail("a block was decoded"))
     assert port.get_opening_bytes(compute_header_hash(headers[0])) == expected
     assert port.get_opening_bytes(Hash(bytes(32))) is None
+
+
+async def test_a_blob_whose_file_is_damaged_is_not_served(live: LiveNode) -> None:
+    port, blobs, name = live.node.network._chain, live.node.parts.chain.blobs, Hash(b"\x07" * 32)
+    blobs.put(name, b"data")
+    assert (port.get_sidecar_bytes(name), port.get_blob_part(name, 1, 2)) == (b"data", (4, b"at"))
+    blobs._path(name).write_bytes(b"rot")
+    other = Hash(b"\x08" * 32)
+    blobs.put(other, b"other")
+    blobs._path(other).write_bytes(b"rot")
+    assert (port.get_sidecar_bytes(name), port.get_blob_part(other, 0, 5)) == (None, None)

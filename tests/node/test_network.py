@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from chain.codec import encode
+from chain.errors import StorageError
 from chain.hashing import tagged_hash
 from chain.header import compute_header_hash
 from chain.packed import PackedBlock
@@ -326,6 +327,22 @@ async def test_a_peer_that_asks_and_never_reads_is_dropped(nodes: Nodes) -> None
     for _ in range(3):
         await send_raw(link, question)
     await wait_until(lambda: not network.get_peers())
+    await dialler.stop()
+
+
+async def test_a_link_whose_answers_fail_ends(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would look alive, and say nothing any more."""
+
+    def fail(_name: Hash) -> bytes | None:
+        raise StorageError("the disk is broken")
+
+    chain = ScriptedChain()
+    monkeypatch.setattr(chain, "get_sidecar_bytes", fail)
+    network, port = await nodes.start(chain, 1)
+    dialler, link = await open_link(port, 9)
+    await wait_until(lambda: len(network.get_peers()) == 1)
+    await send_raw(link, GetData((Item(ItemKind.SIDECAR, GENESIS),)))
+    await wait_until(lambda: not network.get_peers(), 5.0)
     await dialler.stop()
 
 
