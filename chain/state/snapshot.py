@@ -77,7 +77,7 @@ def make_chunk(nodes: NodeSource, root: Hash, first: Hash) -> StateChunk:
     leaves: list[LeafRecord] = []
     size_bytes, last = 0, LAST_PATH
     for leaf in iter_leaves(nodes, root, first):
-        size_bytes += len(leaf.key) + len(leaf.value) + _LEAF_OVERHEAD_BYTES
+        size_bytes += _measure(leaf)
         if size_bytes > _LEAVES_BYTES_MAX or len(leaves) == LEAVES_PER_CHUNK_MAX:
             if not leaves:
                 raise StorageError(
@@ -89,6 +89,13 @@ def make_chunk(nodes: NodeSource, root: Hash, first: Hash) -> StateChunk:
     chunk = StateChunk(first, last, tuple(_iter_boundary(nodes, root, _Range(first, last))), tuple(leaves))
     assert len(encode(chunk)) <= CHUNK_BYTES_MAX
     return chunk
+
+
+def is_full(chunk: StateChunk, following: StateChunk) -> bool:
+    """Say whether a chunk had no room for the first leaf of the one behind it: only then does it end before that."""
+    size_bytes = sum(map(_measure, (*chunk.leaves, *following.leaves[:1])))
+    is_whole = size_bytes > _LEAVES_BYTES_MAX or len(chunk.leaves) == LEAVES_PER_CHUNK_MAX
+    return is_whole and bool(following.leaves)
 
 
 def iter_chunks(nodes: NodeSource, root: Hash) -> Iterator[StateChunk]:
@@ -116,6 +123,10 @@ def verify_chunk(root: Hash, chunk: StateChunk) -> dict[Hash, bytes]:
     if walk.boundary_left:
         raise InvalidProof("chunk-boundary", f"found {walk.boundary_left} nodes too many beside the leaves")
     return walk.nodes
+
+
+def _measure(leaf: Leaf | LeafRecord) -> int:
+    return len(leaf.key) + len(leaf.value) + _LEAF_OVERHEAD_BYTES
 
 
 class _Range:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from chain.codec import decode
 from chain.errors import MathesisError
 from chain.primitives import Hash
-from chain.state.snapshot import CHUNK_BYTES_MAX, LAST_PATH, StateChunk, compute_next_path, verify_chunk
+from chain.state.snapshot import CHUNK_BYTES_MAX, LAST_PATH, StateChunk, compute_next_path, is_full, verify_chunk
 from chain.storage.blob_store import BLOB_BYTES_MAX, BlobStore
 from chain.storage.snapshot_import import SnapshotImport
 from node.bootstrap.client import Client, PeerLost
 from node.bootstrap.headers import REFUSALS
+from p2p.messages import CHUNK_BYTES_MAX as PART_BYTES_MAX
 from p2p.messages import BlobPart, GetBlobPart, GetStateChunk, StateChunkMessage
 
 RANGES = 256
@@ -61,7 +62,7 @@ class StateFetch:
                 self._taken.discard(number)
 
     async def _fetch_range(self, client: Client, number: int) -> None:
-        first, part = Hash(bytes([number]) + bytes(31)), 0
+        first, part, before = Hash(bytes([number]) + bytes(31)), 0, None
         while True:
             answer = await client.ask(GetStateChunk(self._root, first), StateChunkMessage)
             if answer is None:
@@ -70,13 +71,15 @@ class StateFetch:
             if chunk.first != first:
                 raise PeerLost(f"{client.place} sent a chunk from {chunk.first.hex()}, not {first.hex()}")
             nodes = await asyncio.to_thread(verify_chunk, self._root, chunk)
+            if before is not None and not is_full(before, chunk):
+                raise PeerLost(f"{client.place} cuts the state finer than into chunks, and so might never end")
             covered = [n for n in range(number, RANGES) if _get_end(n) <= chunk.last]
             key = number if covered else _PARTIAL * (number + 1) + part
             await asyncio.to_thread(self._snapshot.put_chunk, key, nodes)
             if covered:
                 self._close_ranges(covered)
                 return
-            first, part = compute_next_path(chunk.last), part + 1
+            first, part, before = compute_next_path(chunk.last), part + 1, chunk
 
     def _close_ranges(self, numbers: Sequence[int]) -> None:
         for number in numbers[1:]:
@@ -120,7 +123,8 @@ async def _fetch_parts(client: Client, name: Hash) -> bytes | None:
             return None
         left = part.size_bytes - len(data)
         is_asked = part.name == name and part.offset == len(data) and part.size_bytes <= BLOB_BYTES_MAX
-        if not is_asked or not min(left, 1) <= len(part.data) <= left:
+        # Whoever sent a byte at a time might never end.
+        if not is_asked or len(part.data) != min(left, PART_BYTES_MAX):
             raise PeerLost(f"{client.place} sent another part than the one at {len(data)} of {name.hex()}")
         data += part.data
         if len(data) == part.size_bytes:

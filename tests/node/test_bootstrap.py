@@ -13,7 +13,7 @@ from chain.codec import decode, encode
 from chain.errors import StorageError
 from chain.primitives import Hash
 from chain.signature import SigningKey
-from chain.state.snapshot import CHUNK_BYTES_MAX, LeafRecord, StateChunk
+from chain.state.snapshot import CHUNK_BYTES_MAX, LeafRecord, StateChunk, _iter_boundary, _Range
 from chain.storage.blob_store import BlobStore
 from chain.storage.block_store import open_block_store
 from chain.storage.leveldb import LevelDb
@@ -291,6 +291,28 @@ async def test_wrong_chunks_are_refused_and_another_peer_ends_the_work(
         assert not honest.refusals
 
 
+async def test_a_peer_that_cuts_the_state_into_single_paths_holds_nobody_up(
+    live: LiveNode, client: Client, tmp_path: Path
+) -> None:
+    """Each piece is true, and there are 2²⁵⁶ of them."""
+    nodes, pieces = live.node.parts.chain.store, list[Hash]()
+
+    def cut(answer: ChunkMessage) -> ChunkMessage:
+        pieces.append(answer.first)
+        assert len(pieces) < 9, "it would never end"
+        place = answer.first, answer.first
+        return replace(
+            answer, chunk=encode(StateChunk(*place, tuple(_iter_boundary(nodes, answer.root, _Range(*place))), ()))
+        )
+
+    liar, honest = Scripted(client, StateChunkMessage=cut), Scripted(client)
+    with pytest.raises(StateUnavailable):
+        await fetch_state(live, tmp_path / "state", [liar])
+    assert len(liar.refusals) == 1
+    await fetch_state(live, tmp_path / "state", [honest])
+    assert not honest.refusals
+
+
 async def test_what_is_on_disk_is_not_fetched_again(live: LiveNode, client: Client, tmp_path: Path) -> None:
     await fetch_state(live, tmp_path / "state", [Scripted(client)])
     again = Scripted(client)
@@ -316,7 +338,11 @@ async def test_a_blob_comes_in_parts_from_whoever_has_it_right(live: LiveNode, c
     def shrink(part: BlobPart) -> BlobPart:
         return replace(part, data=b"")
 
-    liars = [Scripted(client, BlobPart=lie) for lie in (shift, alter, swell, shrink)]
+    def trickle(part: BlobPart) -> BlobPart:
+        assert part.offset == 0, "it would take for ever"
+        return replace(part, data=part.data[:1])
+
+    liars = [Scripted(client, BlobPart=lie) for lie in (shift, alter, swell, shrink, trickle)]
     with pytest.raises(StateUnavailable):
         await fetch_blob(liars, name, blobs, lambda data: compute_blob_names(data, [task.program]))  # type: ignore[arg-type]
     assert all(liar.refusals for liar in liars)

@@ -18,6 +18,7 @@ from chain.state.snapshot import (
     LeafRecord,
     StateChunk,
     compute_next_path,
+    is_full,
     iter_chunks,
     make_chunk,
     verify_chunk,
@@ -55,6 +56,8 @@ def test_chunks_rebuild_the_tree_and_nothing_else(pairs: dict[bytes, bytes]) -> 
     assert ends[0][0] == FIRST_PATH
     assert ends[-1][1] == LAST_PATH
     assert all(first == compute_next_path(last) for (_, last), (first, _) in pairwise(ends))
+    assert all(is_full(chunk, following) for chunk, following in pairwise(chunks))
+    assert not any(is_full(replace(chunk, leaves=()), after) for chunk, after in pairwise(chunks))
 
 
 @given(PAIRS, PATHS)
