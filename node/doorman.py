@@ -11,7 +11,7 @@ from chain.primitives import PublicKey
 from p2p.address_file import VERSION, Ban, BansRecord
 from p2p.addresses import Prefix, compute_prefix, is_loopback, pack_ip
 from p2p.limits import Limits
-from p2p.score import NAMES_MAX, Fault, ScoreBoard, Standing
+from p2p.score import BAN_MS, NAMES_MAX, Fault, ScoreBoard, Standing
 
 
 @dataclass(eq=False, slots=True)
@@ -75,10 +75,10 @@ class Doorman:
         """Return the points of a key; 0 is best."""
         return self._scores.get_points(key, now_ms)
 
-    def restore_bans(self, record: BansRecord) -> None:
-        """Refuse whom an earlier run refused."""
+    def restore_bans(self, record: BansRecord, now_ms: int) -> None:
+        """Refuse whom an earlier run refused, though its clock was ahead no longer than any ban lasts."""
         for ban in record.bans:
-            self._scores.ban(ban.name, ban.until_ms)
+            self._scores.ban(ban.name, min(ban.until_ms, now_ms + BAN_MS))
 
     def make_bans_record(self, now_ms: int) -> BansRecord:
         """Return who is refused, to be kept, and take note that it is."""

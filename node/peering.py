@@ -59,7 +59,7 @@ class Peering:
         else:
             self._make_parts(AddressBook(self.book.salt, self.draw, scope), (), statics)
         if bans is not None:
-            doorman.restore_bans(bans)
+            doorman.restore_bans(bans, now_ms)
         self._saved_ms, self._kept_anchors = now_ms, self.plan.get_anchors()
 
     def get_now_ms(self) -> int:

@@ -10,6 +10,7 @@ import pytest
 from chain.hashing import tagged_hash
 from chain.primitives import Hash, PublicKey
 from chain.signature import SigningKey
+from node.doorman import Doorman
 from node.link import Link
 from node.network import Network
 from node.observability.tally import Tally
@@ -24,6 +25,7 @@ from p2p.errors import RemoteProtocolError
 from p2p.handshake import NetworkId, Role, make_session
 from p2p.limits import Limits
 from p2p.messages import Addresses, GetAddresses, Inventory, Item, ItemKind, Message, Observed, Ping, Pong
+from p2p.score import BAN_MS, Fault, Standing
 from p2p.slots import SlotKind
 from tests.support.peer_addresses import at
 from tests.support.scripted_chain import GENESIS, ScriptedChain
@@ -342,3 +344,12 @@ async def test_peers_are_described_with_bytes_latency_and_slot(peers: Peers) -> 
     assert (theirs.kind, theirs.origin, theirs.is_inbound) == (SlotKind.INBOUND, "inbound", True)
     assert (mine.listen_port, theirs.listen_port) == (other._port, node._port)
     assert min(mine.received_bytes, mine.sent_bytes, theirs.received_bytes, theirs.sent_bytes) > 0
+
+
+def test_a_ban_of_a_time_when_the_clock_ran_ahead_lasts_no_longer_than_any() -> None:
+    name, now_ms, year_ms = make_key(9).public_key, 1_000_000, 365 * BAN_MS
+    before, doorman = Doorman(Limits()), Doorman(Limits())
+    before.charge(name, "127.0.0.1", Fault.PROTOCOL, now_ms + year_ms)
+    doorman.restore_bans(before.make_bans_record(now_ms + year_ms), now_ms)
+    standings = [doorman.get_standing(name, "127.0.0.1", now_ms + wait_ms) for wait_ms in (BAN_MS - 1, BAN_MS)]
+    assert standings == [Standing.BANNED, Standing.GOOD]
