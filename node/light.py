@@ -27,7 +27,8 @@ from ml.models import build_program
 from ml.spec import decode_spec
 from node.addresses import format_address
 from node.light_chain import ChainReader, Clock, Policy, expect
-from node.light_tickets import draw_sites, find_beacons, verify_site
+from node.light_tickets import Site, draw_sites, find_beacons, list_sites, verify_site
+from node.rpc.api import HEADERS_MAX
 from node.rpc.audit_methods import (
     GET_AUDITOR,
     GET_AUDITS,
@@ -100,6 +101,7 @@ class LightClient:
         first = make_first_entry(make_genesis_header(genesis, state_root), History())
         expect("genesis", first.hash, genesis_hash)
         self._reader = ChainReader(rpc, self._context, clock, first)
+        self._tickets: list[TicketCheck] = []
 
     def verify(self, wanted: Wanted) -> LightReport:
         """Check the chain, tickets and what is wanted of the state.
@@ -108,7 +110,7 @@ class LightClient:
         """
         reader = self._reader
         reader.fetch(self._policy)
-        tickets = self._verify_tickets()
+        self._verify_tickets(draw_sites(reader, self._policy, self._clock))
         balance = None if wanted.account is None else self._verify_account(wanted.account)
         auditor = None if wanted.auditor is None else self._verify_auditor(wanted.auditor)
         audits = None if wanted.audited is None else self._verify_audits(*wanted.audited)
@@ -120,7 +122,7 @@ class LightClient:
             samples=len(reader.proven.places) if reader.proven else 0,
             proof_bytes=reader.proof_bytes,
             received_bytes=self._rpc.received_bytes,
-            tickets=tickets,
+            tickets=tuple(self._tickets),
             account=wanted.account,
             balance=balance,
             auditor=auditor,
@@ -135,15 +137,12 @@ class LightClient:
         expect("genesis", answer.network, genesis.network)
         return genesis
 
-    def _verify_tickets(self) -> tuple[TicketCheck, ...]:
-        sites = draw_sites(self._reader, self._policy, self._clock)
+    def _verify_tickets(self, sites: tuple[Site, ...]) -> None:
         beacons = find_beacons(self._reader, sites)
-        checks = []
         for site in sites:
             beacon = beacons[site.header.trunk.ticket.anchor_height]
             macs = verify_site(self._rpc, self._context, self._program, site, beacon)
-            checks.append(TicketCheck(site.header.height, macs))
-        return tuple(checks)
+            self._tickets.append(TicketCheck(site.header.height, macs))
 
     def _verify_account(self, account: PublicKey) -> int:
         answer = self._rpc.call(GET_ACCOUNT, AccountParams(format_address(account)))
@@ -170,9 +169,10 @@ class LightClient:
     def _verify_entry(self, key: StateKey[T], answer: AccountView | EntryView) -> T | None:
         """Return the record of a key under the state root of a header that was checked; None where it is absent."""
         shown = self._reader.tip.height
-        if answer.height > shown:
-            # The chain has grown since; the answer is at the new tip.
+        if shown < answer.height <= shown + HEADERS_MAX:
+            # The chain has grown since; the answer is at the new tip, whose state costs nothing to invent unopened.
             self._reader.follow(answer.height)
+            self._verify_tickets(list_sites(self._reader, shown))
         tip = self._reader.tip
         if not shown <= answer.height <= tip.height:
             raise InvalidProof("state-height", f"found a record at {answer.height}, expected one at the tip {shown}")

@@ -36,7 +36,7 @@ def draw_sites(reader: ChainReader, policy: Policy, clock: Clock) -> tuple[Site,
     """
     tip = reader.tip
     before = max(0, tip.first_height, tip.height - max(1, policy.tickets_last))
-    sites = {height: _get_site(reader, height) for height in range(before + 1, tip.height + 1)}
+    sites = {site.header.height: site for site in list_sites(reader, before)}
     if before:
         seed = Hash(clock.draw_below(1 << 256).to_bytes(32, "big"))
         stretch_work = tip.total_work - tip.get_ancestor(before).total_work
@@ -44,6 +44,11 @@ def draw_sites(reader: ChainReader, policy: Policy, clock: Clock) -> tuple[Site,
             site = _find_site(reader, place, clock)
             sites[site.header.height] = site
     return tuple(sites[height] for height in sorted(sites))
+
+
+def list_sites(reader: ChainReader, before: int) -> tuple[Site, ...]:
+    """Return all blocks behind height `before` up to the tip, oldest first."""
+    return tuple(_get_site(reader, height) for height in range(before + 1, reader.tip.height + 1))
 
 
 def _find_site(reader: ChainReader, place: int, clock: Clock) -> Site:
