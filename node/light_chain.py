@@ -19,7 +19,7 @@ from consensus.header_chain import ChainEntry
 from consensus.header_proof import PROOF_BYTES_MAX, HeaderProof, ProvenHeader, replay_proof
 from consensus.header_rules import HeaderContext, validate_headers, validate_signature, validate_time
 from consensus.sampling import compute_public_seed
-from node.rpc.api import HEADERS_MAX
+from node.rpc.api import HEADERS_MAX, HEIGHTS_MAX
 from node.rpc.client import RpcClient
 from node.rpc.methods import (
     GET_HEAD,
@@ -101,8 +101,10 @@ class ChainReader:
 
     def fetch_headers(self, heights: list[int]) -> tuple[ProvenHeader, ...]:
         """Return headers below the tip, ascending, each proven under it and signed; raises as `fetch` does."""
-        if not heights:
-            return ()
+        parts = (heights[start : start + HEIGHTS_MAX] for start in range(0, len(heights), HEIGHTS_MAX))
+        return tuple(header for part in parts for header in self._fetch_part(part))
+
+    def _fetch_part(self, heights: list[int]) -> tuple[ProvenHeader, ...]:
         tip = self.tip
         proof = self._read_proof(self._rpc.call(PROVE_HEADERS, HeaderProofParams(to_hex(tip.hash), heights)), tip.hash)
         expect("proof-heights", [header.height for header in proof.headers], heights)
