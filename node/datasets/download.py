@@ -41,7 +41,8 @@ def download_url(manifest: Manifest, staging: Path, on_progress: OnProgress) -> 
         raise DatasetError(
             "no-source", f"{manifest.url}: found status {error.code}, expected 200; check the address"
         ) from None
-    except (URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+    except (URLError, http.client.HTTPException, ConnectionError, TimeoutError, ValueError) as error:
+        # A name with an empty or a long part, and half an IPv6 address, are ValueErrors; a server may redirect there.
         reason = error.reason if isinstance(error, URLError) else error
         raise DatasetError(
             "no-network", f"{manifest.url}: cannot be reached ({reason}); try again with a network, or use a file"
