@@ -111,9 +111,14 @@ def _make_record(plan: Plan, done: int, result: StepResult, clock: _Clock) -> St
         loss_f16=result.loss_f16,
         rows=result.rows,
         rate=round(compute_rates(plan.spec, 0, done - 1)[0] / (1 << RATE_BITS), 10),
-        rows_per_second=round(result.rows / clock.step_s, 1),
+        rows_per_second=_round_speed(result.rows / clock.step_s),
         elapsed_s=round(clock.elapsed_s, 3),
     )
+
+
+def _round_speed(speed: float) -> float:
+    """Return a speed above zero to six digits: never zero, however slow a step of few rows is."""
+    return float(f"{speed:.6g}")
 
 
 def _evaluate(runner: Runner, tensors: tuple[IntArray, ...], done: int, clock: _Clock) -> EvaluationRecord:
