@@ -17,6 +17,7 @@ from node.models.errors import ModelError
 from node.models.evaluate import Score
 from node.models.files import refuse_existing, write_folder, write_new
 from node.models.provenance import FileDigest, Provenance
+from node.models.specs import make_form
 from node.models.state_file import SUFFIX, ModelState, decode_state, encode_state, get_digest
 from node.models.state_header import HEADER_BYTES_MAX, parse_header
 
@@ -123,12 +124,13 @@ def _validate_provenance(found: Provenance, state: ModelState, digest: str, name
         ("data root", found.data.root, state.data_root.hex()),
         ("seed", found.seed, state.seed.hex()),
         ("steps", found.steps, state.step),
-        ("start", [origin.start for origin in found.lineage], [state.start.hex()]),
+        ("spec", found.spec, make_form(state.spec)),
+        ("lineage", found.lineage, provenance.make_lineage(state)),
         ("checkpoint digest", found.checkpoint_digest, digest),
     )
     for label, one, other in pairs:
         if one != other:
-            raise ModelError("bad-file", f"{name}: found {label} {one!r:.80}, expected {other!r} as in the weights")
+            raise ModelError("bad-file", f"{name}: found {label} {one!r:.80}, expected {other!r:.90} as in the weights")
 
 
 def _validate_float_copy(state: ModelState, data: bytes, name: str) -> None:

@@ -94,20 +94,25 @@ def describe_data(root: bytes) -> Data:
 
 def make_provenance(state: ModelState, digest: str, score: Score | None, files: dict[str, bytes]) -> Provenance:
     """Return the provenance of an export that holds `files`."""
-    spec_hash, root, seed = compute_spec_hash(state.spec).hex(), state.data_root.hex(), state.seed.hex()
     return Provenance(
         format=EXPORT_FORMAT,
         version=EXPORT_VERSION,
         spec=make_form(state.spec),
-        spec_hash=spec_hash,
+        spec_hash=compute_spec_hash(state.spec).hex(),
         data=describe_data(state.data_root),
-        seed=seed,
+        seed=state.seed.hex(),
         steps=state.step,
         checkpoint_digest=digest,
-        lineage=(Origin("local-run", spec_hash, root, seed, state.step, state.start.hex()),),
+        lineage=make_lineage(state),
         evaluation=None if score is None else _make_result(score),
         files={name: FileDigest(sha256(data).hexdigest(), len(data)) for name, data in sorted(files.items())},
     )
+
+
+def make_lineage(state: ModelState) -> tuple[Origin, ...]:
+    """Return the stages of training that a state tells of."""
+    spec_hash, root, seed = compute_spec_hash(state.spec).hex(), state.data_root.hex(), state.seed.hex()
+    return (Origin("local-run", spec_hash, root, seed, state.step, state.start.hex()),)
 
 
 def encode_provenance(provenance: Provenance) -> bytes:

@@ -108,6 +108,10 @@ def test_a_missing_or_shortened_file_is_refused(exported: Path, file: str) -> No
         (lambda fields: fields["data"].update(root="11" * 32), "found data root"),
         (lambda fields: fields.update(spec_hash="11" * 32), "found spec hash"),
         (lambda fields: fields.update(checkpoint_digest="11" * 32), "found checkpoint digest"),
+        (lambda fields: fields["spec"].update(batch=4), "found spec"),
+        (lambda fields: fields["lineage"][0].update(steps=2), "found lineage"),
+        (lambda fields: fields["lineage"][0].update(start="11" * 32), "found lineage"),
+        (lambda fields: fields["lineage"][0].update(kind="chain"), "found lineage"),
     ],
 )
 def test_a_provenance_that_says_something_else_is_refused(
