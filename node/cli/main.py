@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import click
 
 from chain.errors import MathesisError, StorageError
-from node.cli.output import clean_text
 from node.exit_codes import CommandError, ExitCode
+from node.terminal import clean
 
 INTERRUPTED = 128 + signal.SIGINT
 """What shells expect of a program that Ctrl-C ended before it could finish."""
@@ -123,5 +123,5 @@ def get_exit_code(error: Exception) -> ExitCode:
 
 def _fail(code: int, message: str) -> int:
     # Some of it may be what a node said.
-    click.echo(f"mathesis: {clean_text(message)}", err=True)
+    click.echo(f"mathesis: {clean(message)}", err=True)
     return code

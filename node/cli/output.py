@@ -7,7 +7,6 @@ people that are no result go to standard error.
 import json
 import os
 import sys
-import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +14,7 @@ from typing import TypeVar
 import click
 
 from node.options import Endpoint, OutputOptions
+from node.terminal import clean, clean_line
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -23,9 +23,6 @@ DEFAULT_URL = Endpoint("127.0.0.1", 4611).url
 
 COIN_DIGITS_MAX = 32
 """Digits before the point, leading zeros among them."""
-
-_STEERING = ("Cc", "Cf", "Zl", "Zp")
-"""Categories of controls, of what turns the direction of text, and of what ends a line."""
 
 Fields = dict[str, object]
 
@@ -81,25 +78,16 @@ def is_live_terminal() -> bool:
 
 
 def print_record(record: Fields, is_json: bool, text: str | None = None) -> None:
-    """Print one result: JSON, or `text`, or one aligned line a field."""
+    """Print one result: JSON, or `text`, or one aligned line a field; nothing of it steers the terminal."""
     if is_json:
         click.echo(json.dumps(record))
     elif text is not None:
-        click.echo(clean_text(text))
+        click.echo(clean(text))
     else:
         width = max((len(name) for name in record), default=0)
         for name, value in record.items():
-            click.echo(f"{name.replace('_', ' '):<{width}}  {'-' if value is None else clean_line(str(value))}")
-
-
-def clean_text(text: str) -> str:
-    """Return lines of which no one steers a terminal."""
-    return "\n".join(map(clean_line, text.split("\n")))
-
-
-def clean_line(text: str) -> str:
-    """Return a text that a stranger chose, a model's name for instance, as one line that steers no terminal."""
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(each) in _STEERING else each for each in text)
+            shown = "-" if value is None else clean_line(str(value))
+            click.echo(f"{name.replace('_', ' '):<{width}}  {shown}")
 
 
 def format_coins(atoms: int) -> str:

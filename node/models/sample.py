@@ -15,11 +15,10 @@ from ml.spec import RATE_BITS
 from node.models.errors import ModelError
 from node.models.rates import parse_rate
 from node.models.state_file import ModelState
+from node.terminal import clean
 
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 START = b"\n"
 """What an empty prompt stands for: the start of a line."""
-_KEPT = "\n\t"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +77,3 @@ def decode_prompt(prompt: bytes) -> str:
 
 def _make_decoder() -> codecs.IncrementalDecoder:
     return codecs.getincrementaldecoder("utf-8")("replace")
-
-
-def clean(text: str) -> str:
-    """Return `text` with control characters but newline and tab replaced."""
-    return "".join(REPLACEMENT if is_control(c) and c not in _KEPT else c for c in text)
-
-
-def is_control(character: str) -> bool:
-    """Say whether a character belongs to C0, DEL or C1."""
-    return character < " " or "\x7f" <= character < "\xa0"

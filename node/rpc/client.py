@@ -19,6 +19,7 @@ from node.exit_codes import CommandError, ExitCode
 from node.rpc.errors import ErrorData
 from node.rpc.jsontext import Json
 from node.rpc.registry import Method
+from node.terminal import clean_line
 
 if TYPE_CHECKING:
     import aiohttp
@@ -47,7 +48,7 @@ class RemoteError(MathesisError):
 
     def __init__(self, code: int, message: str, data: ErrorData | None) -> None:
         """Keep the error's `code` and typed `data`."""
-        super().__init__(f"{message}{f' ({data.rule})' if data else ''}{_describe(data)}")
+        super().__init__(clean_line(f"{message}{f' ({data.rule})' if data else ''}{_describe(data)}"))
         self.code = code
         self.data = data
 

@@ -31,8 +31,9 @@ from node.models import ModelError, ModelState, read_state, write_state
 from node.models.evaluate import Score
 from node.models.export import export_model, import_model, strip_moments
 from node.models.rates import format_ratio
-from node.models.sample import REPLACEMENT, clean, decode_pieces, decode_prompt, iterate_pieces
+from node.models.sample import decode_pieces, decode_prompt, iterate_pieces
 from node.models.state_file import encode_state
+from node.terminal import REPLACEMENT, clean
 from tests.support.models import TINY_SPECS, make_case
 
 SCORE = Score(65_536, 1, 2, "0.500000", "0.500000", "byte")
