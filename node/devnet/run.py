@@ -62,7 +62,9 @@ class Devnet:
         async with asyncio.timeout(START_TIMEOUT_S):
             while await self._get_statuses() is None and not self.stopping.is_set():
                 self._check_alive()
-                await asyncio.sleep(POLL_S)
+                await self._sleep(POLL_S)
+        if self.stopping.is_set():
+            return
         for member in self.members:
             await self._start_miner(member)
         for member in self.members:
