@@ -53,8 +53,9 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise ModelError when there is something at `path` but an empty folder."""
-    if path.is_dir() and not any(path.iterdir()):
+    """Raise ModelError when there is something at `path` but an empty folder, which gives way if it has a name."""
+    # The current folder has none: nothing can be made beside it, and whoever stands in it would lose it.
+    if path.name and path.is_dir() and not any(path.iterdir()):
         return
     if path.exists() or path.is_symlink():
         raise ModelError(
