@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 import msgspec
+import torch.distributed as dist
 
 from chain.errors import MathesisError
 from ml.sharding import cut_batch
@@ -176,8 +177,8 @@ def main() -> int:
         return ExitCode.USAGE
     except (MathesisError, OSError) as error:
         click.echo(f"mathesis: {error}", err=True)
-        if isinstance(error, LostProcess):
-            # The usual way out would wait for threads that still wait for the lost one.
+        if isinstance(error, LostProcess) or dist.is_initialized():
+            # The usual way out would wait for threads that still wait for another process.
             sys.stdout.flush()
             os._exit(get_exit_code(error))
         return get_exit_code(error)

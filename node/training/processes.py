@@ -22,7 +22,7 @@ from ml.sharded_step import make_shard_runner, run_sharded_step
 from ml.sharding import Exchange
 from ml.spec import compute_spec_hash
 from ml.training import StepResult
-from node.backends import place_arrays
+from node.backends import place_arrays, refuse_what_does_not_fit
 from node.training.exchange import Disagreement, LostProcess, check_agreement
 from node.training.plan import Plan
 
@@ -51,11 +51,14 @@ class Leader:
     busy_ns: int = 0
     """Nanoseconds of these steps, exchanges included."""
     parent: int = field(default_factory=os.getppid)
+    is_stepping: bool = False
+    """Whether the others are inside a step, where they do not listen."""
 
     def run_step(self, runner: Runner, step: int, state: Sequence[IntArray]) -> StepResult:
         """Return state and loss after one step of all processes; raises LostProcess, Disagreement."""
         check_parent(self.parent)
         _say(self.exchange, step)
+        self.is_stepping = True
         if self.state is None:
             self.state = share_state(self.exchange, tuple(state))
         start_ns = time.monotonic_ns()
@@ -68,6 +71,7 @@ class Leader:
             self.is_warm = True
             self.on_warm()
         _verify_at(self.exchange, step, self.state)
+        self.is_stepping = False
         return result
 
     def stop(self) -> None:
@@ -89,16 +93,18 @@ def lead(exchange: Exchange, on_warm: Callable[[], None] = lambda: None) -> Iter
     except (LostProcess, Disagreement):
         raise
     except (MathesisError, OSError):
-        # Such errors come from files, so between steps, when the others listen.
-        _say(exchange, _ABORT)
+        # Inside a step, where memory may run out, the others find this process gone instead.
+        if not leader.is_stepping:
+            _say(exchange, _ABORT)
         raise
     leader.stop()
 
 
+@refuse_what_does_not_fit("this run")
 def follow(plan: Plan, exchange: Exchange) -> int:
     """Compute this process's shard of each step until the leader stops; return the number of steps.
 
-    Raises LostProcess, Disagreement.
+    Raises LostProcess, Disagreement, and ModelError when a step does not fit in memory.
     """
     runner, parent, steps = plan.make_runner(), os.getppid(), 0
     shard_runner = make_shard_runner(runner, exchange)

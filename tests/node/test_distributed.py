@@ -22,6 +22,7 @@ from ml.dataset import build_dataset, encode_text
 from ml.segment import compute_initial_state
 from ml.sharding import Exchange, Pending
 from node.exit_codes import CommandError, ExitCode
+from node.models.errors import ModelError
 from node.models.specs import format_spec
 from node.training.exchange import Disagreement, LostProcess, check_agreement, open_exchange
 from node.training.loop import Schedule, Watch, train
@@ -178,6 +179,65 @@ def test_followers_stop_when_the_leader_cannot_write() -> None:
 
     run_threads(2, work)
     assert sorted(messages) == ["no space left", "process 1 stops, since the first process has; its message says why"]
+
+
+@dataclass(slots=True)
+class FullExchange:
+    """Runs out of memory at the first exchange inside a step of the first process."""
+
+    inner: Exchange
+    is_full: bool = False
+
+    @property
+    def rank(self) -> int:
+        return self.inner.rank
+
+    @property
+    def size(self) -> int:
+        return self.inner.size
+
+    def start_max(self, x: IntArray) -> Pending:
+        assert not self.is_full, "a process that has left a step says something to those inside it"
+        return self.inner.start_max(x)
+
+    def start_sum(self, x: IntArray) -> Pending:
+        if self.rank == LEADER:
+            self.is_full = True
+            raise ModelError("memory", "this run takes more memory than there is")
+        return self.inner.start_sum(x)
+
+
+def test_nothing_is_said_to_processes_inside_a_step() -> None:
+    """An exchange of their step would meet a word of another size, and wait for it."""
+    messages: list[str] = []
+
+    def work(exchange: Exchange) -> None:
+        try:
+            run_led(FullExchange(exchange), 2, until=-1)
+        except (ModelError, AssertionError) as error:
+            messages.append(str(error))
+            raise
+
+    with pytest.raises(ModelError, match="more memory than there is"):
+        run_threads(2, work)
+    assert sorted(messages) == ["another thread failed", "memory: this run takes more memory than there is"]
+
+
+def test_a_follower_without_memory_says_so() -> None:
+    class Leading:
+        """Says the first step to the second of two processes, whose memory is full then."""
+
+        rank, size = 1, 2
+
+        def start_max(self, x: IntArray) -> Pending:
+            return lambda: x * 0
+
+        def start_sum(self, _: IntArray) -> Pending:
+            raise MemoryError("Unable to allocate 1 TiB")
+
+    with pytest.raises(ModelError, match="Unable to allocate 1 TiB") as caught:
+        follow(make_tiny_plan(), Leading())
+    assert caught.value.rule == "memory"
 
 
 @dataclass(frozen=True, slots=True)
