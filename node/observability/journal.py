@@ -1,7 +1,8 @@
 """The journal: events with fields, for a person at a terminal or for a machine, on standard error.
 
 Everything goes through the standard library's logging, so that what aiohttp and asyncio say appears in the same form.
-Fields whose names speak of secrets are hidden, bytes are shortened. It knows no part of a node.
+Fields whose names speak of secrets are hidden, bytes are shortened, and no text steers a terminal. It knows no part of
+a node.
 """
 
 import logging
@@ -11,6 +12,8 @@ from typing import TextIO
 import structlog
 from structlog.stdlib import BoundLogger
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from node.terminal import clean
 
 LEVELS = ("debug", "info", "warning", "error")
 HIDDEN = "[hidden]"
@@ -52,12 +55,14 @@ def start_journal(level: str = "info", *, is_json: bool = False, stream: TextIO 
     logging.getLogger("mathesis").setLevel(level.upper())
 
 
-def _hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def _make_safe(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     for name, value in event.items():
         if any(word in name.lower() for word in _SECRET_WORDS):
             event[name] = HIDDEN
         elif isinstance(value, bytes):
             event[name] = _show(value)
+        elif isinstance(value, str):
+            event[name] = clean(value)
     return event
 
 
@@ -69,7 +74,7 @@ _SHARED: list[Processor] = [
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
-    _hide_secrets,
+    _make_safe,
 ]
 
 structlog.configure(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from node.observability.journal import HIDDEN, get_log, start_journal
+from node.terminal import is_control
 
 SECRET = "correct horse"
 
@@ -85,3 +86,16 @@ def test_people_read_one_line_an_event() -> None:
     assert "block refused" in stream.getvalue()
     assert "height=7 rule=ticket-digest" in stream.getvalue()
     assert "\x1b[" not in stream.getvalue(), "no colour where nobody watches"
+
+
+@pytest.mark.parametrize("is_json", [True, False])
+def test_no_text_steers_the_terminal(is_json: bool) -> None:
+    """Names of tasks are chosen by strangers; what libraries say may quote them."""
+    stream = write(is_json=is_json)
+    get_log("part").info("settled", task="a\x1b[2Jb\x9b1m")
+    logging.getLogger("aiohttp").warning("found %s", "\x1b]0;title\x07")
+    found = stream.getvalue()
+    assert not [character for character in found if is_control(character) and character != "\n"]
+    assert len(found.splitlines()) == 2
+    assert "[2Jb" in found
+    assert "]0;title" in found
