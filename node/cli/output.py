@@ -14,7 +14,7 @@ from typing import TypeVar
 import click
 
 from node.options import Endpoint, OutputOptions
-from node.terminal import clean, clean_line
+from node.terminal import clean
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -86,7 +86,8 @@ def print_record(record: Fields, is_json: bool, text: str | None = None) -> None
     else:
         width = max((len(name) for name in record), default=0)
         for name, value in record.items():
-            shown = "-" if value is None else clean_line(str(value))
+            # Lines within a value stand under it, so that none passes for a field of its own.
+            shown = "-" if value is None else clean(str(value)).replace("\n", "\n" + " " * (width + 2))
             click.echo(f"{name.replace('_', ' '):<{width}}  {shown}")
 
 

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from node.cli.output import Fields, format_coins, json_option, print_record, rpc_option
+from node.terminal import clean
 
 if TYPE_CHECKING:
     from node.rpc.client import RpcClient
@@ -35,7 +36,7 @@ def status(url: str, watch: bool, every_s: float, is_json: bool) -> None:
             record["connections"] = [msgspec.to_builtins(peer) for peer in peers]
         print_record(record, is_json)
         if peers and not is_json:
-            click.echo(f"\n{_format_peers(peers)}")
+            click.echo(f"\n{clean(_format_peers(peers))}")
         if not watch:
             return
         time.sleep(every_s)

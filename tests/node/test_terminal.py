@@ -22,6 +22,6 @@ def test_an_error_of_a_node_is_one_line_that_steers_nothing() -> None:
 
 def test_a_result_steers_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     print_record({"name": f"{HOSTILE}\nbond  0", "none": None}, is_json=False)
-    assert capsys.readouterr().out == f"name  {SHOWN}{REPLACEMENT}bond  0\nnone  -\n"
+    assert capsys.readouterr().out == f"name  {SHOWN}\n      bond  0\nnone  -\n"
     print_record({}, is_json=False, text=f"first {HOSTILE}\nsecond")
     assert capsys.readouterr().out == f"first {SHOWN}\nsecond\n"
