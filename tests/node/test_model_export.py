@@ -77,13 +77,6 @@ def assert_refused(directory: Path, expected: str) -> None:
     assert sorted(path.name for path in directory.parent.iterdir()) == [directory.name]
 
 
-def test_the_current_folder_is_no_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match=r"exists: found \., expected nothing there"):
-        export_model(make_state("mlp"), Path(), SCORE, has_moments=True)
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize("file", FILES)
 def test_an_altered_file_is_refused(exported: Path, file: str) -> None:
     data = bytearray((exported / file).read_bytes())
