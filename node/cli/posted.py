@@ -6,9 +6,10 @@ What is signed is made in `node/task_terms.py`.
 import click
 
 from node.cli.failures import end_in_exit_codes
-from node.cli.output import Fields, clean_line, format_coins, json_option, parse_coins, print_record, rpc_option
+from node.cli.output import Fields, format_coins, json_option, parse_coins, print_record, rpc_option
 from node.cli.registered import NETWORK, find_dataset, find_model, parse_model, parse_name
 from node.cli.sending import Sender, sending_options
+from node.terminal import clean_line
 
 BasisPoints = click.IntRange(0, 10_000)
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import click
 import msgspec
 
-from node.cli.output import Fields, clean_line, format_coins, print_record
+from node.cli.output import Fields, format_coins, print_record
+from node.terminal import clean_line
 
 if TYPE_CHECKING:
     from chain.primitives import Hash

@@ -13,11 +13,12 @@ import pytest
 from chain.errors import StorageError
 from node.cli import main
 from node.cli.main import COMMANDS, _fail, cli, get_exit_code
-from node.cli.output import clean_line, format_coins, parse_coins, print_record
+from node.cli.output import format_coins, parse_coins, print_record
 from node.exit_codes import CommandError, ExitCode
 from node.rpc.errors import ErrorCode
 from node.rpc.methods import make_registry
 from node.rpc.registry import make_docs_table
+from node.terminal import clean_line
 
 NOBODY = "http://127.0.0.1:9"
 

@@ -85,7 +85,7 @@ def replay(effort: Effort) -> Outcome:
 
 
 def front_run(effort: Effort) -> Outcome:
-    """See a commit on its way, and have a copy of it in the block before it."""
+    """See a commit on its way, and have a copy of it, of one's own seed, in the block before it."""
     tried = max(1, effort.trials // 1024)
     detected = 0
     for _ in range(tried):
@@ -93,7 +93,8 @@ def front_run(effort: Effort) -> Outcome:
         segment = network.train(ALICE)
         before = network.get_balance(BOB)
         commit = network.make_commit(segment)
-        network.mine(network.sign(BOB, commit, fee=1), draft=network.make_draft(BOB))
+        copied = replace(commit, seed=network.compute_seed(BOB))
+        network.mine(network.sign(BOB, copied, fee=1), draft=network.make_draft(BOB))
         network.mine(network.sign(ALICE, commit))
         network.mine_to(4)
         proof = network.make_proof(ALICE, segment)

@@ -138,7 +138,9 @@ def _respond(body: bytes) -> None:
     """Answer an admin's request; raises DecodeError with an answer that is an error, Unfaithful where that is ours."""
     answering = _DISPATCHER.respond(body, is_admin=True)
     try:
-        answering.send(None)
+        # Calls of a batch give others their turn in between, and wait for nothing.
+        while answering.send(None) is None:
+            pass
     except StopIteration as done:
         response: bytes | None = done.value
     else:
