@@ -143,9 +143,10 @@ def test_what_strangers_named_steers_no_terminal(capsys: pytest.CaptureFixture[s
     print_record({}, False, f"{clean_line(name)}  5 coins\nnext")
     print_record({}, False, name)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + 2 + 2
+    assert len(lines) == 2 + 2 + 2
+    assert lines[1].startswith("  "), "it passes for no field of its own"
     assert not set("\x1b\x07\x9b\u202e") & set("".join(lines))
-    assert lines[1].endswith("  5 coins")
+    assert lines[2].endswith("  5 coins")
     assert _fail(1, f"refused: {name}") == 1
     assert "\x1b" not in capsys.readouterr().err
     print_record({"name": name}, is_json=True)

@@ -102,8 +102,10 @@ async def test_a_task_is_posted_funded_and_listed(
 ) -> None:
     spec = tmp_path / "narrow.json"
     spec.write_text(format_spec(SPEC), encoding="utf-8")
-    name = "nar\nrow\x1b[2J"
+    name = "nar\u202erow"
     terms = ("--name", name, "--licence", "MIT", "--blocks", "60", "--dir", str(directory))
+    assert await run(live, "post", str(spec), "40", "--name", "nar\nrow", *terms[2:]) == ExitCode.FAILURE
+    assert "model-name" in capsys.readouterr().err
     assert await run(live, "post", str(spec), "40", *terms, "--source", "0x" + "07" * 32) == ExitCode.FAILURE
     assert "dataset-unknown" in capsys.readouterr().err
     assert await run(live, "post", str(spec), "40", *terms) == ExitCode.OK
@@ -118,8 +120,8 @@ async def test_a_task_is_posted_funded_and_listed(
     for listing in (["task", "list"], ["model", "list"]):
         assert await asyncio.to_thread(main, [*listing, "--rpc", live.url]) == ExitCode.OK
         lines = capsys.readouterr().out.splitlines()
-        assert len(lines) == 2, "a name that strangers chose begins no line of its own"
-        assert "\x1b" not in "".join(lines)
+        assert len(lines) == 2
+        assert "\u202e" not in "".join(lines), "a name that strangers chose turns no line around"
     assert other["pot_coins"] == "42"
     assert other["price"] == own["price"]
     assert await run(live, "show", posted["task"]) == ExitCode.OK
