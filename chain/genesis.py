@@ -87,7 +87,7 @@ class Parameters:
     """What a proven audit is paid: these basis points of a segment's MACs, at the price of a round's contributions."""
     audit_penalty: U64 = 2 * ATOMS_PER_COIN
     """Atoms of the bond that burn for an assignment let pass: about what an audit pays, so that to be away costs twice
-    what it saves; less than a deposit, so that a false dispute is no way out."""
+    what it saves; at most half a deposit, so that a dispute lost to an accomplice is no way out."""
 
     @property
     def round_blocks(self) -> int:

@@ -40,10 +40,10 @@ BOUNDS = (
     Bound(
         name="deposit",
         unit="atoms",
-        lowest=ATOMS_PER_COIN,
+        lowest=4 * ATOMS_PER_COIN,
         highest=10_000 * ATOMS_PER_COIN,
         step_percent=50,
-        reason="locked by each commit from then on; it must hurt to lose, and honest miners must be able to lock it",
+        reason="locked by each commit and dispute; half of it is no cheaper than a missed audit, and miners can lock it",
     ),
     Bound(
         name="bond",

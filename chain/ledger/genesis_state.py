@@ -12,7 +12,7 @@ from chain.hashing import tagged_hash
 from chain.ledger.accounts import apply_credit, apply_debit
 from chain.ledger.audit_records import AUDITORS_PER_SEGMENT_MAX, NO_AUDITORS
 from chain.ledger.auditors import MISSES_MAX
-from chain.ledger.bounds import make_values
+from chain.ledger.bounds import get_bound, make_values
 from chain.ledger.context import make_context
 from chain.ledger.governance_records import EMPTY_AGENDA
 from chain.ledger.keys import (
@@ -113,6 +113,11 @@ def _validate_voting(parameters: Parameters) -> None:
 
 
 def _validate_audits(parameters: Parameters) -> None:
+    # A dispute that is lost to an accomplice costs half a deposit, and must be no way out of an audit.
+    penalty_max = min(parameters.deposit, get_bound("deposit").lowest) // 2
+    if parameters.audit_penalty > penalty_max:
+        message = f"found a penalty of {parameters.audit_penalty} atoms, expected at most {penalty_max}, half a deposit"
+        raise InvalidBlock("genesis-audits", message)
     bond_min = max(1, MISSES_MAX * parameters.audit_penalty)
     if parameters.auditor_bond < bond_min:
         message = f"found {parameters.auditor_bond} atoms, expected at least the {bond_min} of {MISSES_MAX} misses"

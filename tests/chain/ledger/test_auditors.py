@@ -121,6 +121,8 @@ def test_whoever_is_gone_pays_and_is_drawn_no_more() -> None:
         ({"auditor_bond": 0, "audit_penalty": 0}, "genesis-auditor-bond"),
         ({"audit_bp": 40_001}, "genesis-audits"),
         ({"audit_pay_bp": 10_001}, "genesis-audits"),
+        ({"audit_penalty": PENALTY + 1}, "genesis-audits"),
+        ({"deposit": 2 * PENALTY - 1}, "genesis-audits"),
     ],
 )
 def test_genesis_parameters_must_fit_together(changed: dict[str, int], rule: str) -> None:

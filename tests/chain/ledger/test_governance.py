@@ -93,7 +93,6 @@ def test_what_pool_and_block_refuse_without_looking_at_proposals(action: Action,
     [
         (propose_value("deposit", 5 * COIN), "change-step"),
         (propose_value("deposit", 7 * COIN + COIN // 2 + 1), "change-step"),
-        (propose_value("deposit", 2 * COIN + COIN // 2 - 1), "change-step"),
         (propose_value("treasury_bp", 1_251), "change-step"),
         (propose_value("sidecars_per_block", 13), "change-step"),
         (ProposeChange("pay", spend(DAVE, 1)), "spend-treasury"),
