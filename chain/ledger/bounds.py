@@ -43,7 +43,7 @@ BOUNDS = (
         lowest=4 * ATOMS_PER_COIN,
         highest=10_000 * ATOMS_PER_COIN,
         step_percent=50,
-        reason="locked by each commit and dispute; half of it is no cheaper than a missed audit, and miners can lock it",
+        reason="locked by each commit and dispute; half of it no cheaper than a missed audit, and miners can lock it",
     ),
     Bound(
         name="bond",

@@ -11,7 +11,7 @@ from chain.transaction import Change, ChangeParameter, SpendTreasury
 
 COIN = 10**9
 LIMITS = {
-    "deposit": (COIN, 10_000 * COIN, 50),
+    "deposit": (4 * COIN, 10_000 * COIN, 50),
     "bond": (5 * COIN, 100_000 * COIN, 50),
     "treasury_bp": (200, 2_000, 25),
     "sidecars_per_block": (2, 32, 50),

@@ -61,7 +61,8 @@ def post(run: "History") -> None:
     key = run.random.choice(run.keys)
     book, bond = run.books.miners.miners.get(key.public_key), run.books.ballots.values["bond"]
     if book is not None and book.atoms:
-        run.refuse(key, PostBond(bond), "bond-held")
+        # Of an atom, which every account has: what it cannot pay is refused before.
+        run.refuse(key, PostBond(1), "bond-held")
     elif run.random.random() < 0.1:
         run.refuse(key, PostBond(bond - 1), "bond-amount")
     elif not run.has_claimed(key.public_key) and run.balance_of(key.public_key) > bond + RESERVE:
