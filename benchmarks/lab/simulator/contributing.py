@@ -42,6 +42,10 @@ LOOK_S_MEAN = 1.0
 AUDITOR_CHANCE = 0.5
 
 
+class HeadMoved(Exception):
+    """What was to be done speaks of a branch that the node has left meanwhile."""
+
+
 class Contributor:
     """What one running node's miner contributes."""
 
@@ -56,7 +60,6 @@ class Contributor:
         """The last transaction about a commit, opening or demand."""
         self._tasks: dict[Hash, tuple[Task, int]] = {}
         """Posted tasks, each with the first round in which it is trained."""
-        """Posted ones."""
 
     async def look(self) -> None:
         """Do what the node's head asks for now; raises StorageError."""
@@ -74,8 +77,8 @@ class Contributor:
                 await self._open(work, posted.task.task, posted.contributions)
             for demand in work.demands:
                 await self._answer(demand)
-        except (InvalidTransaction, InvalidProof, MissingData):
-            # The head has moved meanwhile, the deposit is not there, or a forged place was drawn.
+        except (HeadMoved, InvalidTransaction, InvalidProof, MissingData):
+            # The deposit is not there, or a forged place was drawn, or the head has moved indeed.
             return
 
     async def register_auditor(self) -> None:
@@ -142,7 +145,8 @@ class Contributor:
 
     def _make_runner(self, name: Hash, seed: Hash, round_number: int) -> Runner:
         info, task = self._queries.get_checkpoint(round_number, name), self._get_task(name)
-        assert info is not None, f"found no checkpoint of round {round_number}, expected that of a running round"
+        if info is None:
+            raise HeadMoved(f"found no checkpoint of round {round_number}, expected that of a running round")
         content = self._queries.get_checkpoint_content(info.root, name)
         assert content is not None, f"found no content of {info.root.hex()}, expected that of a running round"
         checkpoint = decode_checkpoint(task.program, content)
@@ -157,8 +161,8 @@ class Contributor:
                 self._queries.get_state_entry(posted_task_key(name)).record,
                 self._queries.get_task_data(name),
             )
-            assert posted is not None, f"found no task {name.hex()}, expected a live one"
-            assert data is not None, f"found no data of {name.hex()}, expected a live task's"
+            if posted is None or data is None:
+                raise HeadMoved(f"found no task {name.hex()} with its data, expected a live one")
             first_round = compute_first_round(self._setting.genesis.parameters, posted.posted_height)
             self._tasks[name] = load_task(make_task_spec(posted), data), first_round
         return self._tasks[name][0]
