@@ -200,12 +200,13 @@ class TransactionGate:
         def is_left(transaction: Transaction) -> bool:
             return first_left is not None and is_uprooted(self._context, view, transaction, first_left)
 
-        self._mempool.drop_passing(lambda each: is_outdated(each, round_number) or is_left(each))
         left = [transaction for block in reversed(change.disconnected) for transaction in block.transactions]
         # What was early stays: it may have been meant for this branch.
         returned = [transaction for transaction in left if not is_left(transaction)]
 
         def is_useless(transaction: Transaction) -> bool:
+            if is_outdated(transaction, round_number) or is_left(transaction):
+                return True
             found = is_spent(self._chain.parameters, view, transaction, self._chain.head.height + 1)
             if found and isinstance(transaction.body.action, AnswerDispute):
                 # Its demand may stand in no block of this branch yet; till then it is tried again from head to head.
